@@ -1,0 +1,164 @@
+"""
+Every error that publisher raises on purpose, and the exit code the command line gives it.
+
+* PublisherError          1  catch this to catch them all
+  + UsageError            2  the call itself cannot be carried out as asked (also ValueError)
+  + FormatError           3  a file is not what its format promises (also ValueError)
+  + InvalidDataset        3  validation found errors; `.findings` says which (also ValueError)
+  + OverlapError          3  two segments claim one pixel and no order says who wins
+  + VersionNotFound       4  no such dataset, version or channel (also LookupError)
+  + VersionConflict       6  the version is published with other content
+  + IntegrityError        7  bytes do not match their digest; `.paths` says whose
+  + StorageError          8  the bucket failed or cannot be reached (also OSError)
+    - ObjectNotFound      4  (also FileNotFoundError)
+    - AccessDenied        5  (also PermissionError)
+    - ObjectExists        6  a create-only put found the key taken (also FileExistsError)
+    - PreconditionFailed  6  the object changed since it was read
+
+A bug is not in this tree and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from .validate import Finding
+
+Where = tuple[str | int, ...]
+
+
+class PublisherError(Exception):
+    """Base of the tree. `hint` is one sentence that says what to do next."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(PublisherError, ValueError):
+    """The call cannot be carried out as asked: a bad reference, name or option."""
+
+    exit_code = 2
+
+
+class FormatError(PublisherError, ValueError):
+    """
+    A file is not what its format promises.
+
+    `path` is the file, `where` leads to the spot inside it, `code` names the rule of
+    docs/rules.md that the spot breaks, where there is one.
+    """
+
+    exit_code = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | None = None,
+        where: Where = (),
+        code: str = "J002",
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+        self.where = where
+        self.code = code
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.path, spot(self.where), self.message) if part)
+
+
+class InvalidDataset(PublisherError, ValueError):
+    """Findings stand between the dataset and what was asked; `.findings` holds them."""
+
+    exit_code = 3
+
+    def __init__(
+        self, message: str, findings: Sequence[Finding] = (), *, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.findings = tuple(findings)
+
+
+class OverlapError(PublisherError, ValueError):
+    """Two segments claim one pixel, and the dataset has no order that says who wins."""
+
+    exit_code = 3
+
+
+class VersionNotFound(PublisherError, LookupError):
+    """No dataset, version or channel answers to this reference."""
+
+    exit_code = 4
+
+
+class VersionConflict(PublisherError):
+    """The version is published with other content. Versions never change."""
+
+    exit_code = 6
+
+
+class IntegrityError(PublisherError):
+    """Bytes do not match the digest that the manifest promises; `.paths` names the files."""
+
+    exit_code = 7
+
+    def __init__(self, message: str, paths: Sequence[str] = (), *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.paths = tuple(paths)
+
+
+class StorageError(PublisherError, OSError):
+    """The bucket failed, or cannot be reached."""
+
+    exit_code = 8
+
+
+class ObjectNotFound(StorageError, FileNotFoundError):
+    """No object has this key."""
+
+    exit_code = 4
+
+
+class AccessDenied(StorageError, PermissionError):
+    """The credentials are missing, wrong, or do not allow this."""
+
+    exit_code = 5
+
+
+class ObjectExists(StorageError, FileExistsError):
+    """A create-only put found the key taken."""
+
+    exit_code = 6
+
+
+class PreconditionFailed(StorageError):
+    """The object changed since it was read."""
+
+    exit_code = 6
+
+
+@contextmanager
+def at(*where: str | int) -> Iterator[None]:
+    """Say where a FormatError inside came from: `with at("annotations", 3): ...`."""
+    try:
+        yield
+    except FormatError as error:
+        error.where = (*where, *error.where)
+        raise
+
+
+def spot(where: Where) -> str:
+    """Write a place in a document the way programmers do: `annotations[3].bbox`."""
+    text = "".join(f"[{w}]" if isinstance(w, int) else f".{w}" for w in where)
+    return text.removeprefix(".")

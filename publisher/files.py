@@ -1,0 +1,413 @@
+"""
+Files from outside and files of ours: safe names, safe archives, atomic writes, canonical JSON.
+
+Whatever comes in is hostile until it has passed here. A name that could leave its folder
+is refused, never repaired; an archive is checked as a whole before its first byte is
+unpacked, and is read, not extracted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Protocol
+
+import msgspec
+
+from .errors import FormatError, UsageError
+
+MAX_ENTRIES = 1_000_000  # members of one archive
+MAX_UNPACKED = 2**40  # bytes of one archive, all members together
+MAX_MEMBER = 2**32  # bytes of one member
+MAX_RATIO = 200  # unpacked : packed; photographs have 1, XML and JSON up to 100
+MAX_JSON = 2**30  # bytes of one JSON document
+_CHUNK = 2**20
+
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────
+
+
+def safe_path(name: str) -> PurePosixPath:
+    """
+    Read a relative path that came from outside; "/" parts folders.
+
+    Raises:
+        FormatError: I109, it could lead out of its folder (`..`, absolute, drive letter,
+            backslash), or I110, no file can have it (empty, control characters, too long).
+    """
+    if not name or len(name.encode("utf-8", "surrogatepass")) > 1024:
+        raise FormatError(f"file name is empty or too long: {name[:40]!r}", code="I110")
+    if any(unicodedata.category(c) in {"Cc", "Cs"} for c in name):
+        raise FormatError(f"file name holds control characters: {name!r}", code="I110")
+    if name.startswith("/") or "\\" in name or re.match(r"[A-Za-z]:", name):
+        raise FormatError(f"file name is not a relative path: {name!r}", code="I109")
+    if any(part in {"", ".", ".."} for part in name.split("/")):
+        raise FormatError(f"file name leads out of its folder: {name!r}", code="I109")
+    return PurePosixPath(name)
+
+
+def portable(name: str) -> str:
+    """
+    The nearest name that Linux, macOS and Windows can all hold: NFC, no reserved words,
+    no `<>:"|?*`, no dot or space at the end of a part. Most names stay as they are.
+    """
+    parts = []
+    for part in unicodedata.normalize("NFC", name).split("/"):
+        part = re.sub(r'[<>:"|?*]', "_", part).rstrip(" .").lstrip(" ") or "_"
+        if part.split(".")[0].lower() in _RESERVED:
+            part = "_" + part
+        while len(part.encode()) > 200:  # most file systems stop at 255 bytes
+            part = part[: len(part) // 3] + "_" + part[len(part) // 3 + 8 :]
+        parts.append(part)
+    return "/".join(parts)
+
+
+def collision_key(name: str) -> str:
+    """Names with one key cannot live in one folder on every file system."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def printable(text: str) -> str:
+    """Text from outside, made harmless for a terminal: control and bidi characters escaped."""
+    return "".join(
+        c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else f"\\u{ord(c):04x}"
+        for c in text
+    )
+
+
+# ── trees: folders and archives, read the same way ───────────────────────────────────────────
+
+
+class Tree(Protocol):
+    """Named byte streams: a folder, a single file or a zip. Every name is a safe path."""
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages: its last path component."""
+
+    def names(self) -> Sequence[str]:
+        """All files, sorted."""
+
+    def size(self, name: str) -> int:
+        """Bytes that reading the file will give, at most."""
+
+    def open(self, name: str) -> BinaryIO:
+        """Read a file from its start."""
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def open_tree(path: Path) -> Iterator[Tree]:
+    """
+    Open a folder, a zip archive or a single file.
+
+    Raises:
+        FormatError: the archive is broken, or could harm whoever unpacks it.
+    """
+    tree: Tree
+    if path.is_dir():
+        tree = Folder(path)
+    elif zipfile.is_zipfile(path):
+        tree = Zip(path)
+    elif path.is_file():
+        tree = Folder(path.parent, only=(path.name,), label=path.name)
+    else:
+        raise UsageError(f"no such file or folder: {path}")
+    try:
+        yield tree
+    finally:
+        tree.close()
+
+
+class Folder:
+    """A folder, or chosen files of one. Links that lead out of it are not followed."""
+
+    def __init__(self, root: Path, *, only: tuple[str, ...] = (), label: str = "") -> None:
+        self._root = root.resolve()
+        self._only = only
+        self.label = label or self._root.name
+
+    def names(self) -> Sequence[str]:
+        if self._only:
+            return self._only
+        found = []
+        for folder, folders, files in os.walk(self._root):
+            folders[:] = sorted(f for f in folders if not f.startswith("."))
+            for file in files:
+                if not file.startswith("."):
+                    found.append(Path(folder, file).relative_to(self._root).as_posix())
+        return sorted(found)
+
+    def size(self, name: str) -> int:
+        return self._inside(name).stat().st_size
+
+    def open(self, name: str) -> BinaryIO:
+        path = self._inside(name)
+        if not path.is_file():
+            raise FormatError("not a regular file", path=name, code="I103")
+        return path.open("rb")
+
+    def close(self) -> None:
+        pass
+
+    def _inside(self, name: str) -> Path:
+        path = self._root / safe_path(name)
+        if not path.resolve().is_relative_to(self._root):
+            raise FormatError("a link leads out of the folder", path=name, code="I109")
+        return path
+
+
+class Zip:
+    """A zip archive, checked as a whole when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.label = path.name
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise FormatError(f"not a readable zip archive: {error}", path=path.name) from error
+        try:
+            self._members = _checked_members(self._zip.infolist())
+        except FormatError as error:
+            self._zip.close()
+            error.path = ": ".join(p for p in (path.name, error.path) if p)
+            raise
+
+    def names(self) -> Sequence[str]:
+        return sorted(self._members)
+
+    def size(self, name: str) -> int:
+        return self._members[name].file_size
+
+    def open(self, name: str) -> BinaryIO:
+        try:
+            # zipfile stops at the declared size and checks the CRC there
+            return io.BufferedReader(_Member(self._zip.open(self._members[name]), name))
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise FormatError(f"damaged archive: {error}", path=name) from error
+
+    def close(self) -> None:
+        self._zip.close()
+
+
+class _Member(io.RawIOBase):
+    """A zip member whose damage surfaces as FormatError."""
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError, zlib.error) as error:
+            raise FormatError(f"damaged archive member: {error}", path=self._name) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _checked_members(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """The files of an archive by name, or FormatError with the reason to refuse it all."""
+    if len(infos) > MAX_ENTRIES:
+        raise FormatError(f"{len(infos):,} members, more than {MAX_ENTRIES:,}")
+    members: dict[str, zipfile.ZipInfo] = {}
+    total = 0
+    for info in infos:
+        name = info.orig_filename
+        safe_path(name.removesuffix("/"))
+        if info.is_dir():
+            continue
+        _check_member(info)
+        if name in members:
+            raise FormatError("two members have this name", path=name)
+        members[name] = info
+        total += info.file_size
+    if total > MAX_UNPACKED:
+        raise FormatError(f"unpacks to {total:,} bytes, more than {MAX_UNPACKED:,}")
+    _check_overlap(members.values())
+    return members
+
+
+def _check_member(info: zipfile.ZipInfo) -> None:
+    name = info.orig_filename
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG):
+        raise FormatError("archive member is a link or a device", path=name)
+    if info.flag_bits & 0x1:
+        raise FormatError("archive member is encrypted", path=name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise FormatError("archive member has an unusual compression", path=name)
+    if info.file_size > MAX_MEMBER or (
+        info.file_size > _CHUNK and info.file_size > MAX_RATIO * max(info.compress_size, 1)
+    ):
+        raise FormatError(
+            f"{info.compress_size:,} bytes would unpack to {info.file_size:,}: a zip bomb",
+            path=name,
+        )
+
+
+def _check_overlap(infos: Iterable[zipfile.ZipInfo]) -> None:
+    """Two members over the same bytes are the newest kind of zip bomb (Fifield 2019)."""
+    end = 0
+    for info in sorted(infos, key=lambda i: i.header_offset):
+        if info.header_offset < end:
+            raise FormatError("archive members overlap: a zip bomb", path=info.orig_filename)
+        end = info.header_offset + 30 + info.compress_size  # 30: the least local header
+
+
+# ── JSON ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_json(stream: BinaryIO, size: int, *, limit: int = MAX_JSON) -> Any:
+    """
+    Decode one JSON document strictly: UTF-8, no NaN, no Infinity, no trailing data.
+
+    Args:
+        size: bytes the stream declares; a larger stream is refused as well.
+        limit: bytes to refuse beyond.
+
+    Raises:
+        FormatError: J001 where it is not JSON, J006 where it is too large.
+    """
+    body = stream.read(min(size, limit) + 1)
+    if len(body) > limit:
+        raise FormatError(f"more than {limit:,} bytes of JSON", code="J006")
+    return parse_json(body)
+
+
+def parse_json(body: bytes) -> Any:
+    """Decode JSON strictly; see `read_json`."""
+    try:
+        return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"not valid JSON: {error}", code="J001") from None
+
+
+def canonical_json(value: Any, *, indent: int | None = None) -> bytes:
+    """JSON with sorted keys and no spare space: equal values are equal bytes, everywhere."""
+    separators = (",", ":") if indent is None else (",", ": ")
+    text = json.dumps(
+        value,
+        ensure_ascii=False,
+        allow_nan=False,
+        sort_keys=True,
+        separators=separators,
+        indent=indent,
+        default=_plain,
+    )
+    return (text + ("" if indent is None else "\n")).encode("utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+# ── digests and writes ───────────────────────────────────────────────────────────────────────
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def copy(source: BinaryIO, target: Path, *, limit: int = MAX_MEMBER) -> str:
+    """
+    Write a stream to a new file and return its sha256.
+
+    Raises:
+        FormatError: the stream is longer than `limit`; the file is removed again.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    left = limit
+    with target.open("xb") as out:
+        while block := source.read(_CHUNK):
+            left -= len(block)
+            if left < 0:
+                target.unlink()
+                raise FormatError(f"more than {limit:,} bytes", path=target.name)
+            digest.update(block)
+            out.write(block)
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, body: bytes) -> None:
+    """Replace a file as a whole: whoever looks sees the old bytes or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(body)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path, *, marker: str) -> Iterator[Path]:
+    """
+    Fill a folder beside its final place and move it there when all went well.
+
+    An existing folder is replaced only if it is empty or holds `marker`, the file that shows
+    that we wrote it; otherwise it may be someone's work.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    if path.exists() and (
+        not path.is_dir() or (any(path.iterdir()) and not (path / marker).is_file())
+    ):
+        raise UsageError(
+            f"{path} exists and was not written by this command",
+            hint="choose another folder, or remove it first",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part.mkdir()
+    try:
+        yield part
+        _swap(part, path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _swap(part: Path, path: Path) -> None:
+    if not path.exists():
+        part.rename(path)
+        return
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    path.rename(old)
+    try:
+        part.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    with suppress(OSError):
+        shutil.rmtree(old)

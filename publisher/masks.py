@@ -1,0 +1,320 @@
+"""
+Binary masks as COCO run-length encodings.
+
+The only module that imports pycocotools. Everything that is odd about COCO's masks
+(column-major runs, compressed counts, xywh boxes, a C library that segfaults on a NaN)
+stops here: geometry from outside is a `Polygons` or an `Rle` and becomes a `Mask` only
+through `Mask.from_polygons` and `Mask.from_rle`, which check it first.
+
+Rules and codec: https://github.com/cocodataset/cocoapi, common/maskApi.c.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as _coco
+
+from .errors import FormatError
+
+BitMask = NDArray[np.bool_]
+Polygons = tuple[tuple[float, ...], ...]
+"""Rings as flat (x0, y0, x1, y1, ...) in pixels; pixel (i, j) covers [i, i+1) x [j, j+1)."""
+
+MAX_PIXELS = 2**27  # 11,585 squared; a dense id map of it takes 512 MiB
+MAX_COORDINATE = 1e5  # px; pycocotools 2.0.11 takes seconds at 1e7 and segfaults at 1e8
+MAX_PERIMETER = 1e7  # px; rleFrPoly walks every fifth of a pixel of the outline
+
+
+@dataclass(frozen=True, slots=True)
+class Rle:
+    """
+    COCO's `{"size": [height, width], "counts": ...}` as read and not yet checked.
+
+    `counts` is the compressed string, or the list of run lengths of an uncompressed RLE.
+    """
+
+    height: int
+    width: int
+    counts: str | tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """An H x W binary mask; immutable, hashable, some hundred times smaller than its pixels."""
+
+    height: int
+    width: int
+    counts: bytes  # COCO's compressed counts in canonical form, so equal masks are equal
+
+    @classmethod
+    def from_array(cls, pixels: NDArray[Any]) -> Mask:
+        """Encode an array of shape (H, W); every value but 0 is foreground."""
+        rle = _coco.encode(np.asfortranarray(pixels != 0, dtype=np.uint8))
+        return cls(pixels.shape[0], pixels.shape[1], rle["counts"])
+
+    @classmethod
+    def from_rle(cls, rle: Rle, height: int, width: int) -> Mask:
+        """
+        Check an RLE from outside against its image, and make it canonical.
+
+        Raises:
+            FormatError: wrong size (R503), run lengths that do not add up to height x width
+                (R504), negative runs (R505), or bytes that are no counts (R506).
+        """
+        _check_size(height, width)
+        if (rle.height, rle.width) != (height, width):
+            raise FormatError(
+                f"RLE is {rle.height}x{rle.width}, image is {height}x{width}", code="R503"
+            )
+        runs = _runs(rle.counts)
+        if len(runs) and runs.min() < 0:
+            raise FormatError("RLE has a negative run", code="R505")
+        covered = sum(runs.tolist())  # python ints: hostile runs must not wrap around
+        if covered != height * width:
+            raise FormatError(
+                f"RLE covers {covered} pixels, image has {height * width}", code="R504"
+            )
+        return cls.from_runs(runs, height, width)
+
+    @classmethod
+    def from_runs(cls, runs: NDArray[np.int64], height: int, width: int) -> Mask:
+        """Encode column-major run lengths, zeros first, that sum to height x width."""
+        counts = compress(canonical(runs))
+        return cls(height, width, counts)
+
+    @classmethod
+    def from_polygons(cls, polygons: Polygons, height: int, width: int) -> Mask:
+        """
+        Rasterise the union of rings by COCO's rule (rleFrPoly), clipped to the image.
+
+        Raises:
+            FormatError: no ring (P401), an odd number of coordinates (P403), fewer than three
+                points (P404), or coordinates no image can hold (P406).
+        """
+        _check_size(height, width)
+        check_polygons(polygons)
+        rles = _coco.frPyObjects([list(p) for p in polygons], height, width)
+        return cls(height, width, _coco.merge(rles)["counts"])
+
+    @classmethod
+    def union(cls, masks: Sequence[Mask]) -> Mask:
+        """Every pixel that any of the masks, all of one size and at least one, has."""
+        first = masks[0]
+        if any((m.height, m.width) != (first.height, first.width) for m in masks):
+            raise ValueError("masks of different sizes have no union")
+        return cls(first.height, first.width, _coco.merge([m._rle for m in masks])["counts"])
+
+    def to_array(self) -> BitMask:
+        """Decode to a bool array of shape (H, W)."""
+        return np.asarray(_coco.decode(self._rle)).view(np.bool_)
+
+    def to_rle(self) -> dict[str, Any]:
+        """COCO's compressed RLE, fit for JSON."""
+        return {"size": [self.height, self.width], "counts": self.counts.decode("ascii")}
+
+    @property
+    def runs(self) -> NDArray[np.int64]:
+        """Column-major run lengths, zeros first."""
+        return decompress(self.counts)
+
+    @property
+    def area(self) -> int:
+        """Number of foreground pixels."""
+        return int(_coco.area(self._rle))
+
+    @property
+    def bbox(self) -> tuple[int, int, int, int]:
+        """Tight box as COCO's (x, y, width, height), in pixels; all 0 where empty."""
+        x, y, w, h = _coco.toBbox(self._rle).astype(int).tolist()
+        return x, y, w, h
+
+    def iou(self, other: Mask) -> float:
+        """Intersection over union, in [0, 1]; two empty masks agree perfectly."""
+        if not self.area and not other.area:
+            return 1.0
+        return float(_coco.iou([self._rle], [other._rle], [False])[0, 0])
+
+    def intersection(self, other: Mask) -> int:
+        """Number of pixels that both masks have."""
+        return int(_coco.area(_coco.merge([self._rle, other._rle], intersect=True)))
+
+    @property
+    def _rle(self) -> dict[str, object]:
+        return {"size": [self.height, self.width], "counts": self.counts}
+
+
+def check_polygons(polygons: Polygons) -> None:
+    """
+    Refuse rings that pycocotools may crash, hang or silently go wrong on.
+
+    Raises:
+        FormatError: see `Mask.from_polygons`; `where` is the index of the ring.
+    """
+    if not polygons:
+        raise FormatError("segmentation is empty", code="P401")
+    perimeter = 0.0
+    for index, ring in enumerate(polygons):
+        if len(ring) % 2:
+            raise FormatError(
+                f"ring has {len(ring)} coordinates, an odd number", where=(index,), code="P403"
+            )
+        if len(ring) < 6:
+            raise FormatError(
+                f"ring has {len(ring) // 2} points, needs 3", where=(index,), code="P404"
+            )
+        points = np.asarray(ring, dtype=np.float64).reshape(-1, 2)
+        if not np.all(np.abs(points) <= MAX_COORDINATE):  # also false for NaN
+            raise FormatError(
+                "ring has a coordinate that is not finite or beyond 100,000 px",
+                where=(index,),
+                code="P406",
+            )
+        steps = points - np.roll(points, 1, axis=0)
+        perimeter += float(np.abs(steps).sum())
+    if perimeter > MAX_PERIMETER:
+        raise FormatError(f"outline is {perimeter:.0f} px long", code="P406")
+
+
+def mask_from_crop(
+    runs: Sequence[int], left: int, top: int, width: int, height: int, image: tuple[int, int]
+) -> Mask:
+    """
+    Place a row-major, zeros-first RLE of a box into an image: CVAT's brush masks.
+
+    Args:
+        runs: run lengths over the box, which must sum to width x height of the box.
+        left, top, width, height: the box, in pixels; what hangs over the image is cut off.
+        image: (height, width) of the image.
+
+    Raises:
+        FormatError: the runs do not fit the box (K821), or the box is no box (K822).
+
+    Source: cvat/apps/dataset_manager/formats/transformations.py, MaskConverter.
+    """
+    image_height, image_width = image
+    _check_size(image_height, image_width)
+    if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
+        raise FormatError(f"mask box is {width} x {height} px", code="K822")
+    if any(r < 0 for r in runs) or sum(runs) != width * height:
+        raise FormatError(
+            f"mask has runs for {sum(runs)} pixels, its box has {width * height}", code="K821"
+        )
+    if not (-width < left < image_width and -height < top < image_height):
+        raise FormatError("mask lies wholly outside the image", code="K822")
+    values = np.arange(len(runs), dtype=np.uint8) & 1
+    box = np.repeat(values, runs).reshape(height, width)
+    pixels = np.zeros((image_height, image_width), dtype=np.uint8)
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + height, image_height), min(left + width, image_width)
+    pixels[y0:y1, x0:x1] = box[y0 - top : y1 - top, x0 - left : x1 - left]
+    return Mask.from_array(pixels)
+
+
+def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0) -> tuple[float, ...]:
+    """
+    A ring that follows an ellipse to a hundredth of a pixel, clockwise on screen.
+
+    Rounded to CVAT's two decimals. `degrees` turns it clockwise about its centre.
+    """
+    reach = max(abs(rx), abs(ry), 1.0)
+    n = min(720, max(16, math.ceil(math.pi / math.sqrt(0.02 / reach))))
+    t = np.arange(n) * (2 * math.pi / n)
+    ring = np.stack([cx + rx * np.cos(t), cy + ry * np.sin(t)], axis=1)
+    return rotate(tuple(ring.ravel().tolist()), cx, cy, degrees)
+
+
+def rotate(ring: Sequence[float], cx: float, cy: float, degrees: float) -> tuple[float, ...]:
+    """Turn a ring clockwise on screen about (cx, cy); two decimals, as CVAT writes them."""
+    centre = np.array([cx, cy])
+    points = np.asarray(ring, dtype=np.float64).reshape(-1, 2) - centre
+    a = math.radians(degrees)
+    turned = points @ np.array([[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]])
+    return tuple(np.round(turned + centre, 2).ravel().tolist())
+
+
+def canonical(runs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Join runs around empty ones, so that equal masks have equal runs. Keeps the first."""
+    runs = np.asarray(runs, dtype=np.int64)
+    if not len(runs) or np.all(runs[1:] > 0):
+        return runs
+    value = np.arange(len(runs)) & 1
+    kept = runs > 0
+    value, runs = value[kept], runs[kept]
+    start = np.flatnonzero(np.diff(value, prepend=-1))
+    joined = np.add.reduceat(runs, start)
+    return joined if value[0] == 0 else np.concatenate([[0], joined])
+
+
+def compress(runs: NDArray[np.int64]) -> bytes:
+    """COCO's ASCII codec: 5 bits a character, deltas to the count before last from the fourth."""
+    x = np.asarray(runs, dtype=np.int64).copy()
+    if len(x) > 3:
+        x[3:] -= runs[1:-2]
+    groups = []
+    open_ = np.ones(len(x), dtype=bool)
+    while open_.any():
+        bits = x & 0x1F
+        x = x >> 5
+        more = np.where(bits & 0x10, x != -1, x != 0)
+        groups.append(np.where(open_, bits | (more << 5), -1))
+        open_ &= more
+    if not groups:
+        return b""
+    table = np.stack(groups, axis=1)
+    return (table[table >= 0] + 48).astype(np.uint8).tobytes()
+
+
+def decompress(counts: bytes) -> NDArray[np.int64]:
+    """
+    Inverse of `compress`.
+
+    Raises:
+        FormatError: R506, a byte outside 48..111, a number cut short, or one too large.
+    """
+    chars = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    if not len(chars):
+        return chars
+    if chars.min() < 0 or chars.max() > 63:
+        raise FormatError("RLE counts hold a character COCO does not use", code="R506")
+    last = (chars & 0x20) == 0
+    if not last[-1]:
+        raise FormatError("RLE counts end in the middle of a number", code="R506")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    length = ends - starts + 1
+    if length.max() > 7:
+        raise FormatError("RLE counts hold a number beyond 2^31", code="R506")
+    place = np.arange(len(chars)) - np.repeat(starts, length)
+    x = np.add.reduceat((chars & 0x1F) << (5 * place), starts)
+    negative = (chars[ends] & 0x10) != 0
+    x = np.where(negative, x - (np.int64(1) << (5 * length)), x)
+    # from the fourth count on, each is a difference to the one two before it
+    x[1::2] = np.cumsum(x[1::2])
+    x[2::2] = np.cumsum(x[2::2])
+    return x
+
+
+def _runs(counts: str | tuple[int, ...]) -> NDArray[np.int64]:
+    if isinstance(counts, str):
+        try:
+            return decompress(counts.encode("ascii"))
+        except UnicodeEncodeError:
+            raise FormatError("RLE counts are not ASCII", code="R506") from None
+    if any(not 0 <= c <= MAX_PIXELS for c in counts):
+        raise FormatError("RLE has a negative or oversized run", code="R505")
+    return np.array(counts, dtype=np.int64)
+
+
+def _check_size(height: int, width: int) -> None:
+    if height <= 0 or width <= 0:
+        raise FormatError(f"image is {height}x{width}", code="I108")
+    if height * width > MAX_PIXELS:
+        raise FormatError(
+            f"image is {height}x{width}, more than {MAX_PIXELS:,} pixels", code="I119"
+        )

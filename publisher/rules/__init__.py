@@ -1,0 +1,14 @@
+"""The rules, one file a family. Importing this package registers them with validate.py."""
+
+from . import annotations, categories, images, overlap, polygons, reading, rle, splits
+
+__all__ = [
+    "annotations",
+    "categories",
+    "images",
+    "overlap",
+    "polygons",
+    "reading",
+    "rle",
+    "splits",
+]

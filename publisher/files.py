@@ -12,21 +12,23 @@ import hashlib
 import io
 import json
 import os
-import re
 import secrets
 import shutil
 import stat
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
 from .errors import FormatError, UsageError
+from .names import collision_key as collision_key
+from .names import portable as portable
+from .names import printable as printable
+from .names import safe_path as safe_path
 
 MAX_ENTRIES = 1_000_000  # members of one archive
 MAX_UNPACKED = 2**40  # bytes of one archive, all members together
@@ -34,59 +36,6 @@ MAX_MEMBER = 2**32  # bytes of one member
 MAX_RATIO = 200  # unpacked : packed; photographs have 1, XML and JSON up to 100
 MAX_JSON = 2**30  # bytes of one JSON document
 _CHUNK = 2**20
-
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
-
-
-# ── names ────────────────────────────────────────────────────────────────────────────────────
-
-
-def safe_path(name: str) -> PurePosixPath:
-    """
-    Read a relative path that came from outside; "/" parts folders.
-
-    Raises:
-        FormatError: I109, it could lead out of its folder (`..`, absolute, drive letter,
-            backslash), or I110, no file can have it (empty, control characters, too long).
-    """
-    if not name or len(name.encode("utf-8", "surrogatepass")) > 1024:
-        raise FormatError(f"file name is empty or too long: {name[:40]!r}", code="I110")
-    if any(unicodedata.category(c) in {"Cc", "Cs"} for c in name):
-        raise FormatError(f"file name holds control characters: {name!r}", code="I110")
-    if name.startswith("/") or "\\" in name or re.match(r"[A-Za-z]:", name):
-        raise FormatError(f"file name is not a relative path: {name!r}", code="I109")
-    if any(part in {"", ".", ".."} for part in name.split("/")):
-        raise FormatError(f"file name leads out of its folder: {name!r}", code="I109")
-    return PurePosixPath(name)
-
-
-def portable(name: str) -> str:
-    """
-    The nearest name that Linux, macOS and Windows can all hold: NFC, no reserved words,
-    no `<>:"|?*`, no dot or space at the end of a part. Most names stay as they are.
-    """
-    parts = []
-    for part in unicodedata.normalize("NFC", name).split("/"):
-        part = re.sub(r'[<>:"|?*]', "_", part).rstrip(" .").lstrip(" ") or "_"
-        if part.split(".")[0].lower() in _RESERVED:
-            part = "_" + part
-        while len(part.encode()) > 200:  # most file systems stop at 255 bytes
-            part = part[: len(part) // 3] + "_" + part[len(part) // 3 + 8 :]
-        parts.append(part)
-    return "/".join(parts)
-
-
-def collision_key(name: str) -> str:
-    """Names with one key cannot live in one folder on every file system."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def printable(text: str) -> str:
-    """Text from outside, made harmless for a terminal: control and bidi characters escaped."""
-    return "".join(
-        c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else f"\\u{ord(c):04x}"
-        for c in text
-    )
 
 
 # ── trees: folders and archives, read the same way ───────────────────────────────────────────

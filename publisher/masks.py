@@ -149,6 +149,14 @@ class Mask:
         return {"size": [self.height, self.width], "counts": self.counts}
 
 
+def boxes(masks: Sequence[Mask | None]) -> NDArray[np.int64]:
+    """The tight boxes of all, (N, 4) COCO xywh in pixels; all 0 where there is no mask."""
+    found = np.zeros((len(masks), 4), dtype=np.int64)
+    there = [i for i, m in enumerate(masks) if m is not None]
+    found[there] = _coco.toBbox([m._rle for m in masks if m is not None])
+    return found
+
+
 def check_polygons(polygons: Polygons) -> None:
     """
     Refuse rings that pycocotools may crash, hang or silently go wrong on.
@@ -223,7 +231,7 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0) ->
     Rounded to CVAT's two decimals. `degrees` turns it clockwise about its centre.
     """
     reach = max(abs(rx), abs(ry), 1.0)
-    n = min(720, max(16, math.ceil(math.pi / math.sqrt(0.02 / reach))))
+    n = min(720, max(16, math.ceil(math.pi / math.sqrt(0.02 / reach)))) if reach < 1e6 else 720
     t = np.arange(n) * (2 * math.pi / n)
     ring = np.stack([cx + rx * np.cos(t), cy + ry * np.sin(t)], axis=1)
     return rotate(tuple(ring.ravel().tolist()), cx, cy, degrees)
@@ -232,10 +240,11 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0) ->
 def rotate(ring: Sequence[float], cx: float, cy: float, degrees: float) -> tuple[float, ...]:
     """Turn a ring clockwise on screen about (cx, cy); two decimals, as CVAT writes them."""
     centre = np.array([cx, cy])
-    points = np.asarray(ring, dtype=np.float64).reshape(-1, 2) - centre
-    a = math.radians(degrees)
-    turned = points @ np.array([[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]])
-    return tuple(np.round(turned + centre, 2).ravel().tolist())
+    a = math.radians(degrees if math.isfinite(degrees) else math.nan)
+    turn = np.array([[math.cos(a), math.sin(a)], [-math.sin(a), math.cos(a)]])
+    with np.errstate(all="ignore"):  # what is not finite stays so, and check_polygons refuses it
+        points = np.asarray(ring, dtype=np.float64).reshape(-1, 2) - centre
+        return tuple(np.round(points @ turn + centre, 2).ravel().tolist())
 
 
 def canonical(runs: NDArray[np.int64]) -> NDArray[np.int64]:

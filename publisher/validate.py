@@ -12,15 +12,20 @@ masks.py; what cannot be rasterised has no mask, and its error becomes a finding
 from __future__ import annotations
 
 import inspect
+from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .dataset import Category, Dataset, Sample, Segment
 from .errors import FormatError
-from .masks import Mask
+from .masks import Mask, boxes
+from .names import printable
 
 Severity = Literal["error", "warning", "info"]
 
@@ -39,7 +44,7 @@ class Finding:
         place = self.file_name or "dataset"
         if self.segment is not None:
             place += f" segment {self.segment}"
-        return f"{place}: {self.severity} {self.code}: {self.message}"
+        return printable(f"{place}: {self.severity} {self.code}: {self.message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,45 @@ class Scene:
         return tuple(m if isinstance(m, Mask) else None for m in self._rasterised)
 
     @cached_property
+    def areas(self) -> tuple[int, ...]:
+        """Pixels of each mask; 0 where there is none."""
+        return tuple(m.area if m is not None else 0 for m in self.masks)
+
+    @cached_property
+    def boxes(self) -> NDArray[np.int64]:
+        """The tight box of each mask, (N, 4) xywh; all 0 where there is none."""
+        return boxes(self.masks)
+
+    @cached_property
+    def overlaps(self) -> tuple[tuple[int, int, int], ...]:
+        """Every pair of masks that share pixels: two positions, the lower first, and how many."""
+        return tuple(_overlaps(self.masks, self.boxes))
+
+    @cached_property
+    def outlines(self) -> tuple[tuple[NDArray[np.float64], ...], ...]:
+        """The rings of each sound polygon segment, as (N, 2) arrays of x, y; () for the others."""
+        return tuple(
+            () if m is None or not isinstance(s.segmentation, tuple) else _points(s.segmentation)
+            for s, m in zip(self.sample.segments, self.masks, strict=True)
+        )
+
+    @cached_property
+    def extents(self) -> tuple[tuple[float, float, float, float] | None, ...]:
+        """Left, top, right and bottom of the vertices of each outline."""
+        return tuple(_extent(rings) if rings else None for rings in self.outlines)
+
+    @cached_property
+    def parts(self) -> tuple[tuple[Mask, ...], ...]:
+        """One mask a ring, of the segments whose outline has several rings; () for the others."""
+        size = self.sample.height, self.sample.width
+        return tuple(
+            tuple(Mask.from_polygons((ring,), *size) for ring in s.segmentation)
+            if len(rings) > 1 and isinstance(s.segmentation, tuple)
+            else ()
+            for s, rings in zip(self.sample.segments, self.outlines, strict=True)
+        )
+
+    @cached_property
     def broken(self) -> tuple[tuple[int, FormatError], ...]:
         """Position and reason of every segment without a mask."""
         results = enumerate(self._rasterised)
@@ -97,6 +141,16 @@ class Scene:
         """The image file's facts where there are any."""
         return self.image if isinstance(self.image, ImageFacts) else None
 
+    def category(self, index: int) -> str:
+        """What to call the category of a segment in a message."""
+        key = self.sample.segments[index].category_id
+        return self.categories[key].name if key in self.categories else f"category {key}"
+
+    def isthing(self, index: int) -> bool:
+        """Is a segment an instance of a thing?"""
+        category = self.categories.get(self.sample.segments[index].category_id)
+        return category is None or category.isthing
+
     def find(self, message: str, segment: int | None = None) -> Finding:
         """A finding about this sample; the engine puts in the rule's code and severity."""
         return Finding("", "error", message, self.sample.file_name, segment)
@@ -107,9 +161,63 @@ class Scene:
         return tuple(_rasterise(segment, *size) for segment in self.sample.segments)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is kept of a sample until the whole dataset has been seen: some 400 bytes."""
+
+    id: int
+    file_name: str
+    split: str | None
+    group: str | None
+    categories: frozenset[int]
+    segments: int  # how many
+    sha256: str | None = None  # of the image file, where it was looked at
+    dhash: int = 0
+
+
+@dataclass(slots=True)
+class Survey:
+    """
+    The dataset as rules about the whole of it see it: light enough for a million samples.
+
+    `segment_ids` holds the id of every segment, in the order of `seen`; 0 stands for
+    an id that is no id (A302).
+    """
+
+    categories: tuple[Category, ...]
+    seen: list[Seen] = field(default_factory=list)
+    segment_ids: array[int] = field(default_factory=lambda: array("q"))
+    _sets: dict[frozenset[int], frozenset[int]] = field(default_factory=dict)
+
+    def add(self, scene: Scene) -> None:
+        """Remember what matters of a sample."""
+        sample, facts = scene.sample, scene.facts
+        ids = frozenset(s.category_id for s in sample.segments)
+        self.segment_ids.extend(s.id if 0 < s.id <= MAX_ID else 0 for s in sample.segments)
+        self.seen.append(
+            Seen(
+                sample.id,
+                sample.file_name,
+                sample.split,
+                sample.group,
+                self._sets.setdefault(ids, ids),
+                len(sample.segments),
+                facts.sha256 if facts else None,
+                facts.dhash if facts else 0,
+            )
+        )
+
+    def find(self, message: str, about: Seen | None = None, segment: int | None = None) -> Finding:
+        """A finding about one sample, or the dataset; the engine puts in code and severity."""
+        return Finding("", "error", message, about.file_name if about else None, segment)
+
+
+MAX_ID = 2**53  # the largest integer that every JSON reader keeps exact
+
 SceneCheck = Callable[[Scene], Iterator[Finding]]
-DatasetCheck = Callable[[Dataset], Iterator[Finding]]
-Fix = Callable[[Scene], Sample]
+DatasetCheck = Callable[[Survey], Iterator[Finding]]
+Fix = Callable[[Scene, int], Segment | None]
+"""Gives a segment of the scene mended, None where it must go, or as it is if it must stay so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +253,7 @@ RULES: dict[str, Rule] = {}
 def rule(
     code: str, severity: Severity, *, fix: Fix | None = None
 ) -> Callable[[SceneCheck], SceneCheck]:
-    """Register a rule about one sample. `fix` takes the scene and gives a mended sample."""
+    """Register a rule about one sample. `fix` mends the segment that a finding points at."""
     return lambda check: _register(Rule(code, severity, "scene", check, fix))
 
 
@@ -177,15 +285,17 @@ def check(
         ignore: codes to leave out.
     """
     rules = [r for r in _rules() if r.code not in ignore]
+    survey = Survey(dataset.categories)
     categories = dataset.category_of
     for sample in dataset:
         scene = Scene(sample, categories, look)
         for r in rules:
             if r.scope == "scene":
                 yield from _run(r, scene)
+        survey.add(scene)
     for r in rules:
         if r.scope == "dataset":
-            yield from _run(r, dataset)
+            yield from _run(r, survey)
 
 
 def mend(
@@ -194,28 +304,52 @@ def mend(
     """
     Give each sample after all safe fixes, with the findings that were fixed.
 
-    A fix runs only where its rule fires, and again until the rule is silent, so mending
-    what is mended changes nothing.
+    A fix runs only where its rule fires, and all run again until none changes anything, so
+    mending what is mended changes nothing. Findings count segments as they were at first.
     """
     rules = [r for r in _rules() if r.fix is not None and r.code not in ignore]
     categories = dataset.category_of
-    for original in dataset:
-        sample, fixed = original, list[Finding]()
-        for r in rules:
-            scene = Scene(sample, categories, look)
-            while (found := list(_run(r, scene))) and r.fix is not None:
-                sample = r.fix(scene)
-                if sample == scene.sample:
-                    break
-                fixed += found
-                scene = Scene(sample, categories, look)
-        yield sample, fixed
+    for sample in dataset:
+        patient = _Patient(Scene(sample, categories, look))
+        while any([patient.treat(r) for r in rules]):
+            pass
+        yield patient.scene.sample, patient.fixed
+
+
+class _Patient:
+    """A sample under repair, and what has been fixed so far."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.fixed: list[Finding] = []
+        self._first = list(range(len(scene.sample.segments)))  # positions before any fix
+
+    def treat(self, r: Rule) -> bool:
+        """Mend what the rule finds and can fix; did anything change?"""
+        if r.fix is None:
+            return False
+        segments: list[Segment | None] = list(self.scene.sample.segments)
+        before = len(self.fixed)
+        for finding in _run(r, self.scene):
+            at = finding.segment
+            if at is None or segments[at] is None:
+                continue
+            mended = r.fix(self.scene, at)
+            if mended != segments[at]:
+                segments[at] = mended
+                self.fixed.append(replace(finding, segment=self._first[at]))
+        if len(self.fixed) == before:
+            return False
+        self._first = [f for f, s in zip(self._first, segments, strict=True) if s is not None]
+        sample = replace(self.scene.sample, segments=tuple(s for s in segments if s is not None))
+        self.scene = Scene(sample, self.scene.categories, self.scene._look)
+        return True
 
 
 def summary(findings: Iterable[Finding]) -> dict[str, Any]:
     """Counts by severity and by rule, for reports and `dvc metrics`."""
     counts = Counter((f.severity, f.code) for f in findings)
-    severities = {s: 0 for s in ("error", "warning", "info")}
+    severities = dict.fromkeys(("error", "warning", "info"), 0)
     for (severity, _), n in counts.items():
         severities[severity] += n
     by_rule = {code: n for (_, code), n in sorted(counts.items(), key=lambda c: c[0][1])}
@@ -229,7 +363,7 @@ def finding_of(error: FormatError, file_name: str | None = None) -> Finding:
     return Finding(error.code, severity, str(error), file_name)
 
 
-def _run(r: Rule, subject: Scene | Dataset) -> Iterator[Finding]:
+def _run(r: Rule, subject: Scene | Survey) -> Iterator[Finding]:
     for finding in r.check(subject):
         yield replace(finding, code=r.code, severity=r.severity)
 
@@ -245,3 +379,29 @@ def _rasterise(segment: Segment, height: int, width: int) -> Mask | FormatError:
         return segment.mask(height, width)
     except FormatError as error:
         return error
+
+
+def _points(rings: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], ...]:
+    return tuple(np.asarray(ring, dtype=np.float64).reshape(-1, 2) for ring in rings)
+
+
+def _extent(rings: Sequence[NDArray[np.float64]]) -> tuple[float, float, float, float]:
+    points = rings[0] if len(rings) == 1 else np.concatenate(rings)
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return left, top, right, bottom
+
+
+def _overlaps(
+    masks: Sequence[Mask | None], xywh: NDArray[np.int64]
+) -> Iterator[tuple[int, int, int]]:
+    """Boxes first, all at once; runs only where boxes meet."""
+    start, end = xywh[:, :2], xywh[:, :2] + xywh[:, 2:]
+    for i, mask in enumerate(masks):
+        if mask is None:
+            continue
+        meet = (np.minimum(end[i], end[i + 1 :]) > np.maximum(start[i], start[i + 1 :])).all(axis=1)
+        for j in (np.flatnonzero(meet) + i + 1).tolist():
+            other = masks[j]
+            shared = mask.intersection(other) if other is not None else 0
+            if shared:
+                yield i, j, shared

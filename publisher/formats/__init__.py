@@ -1,0 +1,88 @@
+"""
+Annotation formats. Each is one file with `detect` and `read`, and `write` where we write it;
+the table below is all there is to plugging one in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..dataset import Dataset
+from ..errors import FormatError, UsageError
+from ..files import Tree
+from . import coco, coco_panoptic, cvat
+from .reading import Item, Picture, Reading, Tally, tally
+
+__all__ = ["FORMATS", "Format", "Item", "Picture", "Reading", "Tally", "detect", "get", "tally"]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format by its functions; `keeps` says in words what survives writing it."""
+
+    name: str
+    keeps: str
+    detect: Callable[[Tree], bool] | None = None
+    read: Callable[[Tree], Reading] | None = None
+    write: Callable[[Dataset, Path], None] | None = None
+
+
+FORMATS = {
+    f.name: f
+    for f in (
+        Format("cvat", "everything", cvat.detect, cvat.read),
+        Format("coco", "instances, crowds, attributes", coco.detect, coco.read, coco.write),
+        Format("coco-panoptic", "one segment a pixel", write=coco_panoptic.write),
+    )
+}
+
+READABLE = "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0)"
+
+_TELLTALES = (  # what a tree holds, and what it then is; for the message only
+    ("labelmap.txt", "a Segmentation mask or Pascal VOC export"),
+    ("SegmentationClass", "a Pascal VOC export"),
+    ("gtFine", "a Cityscapes export"),
+    ("image_2", "a KITTI export"),
+    ("Masks", "a LabelMe export"),
+)
+
+
+def get(name: str) -> Format:
+    """
+    A format by its name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    try:
+        return FORMATS[name]
+    except KeyError:
+        known = ", ".join(sorted(FORMATS))
+        raise UsageError(f"unknown format {name!r}", hint=f"known formats: {known}") from None
+
+
+def detect(tree: Tree) -> Format:
+    """
+    Tell a format by content.
+
+    Raises:
+        FormatError: it is none that is read here; the message says what it looks like.
+    """
+    for f in FORMATS.values():
+        if f.detect is not None and f.detect(tree):
+            return f
+    raise FormatError(
+        f"{_looks_like(tree)}: not a format I read", path=tree.label, hint=f"I read: {READABLE}"
+    )
+
+
+def _looks_like(tree: Tree) -> str:
+    parts = {part for name in tree.names() for part in PurePosixPath(name).parts}
+    for telltale, what in _TELLTALES:
+        if telltale in parts:
+            return f"this looks like {what}"
+    if any(n.startswith("annotations/") and n.endswith(".json") for n in tree.names()):
+        return "this looks like a Datumaro export"
+    return "no annotations found that I know"

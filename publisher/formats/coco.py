@@ -1,0 +1,449 @@
+"""
+COCO instances: https://cocodataset.org/#format-data, section 1.
+
+Reads polygons, compressed and uncompressed RLE, one file or one a subset, with images in
+any of the usual layouts. An export by CVAT ("COCO 1.0") is recognised, and what CVAT bends
+in it is set right where the file still says enough: brush masks that it marks as crowds,
+boxes that it writes without a polygon.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from ..dataset import Category, Dataset, Sample, Segment
+from ..errors import FormatError, at
+from ..files import Tree, canonical_json, read_json
+from ..masks import Rle
+from ..names import safe_path
+from ..validate import Finding, finding_of
+from .cvat import box_ring
+from .reading import Item, Picture, Reading, Tally
+
+_LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
+
+
+class _Image(msgspec.Struct):
+    id: int
+    width: int
+    height: int
+    file_name: str
+
+
+class _Category(msgspec.Struct):
+    id: int
+    name: str
+    supercategory: str | None = ""
+
+
+class _Counts(msgspec.Struct):
+    size: tuple[int, int]
+    counts: str | list[int]
+
+
+class _Annotation(msgspec.Struct):
+    image_id: int
+    category_id: int
+    id: int = 0
+    segmentation: list[list[float]] | _Counts | None = None
+    bbox: list[float] | None = None
+    area: float | None = None
+    iscrowd: int | None = None
+    attributes: dict[str, Any] = {}
+
+
+def detect(tree: Tree) -> bool:
+    """Does the tree hold a JSON object with images, annotations and categories?"""
+    return bool(_documents(tree))
+
+
+def read(tree: Tree) -> Reading:
+    """
+    Read one annotation file, or all of a folder or archive, as one dataset.
+
+    Annotations that cannot be read become findings; the rest is read.
+
+    Raises:
+        FormatError: no such file, not JSON, or no COCO at its top level.
+    """
+    names = _documents(tree)
+    if not names:
+        raise FormatError("no COCO instances file", path=tree.label)
+    readers = []
+    for name in names:
+        with tree.open(name) as stream:
+            try:
+                document = read_json(stream, tree.size(name))
+                readers.append(_File(name, _subset(name), tree).take(document))
+            except FormatError as error:
+                error.path = error.path or f"{tree.label}: {name}"
+                raise
+    return _joined(readers)
+
+
+def write(dataset: Dataset, folder: Path) -> None:
+    """Write `instances.json`, or `instances_<split>.json` for each split."""
+    for split in dataset.splits or (None,):
+        samples = [s for s in dataset if s.split == split]
+        name = "instances.json" if split is None else f"instances_{split}.json"
+        (folder / name).write_bytes(canonical_json(to_json(dataset.categories, samples)))
+
+
+def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[str, Any]:
+    """
+    An instances document: compressed RLE, integer boxes and areas, computed from pixels.
+
+    `iscrowd` is 0 for every instance but true crowds: an RLE is not a crowd.
+    """
+    images = [
+        {"id": s.id, "file_name": s.file_name, "height": s.height, "width": s.width}
+        for s in samples
+    ]
+    annotations = [a for s in samples for a in _annotations(s)]
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [category_json(c) for c in categories],
+    }
+
+
+def category_json(c: Category) -> dict[str, Any]:
+    """COCO's category; instance files do not mind the panoptic keys."""
+    said = {"id": c.id, "name": c.name, "supercategory": c.supercategory, "isthing": int(c.isthing)}
+    return {**said, "color": list(c.color)} if c.color is not None else said
+
+
+def _annotations(sample: Sample) -> Iterator[dict[str, Any]]:
+    for s in sample.segments:
+        mask = s.mask(sample.height, sample.width)
+        said = {
+            "id": s.id,
+            "image_id": sample.id,
+            "category_id": s.category_id,
+            "segmentation": mask.to_rle(),
+            "area": mask.area,
+            "bbox": list(mask.bbox),
+            "iscrowd": int(s.iscrowd),
+        }
+        yield {**said, "attributes": s.attributes} if s.attributes else said
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _documents(tree: Tree) -> list[str]:
+    """The instance files: by CVAT's and COCO's names, else by content."""
+    found = [n for n in tree.names() if n.lower().endswith(".json")]
+    named = [n for n in found if re.search(r"(^|/)(instances_[^/]*|_annotations\.coco)\.json$", n)]
+    if named:
+        return named
+    return [n for n in found if _looks_like_coco(tree, n)]
+
+
+def _looks_like_coco(tree: Tree, name: str) -> bool:
+    """By content: the three lists are there, and annotations are not panoptic ones."""
+    with tree.open(name) as stream:
+        try:
+            document = read_json(stream, tree.size(name))
+        except FormatError:
+            return len(tree.names()) == 1  # the one file given: reading it says what is wrong
+    if not isinstance(document, dict) or not {"images", "annotations"} <= document.keys():
+        return False
+    annotations = document["annotations"]
+    first = annotations[0] if isinstance(annotations, list) and annotations else {}
+    return not (isinstance(first, dict) and "segments_info" in first)
+
+
+def _subset(name: str) -> str:
+    stem = PurePosixPath(name).stem
+    if stem == "_annotations.coco":  # Roboflow: one folder a subset
+        return PurePosixPath(name).parent.name
+    subset = stem.removeprefix("instances_") if stem.startswith("instances_") else ""
+    return "" if subset == "default" else subset  # CVAT's name for no subset
+
+
+@dataclass(slots=True)
+class _File:
+    """One annotation file, read."""
+
+    name: str
+    subset: str
+    tree: Tree
+    by_cvat: bool = False
+    categories: dict[int, Category] = field(default_factory=dict)
+    images: list[_Image] = field(default_factory=list)
+    segments: dict[int, list[Segment]] = field(default_factory=lambda: defaultdict(list))
+    counted: Tally = field(default_factory=Tally)
+    findings: list[Finding] = field(default_factory=list)
+    uncrowded: int = 0
+    boxes: int = 0
+    parts: int = 0
+
+    def take(self, document: Any) -> _File:
+        if not isinstance(document, dict):
+            raise FormatError("top level is not an object")
+        for key in ("images", "annotations", "categories"):
+            if not isinstance(document.get(key), list):
+                raise FormatError(f"no list {key!r} at the top level")
+        self.by_cvat = _by_cvat(document)
+        for i, raw in enumerate(document["categories"]):
+            with at("categories", i):
+                c = _converted(raw, _Category)
+                self.categories.setdefault(c.id, Category(c.id, c.name, c.supercategory or ""))
+        for i, raw in enumerate(document["images"]):
+            with at("images", i):
+                self._image(_converted(raw, _Image))
+        sizes = {i.id: i for i in self.images}
+        pixels: Counter[str] = Counter()
+        for i, raw in enumerate(document["annotations"]):
+            try:
+                with at("annotations", i):
+                    self._annotation(raw, sizes, pixels)
+            except FormatError as error:
+                image = sizes.get(raw.get("image_id", -1)) if isinstance(raw, dict) else None
+                self.findings.append(finding_of(error, image.file_name if image else self.name))
+        self.counted = Tally(len(self.images), len(document["annotations"]), pixels)
+        return self
+
+    def _image(self, image: _Image) -> None:
+        safe_path(image.file_name)
+        if not (0 < image.width < 2**31 and 0 < image.height < 2**31):
+            raise FormatError(f"image is {image.height}x{image.width}", code="I108")
+        self.images.append(image)
+
+    def _annotation(self, raw: Any, sizes: Mapping[int, _Image], pixels: Counter[str]) -> None:
+        a = _converted(raw, _Annotation)
+        image = sizes.get(a.image_id)
+        if image is None:
+            raise FormatError(f"no image has id {a.image_id}", code="A303")
+        category = self.categories.get(a.category_id)
+        if category is None:
+            raise FormatError(f"no category has id {a.category_id}", code="A304")
+        if a.iscrowd not in (0, 1, None):
+            raise FormatError(f"iscrowd is {a.iscrowd}", where=("iscrowd",), code="A305")
+        with at("segmentation"):
+            segment = self._segment(a)
+            mask = segment.mask(image.height, image.width)
+        pixels[category.name] += mask.area
+        self.segments[a.image_id].append(segment)
+
+    def _segment(self, a: _Annotation) -> Segment:
+        geometry = a.segmentation
+        crowd = a.iscrowd == 1
+        origin: dict[str, Any] = {"bbox": a.bbox, "area": a.area}
+        if self.by_cvat and geometry == [] and a.bbox is not None and len(a.bbox) == 4:
+            geometry = [list(_box(a.bbox, a.attributes))]
+            origin["shape"] = "box"
+            self.boxes += 1
+        if isinstance(geometry, list) and len(geometry) > 1:
+            self.parts += 1
+        if self.by_cvat and crowd and not a.attributes.get("is_crowd"):
+            crowd = False
+            origin["shape"] = "mask"
+            self.uncrowded += 1
+        attributes = {k: v for k, v in a.attributes.items() if (k, v) != ("occluded", False)}
+        return Segment(
+            id=a.id,
+            category_id=a.category_id,
+            segmentation=_geometry(geometry),
+            iscrowd=crowd,
+            attributes=attributes,
+            origin={k: v for k, v in origin.items() if v is not None},
+        )
+
+
+def _joined(files: Sequence[_File]) -> Reading:
+    """All files of one export as one reading; ids that collide are given anew."""
+    notes: list[str] = []
+    image_ids = Counter(i.id for f in files for i in f.images)
+    keep_images = all(n == 1 and i > 0 for i, n in image_ids.items())
+    segment_ids = Counter(s.id for f in files for ss in f.segments.values() for s in ss)
+    keep_segments = all(n == 1 and i > 0 for i, n in segment_ids.items())
+    if not keep_images:
+        again = sorted(i for i, n in image_ids.items() if n > 1 or i <= 0)
+        notes.append(f"image ids are used twice or below 1 ({again[:5]}); all numbered anew")
+    if not keep_segments:
+        notes.append("annotation ids are used twice or below 1; all numbered anew")
+    finder = _Images(files[0].tree)
+    pictures = [p for f in files for p in _pictures(f, finder, keep_images, keep_segments)]
+    shared = _shared(pictures)
+    notes += [_overwritten(pictures, member) for member in sorted(shared)]
+    pictures = [_marked(p, shared) for p in pictures]
+    notes += _lost_by_cvat(files)
+    counted = Tally()
+    for f in files:
+        counted += f.counted
+    return Reading(
+        name="",
+        format="coco",
+        categories=_categories(files),
+        pictures=tuple(pictures),
+        counted=counted,
+        items=tuple(_twice(files)),
+        notes=tuple(notes),
+        findings=tuple(x for f in files for x in f.findings),
+    )
+
+
+def _categories(files: Sequence[_File]) -> tuple[Category, ...]:
+    """The categories of all files, which must agree on their ids."""
+    joined: dict[int, Category] = {}
+    for f in files:
+        for c in f.categories.values():
+            if joined.setdefault(c.id, c).name != c.name:
+                raise FormatError(
+                    f"category {c.id} is {c.name!r} here and {joined[c.id].name!r} in another file",
+                    path=f.name,
+                    code="C201",
+                )
+    return tuple(joined[i] for i in sorted(joined))
+
+
+def _pictures(
+    f: _File, finder: _Images, keep_images: bool, keep_segments: bool
+) -> Iterator[Picture]:
+    seen: set[int] = set()
+    for image in f.images:
+        segments = f.segments.get(image.id, []) if image.id not in seen else []
+        seen.add(image.id)
+        if not keep_segments:
+            segments = [replace(s, id=0) for s in segments]
+        source = {"subset": f.subset, "image_id": str(image.id), "name": image.file_name}
+        sample = Sample(
+            id=image.id if keep_images else 0,
+            file_name=image.file_name,
+            height=image.height,
+            width=image.width,
+            segments=tuple(segments),
+            source={k: v for k, v in source.items() if v},
+        )
+        yield Picture(sample, finder.find(image.file_name, f.name, f.subset))
+
+
+def _twice(files: Sequence[_File]) -> Iterator[Item]:
+    """Images listed twice under one id in one file: which one annotations mean is not said."""
+    for f in files:
+        for image_id, n in Counter(i.id for i in f.images).items():
+            if n > 1:
+                name = next(i.file_name for i in f.images if i.id == image_id)
+                yield Item(
+                    f"image id {image_id} is there {n} times; its annotations go to the first",
+                    file_name=name,
+                )
+
+
+class _Images:
+    """Finds image files in the layouts that people use."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._names = set(tree.names())
+
+    def find(self, file_name: str, document: str, subset: str) -> str | None:
+        """The file for `file_name` of this annotation document."""
+        folder = PurePosixPath(document).parent
+        root = folder.parent if folder.name == "annotations" else folder
+        for place in (
+            f"images/{subset}",
+            "images",
+            subset,
+            f"{subset}2017",
+            ".",
+            f"{subset}/images",
+        ):
+            name = (root / place / file_name).as_posix()
+            if name in self._names:
+                return name
+        return None
+
+
+def _shared(pictures: Sequence[Picture]) -> set[str]:
+    """Files that two images claim."""
+    return {m for m, n in Counter(p.member for p in pictures).items() if m is not None and n > 1}
+
+
+def _marked(picture: Picture, shared: set[str]) -> Picture:
+    if picture.member not in shared:
+        return picture
+    source = {**picture.sample.source, "image_shared_with": picture.member}
+    return Picture(replace(picture.sample, source=source), picture.member)
+
+
+def _overwritten(pictures: Sequence[Picture], member: str) -> str:
+    owners = [p.sample for p in pictures if p.member == member]
+    said = ", ".join(f"{s.file_name} of {s.source.get('subset', 'no subset')}" for s in owners)
+    return (
+        f"one picture, {member}, stands for {len(owners)} images ({said}): "
+        "the export has overwritten all but one"
+    )
+
+
+def _lost_by_cvat(files: Sequence[_File]) -> list[str]:
+    files = [f for f in files if f.by_cvat]
+    if not files:
+        return []
+    notes = [
+        "CVAT's COCO 1.0 keeps no z-order, polylines, points, tags, sources and colours; "
+        "export 'CVAT for images 1.1' to keep them"
+    ]
+    if n := sum(f.uncrowded for f in files):
+        notes.append(f"{n} brush mask(s) or ellipse(s) were marked iscrowd 1 by CVAT; set to 0")
+    if n := sum(f.boxes for f in files):
+        notes.append(f"{n} box(es) had no polygon; rebuilt from bbox and rotation")
+    if n := sum(f.parts for f in files):
+        notes.append(
+            f"{n} instance(s) of several parts were groups in CVAT; where a group mixed labels, "
+            "the export has given all parts the largest one's"
+        )
+    return notes
+
+
+def _by_cvat(document: Mapping[str, Any]) -> bool:
+    """CVAT's exporter leaves one blank licence and says `occluded` of every annotation."""
+    annotations = document["annotations"]
+    said = (
+        annotations[0].get("attributes") if annotations and isinstance(annotations[0], dict) else {}
+    )
+    blank: bool = document.get("licenses") == _LICENCES_OF_CVAT
+    return blank and (not annotations or (isinstance(said, dict) and "occluded" in said))
+
+
+def _box(bbox: Sequence[float], attributes: Mapping[str, Any]) -> tuple[float, ...]:
+    x, y, w, h = bbox
+    degrees = attributes.get("rotation", 0)
+    x1, y1 = round(x + w, 2), round(y + h, 2)  # CVAT's two decimals, lost in the subtraction
+    return box_ring(x, y, x1, y1, float(degrees) if isinstance(degrees, int | float) else 0.0)
+
+
+def _geometry(raw: list[list[float]] | _Counts | None) -> Any:
+    if raw is None:
+        raise FormatError("segmentation is missing", code="P401")
+    if isinstance(raw, list):
+        return tuple(tuple(ring) for ring in raw)
+    counts = raw.counts if isinstance(raw.counts, str) else tuple(raw.counts)
+    return Rle(raw.size[0], raw.size[1], counts)
+
+
+_CODES = (  # where a value of the wrong type stands, and the rule that it breaks
+    ("segmentation.counts", "R501"),
+    ("segmentation.size", "R502"),
+    ("segmentation", "P402"),
+    ("bbox", "A309"),
+    ("iscrowd", "A305"),
+)
+
+
+def _converted(raw: Any, kind: type[Any]) -> Any:
+    """Check the types of one record."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        code = next((c for spot, c in _CODES if f"$.{spot}" in text), "J005")
+        raise FormatError(text.replace(" - at `$.", " at `"), code=code) from None

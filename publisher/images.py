@@ -1,0 +1,192 @@
+"""
+Pictures: what a file says of itself, lossless removal of metadata, PNG of id maps.
+
+The only module that imports Pillow. Pixels of published images are never re-encoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from .errors import FormatError
+from .masks import MAX_PIXELS
+from .validate import ImageFacts
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # no EPS, no PDF: they run programs
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+_ORIENTATION, _GPS = 0x0112, 0x8825  # EXIF 2.32, tags of the first image directory
+
+
+def size_of(stream: BinaryIO) -> tuple[int, int]:
+    """
+    (height, width) from the header; no pixel is decoded.
+
+    Raises:
+        FormatError: not an image (I112), or larger than `MAX_PIXELS` (I119).
+    """
+    with _opened(stream) as image:
+        return image.height, image.width
+
+
+def look(path: Path) -> ImageFacts:
+    """
+    Read an image file whole: header, metadata, and every pixel, so that damage shows.
+
+    Raises:
+        FormatError: missing (I103), not an image or damaged (I112), too large (I119).
+    """
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise FormatError(f"image file is missing: {error.strerror}", code="I103") from error
+    with _opened(io.BytesIO(body)) as image:
+        exif = image.getexif()
+        return ImageFacts(
+            format=image.format or "",
+            height=image.height,
+            width=image.width,
+            mode=image.mode,
+            orientation=exif.get(_ORIENTATION, 1),
+            frames=getattr(image, "n_frames", 1),
+            sha256=hashlib.sha256(body).hexdigest(),
+            has_location=bool(exif.get_ifd(_GPS)),
+            dhash=_dhash(image),
+        )
+
+
+def strip_metadata(body: bytes) -> bytes:
+    """
+    Remove EXIF, XMP, IPTC, comments and text from a JPEG or PNG; pixels stay bit for bit.
+
+    Colour profiles stay, since they belong to the picture. Other formats, and files whose
+    structure is not understood, come back as they are.
+    """
+    if body.startswith(b"\xff\xd8"):
+        return _strip_jpeg(body)
+    if body.startswith(_PNG_MAGIC):
+        return _strip_png(body)
+    return body
+
+
+def write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
+    """
+    Write (H, W, 3) as an 8-bit RGB PNG, byte for byte the same on every machine.
+
+    Filter Up on every line (PNG 1.2, 6.3): maps of segments are mostly equal to the line
+    above. Deflate is the standard zlib, level 6.
+    """
+    height, width, _ = rgb.shape
+    lines = rgb.reshape(height, width * 3)
+    up = np.empty((height, 1 + width * 3), dtype=np.uint8)
+    up[:, 0] = 2
+    up[0, 1:] = lines[0]
+    np.subtract(lines[1:], lines[:-1], out=up[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        stream.write(_PNG_MAGIC)
+        stream.write(_chunk(b"IHDR", header))
+        stream.write(_chunk(b"IDAT", zlib.compress(up.tobytes(), 6)))
+        stream.write(_chunk(b"IEND", b""))
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """
+    Read an 8-bit RGB image as (H, W, 3).
+
+    Raises:
+        FormatError: N704, the image has another mode; palettes and grey hold no ids.
+    """
+    with path.open("rb") as stream, _opened(stream) as image:
+        if image.mode != "RGB":
+            raise FormatError(f"image is {image.mode}, not 8-bit RGB", path=path.name, code="N704")
+        return np.asarray(image)
+
+
+@contextmanager
+def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
+    """A Pillow image whose every failure is a FormatError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # our limit below is lower than Pillow's
+            with Image.open(stream, formats=FORMATS) as image:
+                if image.height * image.width > MAX_PIXELS:
+                    raise FormatError(
+                        f"image is {image.height}x{image.width}, more than {MAX_PIXELS:,} pixels",
+                        code="I119",
+                    )
+                yield image
+    except UnidentifiedImageError as error:
+        raise FormatError("not an image of a known format", code="I112") from error
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"image cannot be decoded: {error}", code="I112") from error
+    except (Image.DecompressionBombError, OverflowError, MemoryError) as error:
+        raise FormatError("image is too large to decode", code="I119") from error
+
+
+def _dhash(image: Image.Image) -> int:
+    """64 bits: is each pixel of a 9 x 8 thumbnail brighter than its left neighbour? Decodes all."""
+    image.draft("L", (64, 64))  # JPEG: reads all, computes an eighth
+    small = image.convert("L").resize((9, 8), Image.Resampling.BOX)
+    grey = np.asarray(small, dtype=np.int16)
+    bits = (grey[:, 1:] > grey[:, :-1]).ravel()
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_PRIVATE = {b"eXIf", b"tEXt", b"iTXt", b"zTXt", b"tIME"}
+_JPEG_PRIVATE = {0xE1, 0xED, 0xFE}  # APP1 (EXIF, XMP), APP13 (IPTC), comment
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _strip_png(body: bytes) -> bytes:
+    kept, at = [_PNG_MAGIC], len(_PNG_MAGIC)
+    while at + 12 <= len(body):
+        length, kind = struct.unpack_from(">I4s", body, at)
+        end = at + 12 + length
+        if end > len(body):
+            return body
+        if kind not in _PNG_PRIVATE:
+            kept.append(body[at:end])
+        at = end
+        if kind == b"IEND":
+            return b"".join(kept)  # what follows the end is no picture
+    return body
+
+
+def _strip_jpeg(body: bytes) -> bytes:
+    """Walk the marker segments up to the scan (ITU-T T.81, annex B); the rest stays."""
+    kept, at = [body[:2]], 2
+    while at + 4 <= len(body):
+        if body[at] != 0xFF:
+            return body
+        marker = body[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == 0xDA:  # start of scan: entropy-coded data follows
+            return b"".join([*kept, body[at:]])
+        end = at + 2 + int.from_bytes(body[at + 2 : at + 4], "big")
+        if end > len(body):
+            return body
+        if marker not in _JPEG_PRIVATE:
+            kept.append(body[at:end])
+        at = end
+    return body

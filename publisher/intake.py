@@ -1,0 +1,388 @@
+"""
+Import: from exports of annotation tools to a working dataset, with nothing lost unsaid.
+
+What goes in is counted on the source's own elements; what came out is counted on the files
+as written. The two must differ by exactly the items on the report, or nothing is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from . import formats, workspace
+from . import images as pictures
+from .card import Card, categories
+from .dataset import Category, Dataset, Sample
+from .errors import FormatError, IntegrityError, InvalidDataset, UsageError, at
+from .files import Tree, canonical_json, copy, new_folder, open_tree, write_atomic
+from .formats import Item, Picture, Reading, Tally, tally
+from .names import collision_key, portable
+from .progress import Progress, silent
+from .validate import Finding, finding_of
+
+REPORT = "import.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What an import took in: `counted` in the sources, `kept` on disk, and why they differ."""
+
+    dataset: Dataset
+    counted: Tally
+    kept: Tally
+    items: tuple[Item, ...]
+    renames: tuple[tuple[str, str], ...]  # (name in the source, name in the dataset)
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The conservation report, kept beside the dataset as `import.json`."""
+        return {
+            "in": _tally_json(self.counted),
+            "out": _tally_json(self.kept),
+            "items": [
+                {"file_name": i.file_name, "reason": i.reason, "change": _tally_json(i.change)}
+                for i in self.items
+            ],
+            "renamed": [{"from": old, "to": new} for old, new in self.renames],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """Several readings as one dataset; each sample with the tree and member of its picture."""
+
+    dataset: Dataset
+    members: tuple[tuple[int, str | None], ...]  # (index of the source, name in it), by sample
+    renames: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def take_in(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    format_name: str | None = None,
+    images: Path | None = None,
+    card: Card | None = None,
+    on_image: Progress = silent,
+) -> Intake:
+    """
+    Import exports into a new working dataset with its images under `out/images`.
+
+    Args:
+        images: a folder or archive to look in for pictures that an export lacks.
+        card: the maintainer's `dataset.yaml`; fixes category ids and says what is stuff.
+        on_image: called with (pictures copied, pictures in all).
+
+    Raises:
+        FormatError: a source is broken, hostile, or of no known format.
+        InvalidDataset: parts of it cannot be read, or pictures are missing.
+        IntegrityError: what was written is not what was read (a bug, or a failing disk).
+    """
+    with ExitStack() as stack:
+        trees = [stack.enter_context(open_tree(path)) for path in sources]
+        spare = stack.enter_context(open_tree(images)) if images else None
+        readings = [_read(tree, format_name) for tree in trees]
+        _refuse_findings(readings)
+        joined = _join(readings, [t.label for t in trees], card)
+        with new_folder(out, marker=workspace.MARKER) as part:
+            dataset = _copy_images(joined, trees, spare, part, on_image)
+            workspace.fill(part, dataset, images="images")
+            intake = _account(joined, readings, workspace.read(part))
+            write_atomic(part / REPORT, canonical_json(intake.to_json(), indent=1))
+    return replace(intake, dataset=workspace.read(out))
+
+
+def read(path: Path, format_name: str | None = None) -> Dataset:
+    """
+    Read annotations of any known format, without their pictures: a pure look.
+
+    Raises:
+        FormatError: as `take_in`.
+        InvalidDataset: parts of it cannot be read; `.findings` says which.
+    """
+    dataset, findings = read_leniently(path, format_name)
+    _refuse(findings)
+    return dataset
+
+
+def read_leniently(
+    path: Path, format_name: str | None = None
+) -> tuple[Dataset, tuple[Finding, ...]]:
+    """A dataset as far as it can be read, and findings about the rest."""
+    if path.is_dir() and workspace.is_workspace(path) and format_name in (None, "publisher"):
+        return workspace.read(path), ()
+    with open_tree(path) as tree:
+        reading = _read(tree, format_name)
+        joined = _join([reading], [tree.label], None)
+    return joined.dataset, reading.findings
+
+
+def _read(tree: Tree, format_name: str | None) -> Reading:
+    found = formats.get(format_name) if format_name else formats.detect(tree)
+    if found.read is None:
+        raise UsageError(f"{found.name} is written, but not read, so far")
+    return found.read(tree)
+
+
+def _refuse_findings(readings: Sequence[Reading]) -> None:
+    _refuse([f for r in readings for f in r.findings])
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    if findings:
+        raise InvalidDataset(
+            f"{len(findings)} annotation(s) cannot be read, the first: {findings[0]}",
+            findings,
+            hint="mend them in the annotation tool and export again; "
+            "`publisher validate SRC` lists them all",
+        )
+
+
+# ── joining ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _join(readings: Sequence[Reading], labels: Sequence[str], card: Card | None) -> _Joined:
+    """One dataset from all readings: categories by name, names unique, ids unique, sorted."""
+    known = _categories(readings, card)
+    number = {c.name: c.id for c in known}
+    parts = [
+        (index, _recategorised(p, reading, number))
+        for index, reading in enumerate(readings)
+        for p in reading.pictures
+    ]
+    names = _unique_names([p.sample for _, p in parts], [labels[i] for i, _ in parts])
+    named = [
+        (index, Picture(_grouped(replace(p.sample, file_name=name)), p.member))
+        for (index, p), name in zip(parts, names, strict=True)
+    ]
+    named.sort(key=lambda part: part[1].sample.file_name)
+    renames = [
+        (str(p.sample.source.get("name", "")), p.sample.file_name)
+        for _, p in named
+        if not p.sample.file_name.startswith(str(p.sample.source.get("name", "")))
+    ]
+    dataset = Dataset(
+        name=card.name if card else next((r.name for r in readings if r.name), "dataset"),
+        categories=known,
+        samples=_numbered([p.sample for _, p in named]),
+        sources=tuple(
+            {"file": label, "format": r.format, "name": r.name}
+            for label, r in zip(labels, readings, strict=True)
+        ),
+    )
+    notes = [f"{labels[i]}: {n}" for i, r in enumerate(readings) for n in r.notes]
+    return _Joined(
+        dataset,
+        tuple((index, p.member) for index, p in named),
+        tuple(renames),
+        (*notes, *_card_notes(known, card)),
+    )
+
+
+def _categories(readings: Sequence[Reading], card: Card | None) -> tuple[Category, ...]:
+    """By name; a single source keeps its ids, several or a card number them anew."""
+    if len(readings) == 1 and card is None:
+        return readings[0].categories
+    found: dict[str, Category] = {}
+    for reading in readings:
+        for c in reading.categories:
+            found.setdefault(c.name, c)
+    return categories(card or Card(name="dataset"), tuple(found.values()))
+
+
+def _card_notes(known: Sequence[Category], card: Card | None) -> list[str]:
+    if card is None:
+        return []
+    listed = {c.name for c in card.categories}
+    new = [c for c in known if c.name not in listed]
+    return [f"category {c.name!r} is not in dataset.yaml; it got id {c.id} as a thing" for c in new]
+
+
+def _recategorised(p: Picture, reading: Reading, number: dict[str, int]) -> Picture:
+    names = {c.id: c.name for c in reading.categories}
+    segments = tuple(
+        replace(s, category_id=number[names[s.category_id]]) for s in p.sample.segments
+    )
+    split = SPLITS.get(str(p.sample.source.get("subset", "")).casefold())
+    return Picture(replace(p.sample, segments=segments, split=split), p.member)
+
+
+SPLITS = {  # what annotators call their subsets, and the split they mean
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def _grouped(sample: Sample) -> Sample:
+    """A frame named after its video belongs to the video; others stand alone."""
+    if sample.group is not None:
+        return sample
+    path = PurePosixPath(sample.file_name)
+    video, mark, frame = path.stem.rpartition("frame")
+    if not (mark and frame.lstrip("_-").isdigit()):
+        return sample
+    parts = (str(sample.source.get("subset", "")), path.parent.as_posix(), video.rstrip("_-. "))
+    return replace(sample, group="frames of " + "/".join(p for p in parts if p not in ("", ".")))
+
+
+def _unique_names(samples: Sequence[Sample], labels: Sequence[str]) -> list[str]:
+    """
+    A portable name for each sample, unique also without its extension.
+
+    Names stay as they are unless they clash; then all that clash get their subset in front,
+    then their source; a clash in the stem only gets the extension into the stem.
+    """
+    names = [portable(s.file_name) for s in samples]
+    subsets = [portable(str(s.source.get("subset") or "no subset")) for s in samples]
+    stems = [portable(PurePosixPath(label).stem) for label in labels]
+    for prefixes in (subsets, stems):
+        for i in _clashes(names):
+            names[i] = f"{prefixes[i]}/{names[i]}"
+    for i in _clashes([str(PurePosixPath(n).with_suffix("")) for n in names], names):
+        path = PurePosixPath(names[i])
+        names[i] = str(path.with_name(f"{path.stem}_{path.suffix[1:].lower()}{path.suffix}"))
+    taken: Counter[str] = Counter()
+    for i, name in enumerate(names):
+        stem = collision_key(str(PurePosixPath(name).with_suffix("")))
+        taken[stem] += 1
+        if taken[stem] > 1:
+            path = PurePosixPath(name)
+            names[i] = str(path.with_name(f"{path.stem}__{taken[stem]}{path.suffix}"))
+    return names
+
+
+def _clashes(keys: Sequence[str], names: Sequence[str] | None = None) -> list[int]:
+    """Positions of keys that others share; with `names`, only where the names differ."""
+    owners: dict[str, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
+        owners[collision_key(key)].append(i)
+    shared = [group for group in owners.values() if len(group) > 1]
+    return [i for group in shared for i in group if names is None or names[i] is not None]
+
+
+def _numbered(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """The source's ids where all are unique and positive, else 1, 2, ... in order."""
+    image_ids = [s.id for s in samples]
+    if not _usable(image_ids):
+        samples = [replace(s, id=i) for i, s in enumerate(samples, start=1)]
+    if _usable([g.id for s in samples for g in s.segments]):
+        return tuple(samples)
+    numbered, last = [], 0
+    for s in samples:
+        segments = tuple(replace(g, id=last + i) for i, g in enumerate(s.segments, start=1))
+        last += len(segments)
+        numbered.append(replace(s, segments=segments))
+    return tuple(numbered)
+
+
+def _usable(ids: Sequence[int]) -> bool:
+    return len(set(ids)) == len(ids) and all(0 < i < 2**53 for i in ids)
+
+
+# ── pictures ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _copy_images(
+    joined: _Joined,
+    trees: Sequence[Tree],
+    spare: Tree | None,
+    out: Path,
+    on_image: Progress,
+) -> Dataset:
+    """Copy every picture under its new name; check its header against the annotations."""
+    places = _Spare(spare)
+    findings: list[Finding] = []
+    samples = []
+    total = len(joined.members)
+    for done, (sample, (index, member)) in enumerate(
+        zip(joined.dataset.samples, joined.members, strict=True), start=1
+    ):
+        try:
+            tree, name = (trees[index], member) if member else places.find(sample)
+            samples.append(_copy_image(sample, tree, name, out / "images"))
+        except FormatError as error:
+            findings.append(finding_of(error, sample.file_name))
+        on_image(done, total)
+    _refuse_pictures(findings, total)
+    return replace(joined.dataset, samples=tuple(samples))
+
+
+def _copy_image(sample: Sample, tree: Tree, name: str, folder: Path) -> Sample:
+    target = folder / sample.file_name
+    with tree.open(name) as stream:
+        digest = copy(stream, target, limit=tree.size(name))
+    with target.open("rb") as stream, at("image"):
+        pictures.size_of(stream)
+    return replace(sample, source={**sample.source, "sha256": digest})
+
+
+class _Spare:
+    """Pictures that lie apart from their annotations (`--images`)."""
+
+    def __init__(self, tree: Tree | None) -> None:
+        self._tree = tree
+        self._names = set(tree.names()) if tree else set()
+
+    def find(self, sample: Sample) -> tuple[Tree, str]:
+        name = str(sample.source.get("name") or sample.file_name)
+        subset = str(sample.source.get("subset", ""))
+        for place in (f"{subset}/{name}", name, sample.file_name, PurePosixPath(name).name):
+            if self._tree is not None and place in self._names:
+                return self._tree, place
+        raise FormatError("the export holds no picture for it", code="I103")
+
+
+def _refuse_pictures(findings: Sequence[Finding], total: int) -> None:
+    if not findings:
+        return
+    raise InvalidDataset(
+        f"{len(findings)} of {total} picture(s) cannot be taken in, the first: {findings[0]}",
+        findings,
+        hint="export with images, or say where they are: --images DIR",
+    )
+
+
+# ── accounting ───────────────────────────────────────────────────────────────────────────────
+
+
+def _account(joined: _Joined, readings: Sequence[Reading], written: Dataset) -> Intake:
+    """
+    Count what was written and hold it against what was read.
+
+    Raises:
+        IntegrityError: they differ by more or less than the items say.
+    """
+    counted, explained = Tally(), Tally()
+    items = tuple(i for r in readings for i in r.items)
+    for r in readings:
+        counted += r.counted
+    for item in items:
+        explained += item.change
+    kept = tally(written, {c.id: c.name for c in written.categories})
+    if gap := kept - counted - explained:
+        raise IntegrityError(
+            f"import does not add up: {gap.images:+} images, {gap.segments:+} segments, "
+            f"pixels { ({k: v for k, v in gap.pixels.items() if v}) } without a reason",
+            hint="this is a bug; please report it with the export",
+        )
+    return Intake(written, counted, kept, items, joined.renames, joined.notes)
+
+
+def _tally_json(t: Tally) -> dict[str, Any]:
+    return {
+        "images": t.images,
+        "segments": t.segments,
+        "pixels": {k: v for k, v in t.pixels.items() if v},
+    }

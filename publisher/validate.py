@@ -94,7 +94,7 @@ class Scene:
     @cached_property
     def overlaps(self) -> tuple[tuple[int, int, int], ...]:
         """Every pair of masks that share pixels: two positions, the lower first, and how many."""
-        return tuple(_overlaps(self.masks, self.boxes))
+        return tuple(overlapping(self.masks, self.boxes))
 
     @cached_property
     def outlines(self) -> tuple[tuple[NDArray[np.float64], ...], ...]:
@@ -161,6 +161,9 @@ class Scene:
         return tuple(_rasterise(segment, *size) for segment in self.sample.segments)
 
 
+MAX_ID = 2**53  # the largest integer that every JSON reader keeps exact
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What is kept of a sample until the whole dataset has been seen: some 400 bytes."""
@@ -211,8 +214,6 @@ class Survey:
         """A finding about one sample, or the dataset; the engine puts in code and severity."""
         return Finding("", "error", message, about.file_name if about else None, segment)
 
-
-MAX_ID = 2**53  # the largest integer that every JSON reader keeps exact
 
 SceneCheck = Callable[[Scene], Iterator[Finding]]
 DatasetCheck = Callable[[Survey], Iterator[Finding]]
@@ -311,7 +312,7 @@ def mend(
     categories = dataset.category_of
     for sample in dataset:
         patient = _Patient(Scene(sample, categories, look))
-        while any([patient.treat(r) for r in rules]):
+        while sum(patient.treat(r) for r in rules):
             pass
         yield patient.scene.sample, patient.fixed
 
@@ -391,7 +392,7 @@ def _extent(rings: Sequence[NDArray[np.float64]]) -> tuple[float, float, float, 
     return left, top, right, bottom
 
 
-def _overlaps(
+def overlapping(
     masks: Sequence[Mask | None], xywh: NDArray[np.int64]
 ) -> Iterator[tuple[int, int, int]]:
     """Boxes first, all at once; runs only where boxes meet."""

@@ -1,0 +1,56 @@
+"""
+The command line: parse, call one function, print.
+
+The only package that imports click and rich. Facts go to stdout, talk and progress to
+stderr. Commands import what they need when they run, so `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..errors import PublisherError
+from . import bucket, dataset, scaffold
+
+
+class Commands(click.Group):
+    """Print our own errors as one line and a hint; let bugs keep their traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        as_json = "--json" in [*ctx._protected_args, *ctx.args]
+        try:
+            return super().invoke(ctx)
+        except PublisherError as error:
+            _say(error, as_json)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted; run the same command again to go on", err=True)
+            sys.exit(130)
+
+
+def _say(error: PublisherError, as_json: bool) -> None:
+    from ..names import printable
+
+    message = " ".join(printable(line) for line in str(error).splitlines())
+    if as_json:
+        said = {"kind": type(error).__name__, "message": message, "hint": error.hint}
+        click.echo(json.dumps({"error": said, "exit_code": error.exit_code}))
+        return
+    click.echo(f"error: {message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Take image-segmentation datasets from the annotation tool to published versions."""
+
+
+for command in (*dataset.COMMANDS, *bucket.COMMANDS, *scaffold.COMMANDS):
+    main.add_command(command)

@@ -26,6 +26,7 @@ from .dataset import Category, Dataset, Sample, Segment
 from .errors import FormatError
 from .masks import Mask, boxes
 from .names import printable
+from .progress import Progress, silent
 
 Severity = Literal["error", "warning", "info"]
 
@@ -276,7 +277,11 @@ def _register(new: Rule) -> Any:
 
 
 def check(
-    dataset: Dataset, *, look: Look | None = None, ignore: Collection[str] = ()
+    dataset: Dataset,
+    *,
+    look: Look | None = None,
+    ignore: Collection[str] = (),
+    on_sample: Progress = silent,
 ) -> Iterator[Finding]:
     """
     Run every rule that is not ignored; findings come sample by sample, then the dataset's.
@@ -284,16 +289,18 @@ def check(
     Args:
         look: how to open images; without it, rules about image files stay silent.
         ignore: codes to leave out.
+        on_sample: told after each sample.
     """
     rules = [r for r in _rules() if r.code not in ignore]
     survey = Survey(dataset.categories)
     categories = dataset.category_of
-    for sample in dataset:
+    for done, sample in enumerate(dataset, 1):
         scene = Scene(sample, categories, look)
         for r in rules:
             if r.scope == "scene":
                 yield from _run(r, scene)
         survey.add(scene)
+        on_sample(done, len(dataset))
     for r in rules:
         if r.scope == "dataset":
             yield from _run(r, survey)

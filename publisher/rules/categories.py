@@ -1,0 +1,128 @@
+"""C: category ids, names and colours."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from ..validate import Finding, Survey, dataset_rule
+
+
+@dataset_rule("C201", "error")
+def duplicate_id(survey: Survey) -> Iterator[Finding]:
+    """
+    Two categories share an id.
+
+    Why it matters: readers keep the last and forget the other, so all objects of both
+    get one name.
+    Fix: give one of them a new id, in the source.
+    Example: 3 is "hand" and 3 is "knife".
+    """
+    for key, n in Counter(c.id for c in survey.categories).items():
+        if n > 1:
+            names = ", ".join(c.name for c in survey.categories if c.id == key)
+            yield survey.find(f"{n} categories have id {key}: {names}")
+
+
+@dataset_rule("C202", "error")
+def duplicate_name(survey: Survey) -> Iterator[Finding]:
+    """
+    Two categories have one name, or differ only in case or in spaces around it.
+
+    Why it matters: people and most formats tell classes apart by name; YOLO, VOC and CVAT merge
+    or refuse equal ones. Split in two, a class is learnt and scored by halves.
+    Fix: merge them in the annotation tool, or rename one.
+    Example: "Hand" and "hand ".
+    """
+    alike = defaultdict(list)
+    for c in survey.categories:
+        alike[c.name.strip().casefold()].append(f"{c.name!r} ({c.id})")
+    for names in alike.values():
+        if len(names) > 1:
+            yield survey.find(f"category names are too much alike: {', '.join(names)}")
+
+
+@dataset_rule("C203", "warning")
+def id_below_one(survey: Survey) -> Iterator[Finding]:
+    """
+    A category id is 0 or negative.
+
+    Why it matters: many tools keep 0 for the background, and Datumaro 1.13 reads category 0
+    as "no label".
+    Fix: set ids from 1 in `dataset.yaml`, before the first release: they must never change.
+    Example: labelme2coco numbers from 0.
+    """
+    for c in survey.categories:
+        if c.id < 1:
+            yield survey.find(f"category {c.name!r} has id {c.id}, below 1")
+
+
+@dataset_rule("C205", "error")
+def empty_name(survey: Survey) -> Iterator[Finding]:
+    """
+    A category has no name.
+
+    Why it matters: the class list of `data.yaml`, the card and most formats need all names;
+    in a plain list, an empty line shifts every class after it.
+    Fix: name it in `dataset.yaml`.
+    Example: `{"id": 4, "name": " "}`.
+    """
+    for c in survey.categories:
+        if not c.name.strip():
+            yield survey.find(f"category {c.id} has no name")
+
+
+@dataset_rule("C206", "warning")
+def unused(survey: Survey) -> Iterator[Finding]:
+    """
+    A category has no segment.
+
+    Why it matters: a class without examples cannot be learnt, and pycocotools gives it an AP
+    of -1, which some scripts average in.
+    Fix: annotate some, or remove it before the first release; after that, keep the id.
+    Example: a label that was created in CVAT and never drawn.
+    """
+    used = frozenset[int]().union(*{s.categories for s in survey.seen})
+    for c in survey.categories:
+        if c.id not in used:
+            yield survey.find(f"category {c.name!r} ({c.id}) is not used")
+
+
+@dataset_rule("C209", "warning")
+def colors(survey: Survey) -> Iterator[Finding]:
+    """
+    Two categories share a colour, or one is black.
+
+    Why it matters: in colour maps, two classes of one colour cannot be told apart again. Black is
+    void: panopticapi gave a black category segment id 0, and it vanished.
+    Fix: choose other colours in CVAT or `dataset.yaml`.
+    Example: two CVAT labels with #ff0000.
+    """
+    owners = defaultdict(list)
+    for c in survey.categories:
+        if c.color is not None:
+            owners[c.color].append(c.name)
+    for color, names in owners.items():
+        if len(names) > 1:
+            yield survey.find(f"colour {_hex(color)} is shared by {', '.join(map(repr, names))}")
+        if color == (0, 0, 0):
+            yield survey.find(f"{', '.join(map(repr, names))} is black, the colour of void")
+
+
+@dataset_rule("C212", "info")
+def order(survey: Survey) -> Iterator[Finding]:
+    """
+    Categories are not listed by ascending id.
+
+    Why it matters: tools that number classes by position and tools that sort by id then
+    disagree on all classes that moved.
+    Fix: list them by id.
+    Example: ids 2, 1, 3.
+    """
+    ids = [c.id for c in survey.categories]
+    if ids != sorted(ids):
+        yield survey.find("categories are not in the order of their ids")
+
+
+def _hex(color: tuple[int, ...]) -> str:
+    return "#" + "".join(f"{c:02x}" for c in color)

@@ -1,0 +1,144 @@
+"""O and N: segments that claim the same pixels, and what a panoptic map makes of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ..masks import Mask
+from ..panoptic import default_policy, order
+from ..validate import Finding, Scene, rule
+from .annotations import ALIKE
+
+SLIVER = 0.01  # of the smaller one; borders that are drawn twice always overlap a little
+
+
+@rule("O601", "warning")
+def overlap(scene: Scene) -> Iterator[Finding]:
+    """
+    Two instances claim the same pixels: more than 1 % of the smaller one.
+
+    Why it matters: a panoptic map gives each pixel to one segment; panopticapi's converter stops
+    at the first shared one (issues 44, 51, 57), and others let one win by chance.
+    Fix: cut one of them, set z-order in CVAT, or choose `--overlap smaller-on-top`.
+    Looks at: things with things, and also stuff where an order (z) is missing. Crowds may overlap.
+    Example: a knife drawn over the hand that holds it, and the hand drawn through.
+    """
+    for i, j, shared in _clashes(scene):
+        a, b = scene.sample.segments[i], scene.sample.segments[j]
+        things = scene.isthing(i) and scene.isthing(j)
+        if not things and a.z_order is not None and b.z_order is not None:
+            continue
+        iou = shared / (scene.areas[i] + scene.areas[j] - shared)
+        if iou > ALIKE and a.category_id == b.category_id:
+            continue  # A306 and A307 tell
+        yield scene.find(
+            f"{scene.category(j)} overlaps {scene.category(i)} (segment {i}) on {shared} px, "
+            f"IoU {iou:.3f}",
+            j,
+        )
+
+
+@rule("O602", "error")
+def hidden(scene: Scene) -> Iterator[Finding]:
+    """
+    A segment is wholly hidden by those above it.
+
+    Why it matters: it is among the instances, and none of its pixels is in the panoptic map. In a
+    test export by CVAT a knife vanished that way, without a message.
+    Fix: move it to the front in CVAT, or delete it.
+    Looks at: samples where every segment has a z-order; ties go by the place in the file.
+    Example: a ring drawn before the hand, at the same level.
+    """
+    sample = scene.sample
+    complete = [m for m in scene.masks if m is not None]
+    if len(complete) < len(scene.masks) or default_policy(sample) != "z-order":
+        return
+    height = {index: n for n, index in enumerate(order(sample, complete, "z-order"))}
+    above: dict[int, list[tuple[int, int]]] = {}
+    for i, j, shared in scene.overlaps:
+        low, high = (i, j) if height[i] < height[j] else (j, i)
+        if _region(scene, low) != _region(scene, high):
+            above.setdefault(low, []).append((high, shared))
+    for low, covers in sorted(above.items()):
+        area = scene.areas[low]
+        if sum(n for _, n in covers) < area:
+            continue
+        cover = Mask.union([complete[high] for high, _ in covers])
+        if complete[low].intersection(cover) == area:
+            tops = ", ".join(f"{scene.category(high)} (segment {high})" for high, _ in covers)
+            yield scene.find(f"{scene.category(low)} is wholly hidden by {tops}", low)
+
+
+@rule("O604", "warning")
+def no_order(scene: Scene) -> Iterator[Finding]:
+    """
+    Two overlapping segments have the same z-order.
+
+    Why it matters: who is in front then depends on their place in the file, which exports do
+    not promise to keep: the pixels may change hands from one export to the next.
+    Fix: send one to the front or back in CVAT.
+    Example: CVAT gives every new shape z-order 0.
+    """
+    for i, j, shared in _clashes(scene):
+        z = scene.sample.segments[i].z_order
+        if z is None or z != scene.sample.segments[j].z_order:
+            continue
+        if _region(scene, i) != _region(scene, j):
+            names = f"{scene.category(j)} and {scene.category(i)} (segment {i})"
+            yield scene.find(f"{names} share {shared} px and z-order {z}", j)
+
+
+@rule("N710", "info")
+def stuff_twice(scene: Scene) -> Iterator[Finding]:
+    """
+    A stuff category has several patches in one image.
+
+    Why it matters: a panoptic map has one segment a stuff class and image, so they become one
+    there; panopticapi gave both one id and listed it twice.
+    Fix: nothing to do, they are merged. If they are countable, make the category a thing.
+    Example: table to the left and to the right of a plate.
+    """
+    yield from _several(scene, crowd=False)
+
+
+@rule("N711", "warning")
+def crowds_twice(scene: Scene) -> Iterator[Finding]:
+    """
+    A category has several crowds in one image.
+
+    Why it matters: panopticapi keeps one crowd a class and image, the last, and counts what a
+    model finds in the others as wrong.
+    Fix: draw them as one region; in panoptic maps they are merged.
+    Example: two rows of spectators, each marked as a crowd.
+    """
+    yield from _several(scene, crowd=True)
+
+
+def _clashes(scene: Scene) -> Iterator[tuple[int, int, int]]:
+    """Pairs that overlap for more than a sliver; crowds left out."""
+    segments = scene.sample.segments
+    for i, j, shared in scene.overlaps:
+        if segments[i].iscrowd or segments[j].iscrowd:
+            continue
+        if shared > SLIVER * min(scene.areas[i], scene.areas[j]):
+            yield i, j, shared
+
+
+def _region(scene: Scene, index: int) -> tuple[int, bool, int]:
+    """Segments with equal regions are one in a panoptic map."""
+    segment = scene.sample.segments[index]
+    merges = segment.iscrowd or not scene.isthing(index)
+    return segment.category_id, segment.iscrowd, -1 if merges else index
+
+
+def _several(scene: Scene, *, crowd: bool) -> Iterator[Finding]:
+    members = Counter(
+        s.category_id
+        for i, s in enumerate(scene.sample.segments)
+        if s.iscrowd == crowd and (crowd or not scene.isthing(i))
+    )
+    for key, n in sorted(members.items()):
+        if n > 1:
+            name = scene.categories[key].name if key in scene.categories else f"category {key}"
+            yield scene.find(f"{n} {'crowds' if crowd else 'patches'} of {name}")

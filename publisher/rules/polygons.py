@@ -1,0 +1,314 @@
+"""P: polygons that are broken, outside, crossing themselves, or not what they seem."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dataset import Segment
+from ..errors import FormatError
+from ..masks import boxes
+from ..validate import Finding, Scene, overlapping, rule
+from .rle import broken
+
+MAX_VERTICES = 2000  # rings with more are not searched for crossings
+
+Ring = tuple[float, ...]
+Points = NDArray[np.float64]  # (N, 2), x and y
+
+
+@rule("P401", "error")
+def empty(scene: Scene) -> Iterator[Finding]:
+    """
+    A segment has no geometry.
+
+    Why it matters: pycocotools stops with an IndexError at the first `[]`; loaders that
+    skip it leave the object out of training.
+    Fix: draw it again; for boxes, import the export that CVAT made, which is recognised.
+    Example: `"segmentation": []`.
+    """
+    yield from broken(scene, "P401")
+
+
+@rule("P403", "error")
+def odd(scene: Scene) -> Iterator[Finding]:
+    """
+    A ring has an odd number of coordinates.
+
+    Why it matters: one number is lost, and nobody knows which; pycocotools drops the last, and
+    if the first was lost, all x are y and all y are x.
+    Fix: export again, or draw it again.
+    Example: `[10, 10, 50, 10, 50]`.
+    """
+    yield from broken(scene, "P403")
+
+
+def _drop_short(scene: Scene, index: int) -> Segment:
+    segment = scene.sample.segments[index]
+    rings = segment.segmentation
+    if not isinstance(rings, tuple):
+        return segment
+    kept = tuple(r for r in rings if len(r) % 2 or len(r) >= 6)
+    return replace(segment, segmentation=kept) if kept and len(kept) < len(rings) else segment
+
+
+@rule("P404", "error", fix=_drop_short)
+def short(scene: Scene) -> Iterator[Finding]:
+    """
+    A ring has fewer than three points.
+
+    Why it matters: it has no inside. pycocotools reads a first ring of 4 numbers as a box, and
+    stops with a TypeError.
+    Fix: automatic where other rings remain: it is dropped. Otherwise draw it again.
+    Example: `[[10, 10, 50, 50]]`.
+    """
+    yield from broken(scene, "P404")
+
+
+@rule("P406", "error")
+def wild(scene: Scene) -> Iterator[Finding]:
+    """
+    A coordinate is not finite, or no image is as large.
+
+    Why it matters: pycocotools 2.0.11 segfaults at NaN, infinity and 1e8, and takes 1.85 s at
+    1e7. It kills the training job, not only the one sample.
+    Fix: export again, or draw it again.
+    Example: 1e+38.
+    """
+    yield from broken(scene, "P406")
+
+
+@rule("P407", "warning")
+def sticks_out(scene: Scene) -> Iterator[Finding]:
+    """
+    A polygon leaves the image by more than a pixel.
+
+    Why it matters: masks are clipped, but boxes and areas that tools compute from the vertices
+    are not: a CVAT export had a box at x = -20 for an object at 0.
+    Fix: nothing to do if the object leaves the picture; releases have clipped masks and boxes.
+    Example: a hand drawn past the border.
+    """
+    for index in range(len(scene.masks)):
+        beyond = outside(scene, index)
+        if 1 < beyond < math.inf:
+            yield scene.find(f"leaves the image by {beyond:.1f} px", index)
+
+
+@rule("P408", "error")
+def wholly_outside(scene: Scene) -> Iterator[Finding]:
+    """
+    A polygon lies wholly outside the image.
+
+    Why it matters: it has no pixels. It was drawn on a picture of another size or orientation,
+    so the other segments of this picture may be wrong, too.
+    Fix: check the picture's size and orientation; delete or draw the segment again.
+    Example: x from 700 to 750 in an image 640 px wide.
+    """
+    for index in range(len(scene.masks)):
+        if outside(scene, index) == math.inf:
+            yield scene.find("polygon lies wholly outside the image", index)
+
+
+@rule("P409", "warning")
+def flat_part(scene: Scene) -> Iterator[Finding]:
+    """
+    One of a segment's rings has no pixels.
+
+    Why it matters: it adds nothing to the mask, but tools that count or number parts count it.
+    Fix: delete that ring; it is usually a slip.
+    Example: a second ring whose three points lie on one line.
+    """
+    for index, parts in enumerate(scene.parts):
+        empty_ones = [n for n, part in enumerate(parts) if part.area == 0]
+        if empty_ones and scene.areas[index]:
+            yield scene.find(f"rings {empty_ones} of {len(parts)} have no pixels", index)
+
+
+def _without_repeats(ring: Ring) -> Ring:
+    points = list(zip(ring[::2], ring[1::2], strict=True))
+    kept = [p for p, before in zip(points, [None, *points], strict=False) if p != before]
+    while len(kept) > 1 and kept[0] == kept[-1]:
+        kept.pop()
+    return tuple(v for p in kept for v in p) if len(kept) >= 3 else ring
+
+
+def _drop_repeats(scene: Scene, index: int) -> Segment:
+    segment, mask = scene.sample.segments[index], scene.masks[index]
+    if mask is None or not isinstance(segment.segmentation, tuple):
+        return segment
+    rings = tuple(map(_without_repeats, segment.segmentation))
+    mended = replace(segment, segmentation=rings)
+    try:
+        same = mended.mask(mask.height, mask.width) == mask
+    except FormatError:
+        return segment
+    return mended if same and rings != segment.segmentation else segment
+
+
+@rule("P410", "info", fix=_drop_repeats)
+def repeats(scene: Scene) -> Iterator[Finding]:
+    """
+    A ring repeats a vertex, or ends where it began.
+
+    Why it matters: COCO closes rings itself. A repeated vertex is an edge of length 0, which
+    shapely and other geometry tools refuse or warn about.
+    Fix: automatic; repeats are dropped where exactly the same pixels result.
+    Example: `[0, 0, 9, 0, 9, 9, 0, 0]`.
+    """
+    for index, rings in enumerate(scene.outlines):
+        n = sum(_repeated(points) for points in rings)
+        if n:
+            yield scene.find(f"{n} vertices repeat the one before", index)
+
+
+def _repeated(points: Points) -> int:
+    following = np.concatenate([points[1:], points[:1]])
+    return int(np.count_nonzero((points == following).all(axis=1)))
+
+
+@rule("P411", "warning")
+def crosses_itself(scene: Scene) -> Iterator[Finding]:
+    """
+    A ring crosses itself.
+
+    Why it matters: COCO fills by parity, so what the ring goes round twice is not filled: a
+    bow-tie on 9 x 9 pixels keeps 40. Other tools fill it.
+    Fix: untangle the outline in the annotation tool.
+    Looks at: rings of up to 2,000 vertices; edges that only touch are no crossing.
+    Example: `[0, 0, 9, 9, 9, 0, 0, 9]`.
+    """
+    for index, rings in enumerate(scene.outlines):
+        crossing = next((c for c in map(first_crossing, rings) if c is not None), None)
+        if crossing is not None:
+            x, y = crossing
+            yield scene.find(f"outline crosses itself near ({x:.1f}, {y:.1f})", index)
+
+
+def first_crossing(points: Points) -> tuple[float, float] | None:
+    """
+    Where two edges of a ring properly cross, or None.
+
+    Only edges whose boxes meet are compared: they are sorted by their left end, and each
+    looks at those that begin before it ends. O(n log n) for outlines as people draw them.
+    """
+    n = len(points)
+    if not 4 <= n <= MAX_VERTICES:
+        return None
+    following = np.concatenate([points[1:], points[:1]])
+    low, high = np.minimum(points, following), np.maximum(points, following)
+    order = np.argsort(low[:, 0], kind="stable")
+    left = low[order, 0]
+    until = np.searchsorted(left, high[order, 0], side="left")
+    many = np.maximum(until - np.arange(1, n + 1), 0)
+    rank = np.repeat(np.arange(n), many)
+    step = np.arange(len(rank)) - np.repeat(np.cumsum(many) - many, many)
+    i, j = order[rank], order[rank + 1 + step]
+    meet = (low[i, 1] < high[j, 1]) & (low[j, 1] < high[i, 1])
+    i, j = i[meet], j[meet]
+    hits = np.flatnonzero(
+        _parted(points[i], following[i], points[j], following[j])
+        & _parted(points[j], following[j], points[i], following[i])
+    )
+    if not len(hits):
+        return None
+    x, y = np.minimum(high[i[hits[0]]], high[j[hits[0]]]).tolist()
+    return x, y
+
+
+def _parted(a: Points, b: Points, p: Points, q: Points) -> NDArray[np.bool_]:
+    """Do p and q lie on different sides of the line through a and b, not on it?"""
+    along = b - a
+    to_p, to_q = p - a, q - a
+    side_p = along[:, 0] * to_p[:, 1] - along[:, 1] * to_p[:, 0]
+    side_q = along[:, 0] * to_q[:, 1] - along[:, 1] * to_q[:, 0]
+    slack = 1e-9 * (1 + np.abs(along).sum(axis=1) * np.abs(to_p).sum(axis=1))
+    one_each = (side_p > slack) & (side_q < -slack) | (side_p < -slack) & (side_q > slack)
+    return np.asarray(one_each, dtype=np.bool_)
+
+
+@rule("P412", "info")
+def parts_overlap(scene: Scene) -> Iterator[Finding]:
+    """
+    Two rings of one segment overlap.
+
+    Why it matters: COCO takes the union, tools that fill by parity leave the shared pixels
+    empty, and tools that add up areas count them twice.
+    Fix: join the rings to one in the annotation tool.
+    Example: sleeve and hand drawn as two overlapping parts.
+    """
+    for index in range(len(scene.parts)):
+        pairs = [(i, j, n) for i, j, n in _shared(scene, index) if n < _smaller(scene, index, i, j)]
+        if pairs:
+            i, j, n = pairs[0]
+            yield scene.find(f"rings {i} and {j} share {n} px", index)
+
+
+@rule("P413", "warning")
+def hole_filled(scene: Scene) -> Iterator[Finding]:
+    """
+    A ring lies wholly inside another ring of the same segment: a hole that is filled?
+
+    Why it matters: COCO takes the union of rings, so holes cannot be drawn with polygons: a
+    mask with a hole of 126 px became one of 2401 instead of 2275 px (supervision 0.31).
+    Fix: draw it as a mask with the brush, where holes stay holes.
+    Example: the handle of a cup.
+    """
+    for index in range(len(scene.parts)):
+        for i, j, n in _shared(scene, index):
+            areas = scene.parts[index][i].area, scene.parts[index][j].area
+            if n == min(areas):
+                inner, outer = (i, j) if areas[0] <= areas[1] else (j, i)
+                yield scene.find(f"ring {inner} lies inside ring {outer}: a hole?", index)
+                break
+
+
+def _smaller(scene: Scene, index: int, i: int, j: int) -> int:
+    return min(scene.parts[index][i].area, scene.parts[index][j].area)
+
+
+def _shared(scene: Scene, index: int) -> Iterator[tuple[int, int, int]]:
+    """Pairs of rings that share pixels, and how many."""
+    parts = scene.parts[index]
+    if sum(p.area for p in parts) > scene.areas[index]:
+        yield from overlapping(parts, boxes(parts))
+
+
+@rule("P414", "error")
+def scaled(scene: Scene) -> Iterator[Finding]:
+    """
+    All coordinates of a polygon lie between 0 and 1.
+
+    Why it matters: they are fractions of the image, as YOLO writes them; read as pixels, all
+    objects shrink to 1 pixel in the corner.
+    Fix: multiply x by the width and y by the height.
+    Example: `[0.21, 0.33, 0.64, 0.33, 0.64, 0.80]`.
+    """
+    for index in range(len(scene.masks)):
+        if normalised(scene, index):
+            yield scene.find("coordinates are fractions of the image, not pixels", index)
+
+
+def outside(scene: Scene, index: int) -> float:
+    """How far vertices lie outside the image, in pixels; infinity where the polygon misses it."""
+    extent = scene.extents[index]
+    if extent is None:
+        return 0.0
+    left, top, right, bottom = extent
+    height, width = scene.sample.height, scene.sample.width
+    if right <= 0 or bottom <= 0 or left >= width or top >= height:
+        return math.inf
+    return max(-left, -top, right - width, bottom - height, 0.0)
+
+
+def normalised(scene: Scene, index: int) -> bool:
+    """Do all vertices lie within one pixel, and not all on its corners?"""
+    extent = scene.extents[index]
+    if extent is None or min(extent) < 0 or max(extent) > 1:
+        return False
+    if min(scene.sample.height, scene.sample.width) <= 2:
+        return False
+    return any(v % 1 for ring in scene.outlines[index] for v in ring.ravel().tolist())

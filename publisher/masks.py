@@ -183,8 +183,8 @@ def check_polygons(polygons: Polygons) -> None:
                 where=(index,),
                 code="P406",
             )
-        steps = points - np.roll(points, 1, axis=0)
-        perimeter += float(np.abs(steps).sum())
+        steps = points[1:] - points[:-1]
+        perimeter += float(np.abs(steps).sum() + np.abs(points[-1] - points[0]).sum())
     if perimeter > MAX_PERIMETER:
         raise FormatError(f"outline is {perimeter:.0f} px long", code="P406")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..dataset import Segment
 from ..errors import FormatError
-from ..masks import boxes
+from ..masks import MAX_COORDINATE, boxes
 from ..validate import Finding, Scene, overlapping, rule
 from .rle import broken
 
@@ -181,42 +181,59 @@ def crosses_itself(scene: Scene) -> Iterator[Finding]:
     Looks at: rings of up to 2,000 vertices; edges that only touch are no crossing.
     Example: `[0, 0, 9, 9, 9, 0, 0, 9]`.
     """
-    for index, rings in enumerate(scene.outlines):
-        crossing = next((c for c in map(first_crossing, rings) if c is not None), None)
-        if crossing is not None:
-            x, y = crossing
-            yield scene.find(f"outline crosses itself near ({x:.1f}, {y:.1f})", index)
+    owners = [i for i, rings in enumerate(scene.outlines) for _ in rings]
+    told = -1
+    for ring, (x, y) in crossings([r for rings in scene.outlines for r in rings]):
+        if owners[ring] != told:
+            told = owners[ring]
+            yield scene.find(f"outline crosses itself near ({x:.1f}, {y:.1f})", told)
 
 
-def first_crossing(points: Points) -> tuple[float, float] | None:
+def crossings(rings: Sequence[Points]) -> Iterator[tuple[int, tuple[float, float]]]:
+    """The position of each ring that properly crosses itself, in order, and where it does."""
+    batch, room = list[int](), MAX_VERTICES
+    for n, size in enumerate(map(len, rings)):
+        if not 4 <= size <= MAX_VERTICES:
+            continue
+        if size > room:
+            yield from _crossings(rings, batch)
+            batch, room = [], MAX_VERTICES
+        batch.append(n)
+        room -= size
+    if batch:
+        yield from _crossings(rings, batch)
+
+
+def _crossings(
+    rings: Sequence[Points], batch: Sequence[int]
+) -> Iterator[tuple[int, tuple[float, float]]]:
     """
-    Where two edges of a ring properly cross, or None.
+    As `crossings`, for rings of few enough edges to be compared at once.
 
-    Only edges whose boxes meet are compared: they are sorted by their left end, and each
-    looks at those that begin before it ends. O(n log n) for outlines as people draw them.
+    Only edges of one ring whose boxes meet are compared: they are sorted by ring and left
+    end, and each looks at those that begin before it ends. O(n log n) for outlines as people
+    draw them.
     """
-    n = len(points)
-    if not 4 <= n <= MAX_VERTICES:
-        return None
-    following = np.concatenate([points[1:], points[:1]])
-    low, high = np.minimum(points, following), np.maximum(points, following)
-    order = np.argsort(low[:, 0], kind="stable")
-    left = low[order, 0]
-    until = np.searchsorted(left, high[order, 0], side="left")
-    many = np.maximum(until - np.arange(1, n + 1), 0)
-    rank = np.repeat(np.arange(n), many)
-    step = np.arange(len(rank)) - np.repeat(np.cumsum(many) - many, many)
-    i, j = order[rank], order[rank + 1 + step]
+    start = np.concatenate([rings[i] for i in batch])
+    end = np.concatenate([part for i in batch for part in (rings[i][1:], rings[i][:1])])
+    ring = np.repeat(np.arange(len(batch)), [len(rings[i]) for i in batch])
+    low, high = np.minimum(start, end), np.maximum(start, end)
+    apart = ring * (4 * MAX_COORDINATE)  # so that no two rings meet
+    left, right = low[:, 0] + apart, high[:, 0] + apart
+    order = np.argsort(left, kind="stable")
+    after = np.arange(1, len(order) + 1)
+    until = np.searchsorted(left[order], right[order], side="left")
+    many = np.maximum(until - after, 0)
+    first = np.repeat(after - 1, many)
+    step = np.arange(len(first)) - np.repeat(np.cumsum(many) - many, many)
+    i, j = order[first], order[first + 1 + step]
     meet = (low[i, 1] < high[j, 1]) & (low[j, 1] < high[i, 1])
     i, j = i[meet], j[meet]
-    hits = np.flatnonzero(
-        _parted(points[i], following[i], points[j], following[j])
-        & _parted(points[j], following[j], points[i], following[i])
-    )
-    if not len(hits):
-        return None
-    x, y = np.minimum(high[i[hits[0]]], high[j[hits[0]]]).tolist()
-    return x, y
+    hit = _parted(start[i], end[i], start[j], end[j]) & _parted(start[j], end[j], start[i], end[i])
+    corner = np.minimum(high[i[hit]], high[j[hit]])
+    where, at = np.unique(ring[i[hit]], return_index=True)
+    for n, (x, y) in zip(where.tolist(), corner[at].tolist(), strict=True):
+        yield batch[n], (x, y)
 
 
 def _parted(a: Points, b: Points, p: Points, q: Points) -> NDArray[np.bool_]:

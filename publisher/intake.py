@@ -7,7 +7,7 @@ as written. The two must differ by exactly the items on the report, or nothing i
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -241,35 +241,44 @@ def _unique_names(samples: Sequence[Sample], labels: Sequence[str]) -> list[str]
     """
     A portable name for each sample, unique also without its extension.
 
-    Names stay as they are unless they clash; then all that clash get their subset in front,
-    then their source; a clash in the stem only gets the extension into the stem.
+    Names stay as they are unless they clash. Then their subsets go in front, or their
+    sources, where these differ; where only extensions differ, they go into the stem.
     """
     names = [portable(s.file_name) for s in samples]
     subsets = [portable(str(s.source.get("subset") or "no subset")) for s in samples]
-    stems = [portable(PurePosixPath(label).stem) for label in labels]
-    for prefixes in (subsets, stems):
-        for i in _clashes(names):
-            names[i] = f"{prefixes[i]}/{names[i]}"
-    for i in _clashes([str(PurePosixPath(n).with_suffix("")) for n in names], names):
-        path = PurePosixPath(names[i])
-        names[i] = str(path.with_name(f"{path.stem}_{path.suffix[1:].lower()}{path.suffix}"))
-    taken: Counter[str] = Counter()
-    for i, name in enumerate(names):
-        stem = collision_key(str(PurePosixPath(name).with_suffix("")))
-        taken[stem] += 1
-        if taken[stem] > 1:
-            path = PurePosixPath(name)
-            names[i] = str(path.with_name(f"{path.stem}__{taken[stem]}{path.suffix}"))
+    sources = [portable(PurePosixPath(label).stem) for label in labels]
+    for prefixes in (subsets, sources):
+        for group in _clashes(names):
+            if len({prefixes[i] for i in group}) > 1:
+                for i in group:
+                    names[i] = f"{prefixes[i]}/{names[i]}"
+    for group in _clashes([_stem(n) for n in names]):
+        suffixes = [PurePosixPath(names[i]).suffix.lower() for i in group]
+        for i, suffix in zip(group, suffixes, strict=True):
+            if len(set(suffixes)) > 1:
+                names[i] = _restemmed(names[i], f"_{suffix[1:]}")
+    while groups := _clashes([_stem(n) for n in names]):
+        for group in groups:
+            for number, i in enumerate(group[1:], start=2):
+                names[i] = _restemmed(names[i], f"__{number}")
     return names
 
 
-def _clashes(keys: Sequence[str], names: Sequence[str] | None = None) -> list[int]:
-    """Positions of keys that others share; with `names`, only where the names differ."""
+def _clashes(keys: Sequence[str]) -> list[list[int]]:
+    """Groups of positions whose keys no file system could tell apart."""
     owners: dict[str, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         owners[collision_key(key)].append(i)
-    shared = [group for group in owners.values() if len(group) > 1]
-    return [i for group in shared for i in group if names is None or names[i] is not None]
+    return [group for group in owners.values() if len(group) > 1]
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _restemmed(name: str, ending: str) -> str:
+    path = PurePosixPath(name)
+    return str(path.with_name(f"{path.stem}{ending}{path.suffix}"))
 
 
 def _numbered(samples: Sequence[Sample]) -> tuple[Sample, ...]:

@@ -50,9 +50,7 @@ def assert_same(got, want, where):
     for label, mask in want:
         exact = [g for g in got if g[0] == label and np.array_equal(g[1], mask)]
         close = [
-            g
-            for g in got
-            if g[0] == label and "ellipse" in g[2].origin and iou(g[1], mask) > 0.98
+            g for g in got if g[0] == label and "ellipse" in g[2].origin and iou(g[1], mask) > 0.98
         ]
         assert exact or close, f"{where}: no {label} of {mask.sum()} px"
         taken = (exact or close)[0]

@@ -97,7 +97,10 @@ def test_counts_add_up(xml, coco):
     ],
 )
 def test_other_formats_get_a_clear_no_with_the_list_of_those_read(name, said):
-    with open_tree(DATA / name) as tree, pytest.raises(FormatError, match="not a format I read") as e:
+    with (
+        open_tree(DATA / name) as tree,
+        pytest.raises(FormatError, match="not a format I read") as e,
+    ):
         formats.detect(tree).read(tree)
     assert said in str(e.value)
     assert "CVAT for images 1.1" in (e.value.hint or "")

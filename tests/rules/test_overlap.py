@@ -1,0 +1,96 @@
+"""Rules about overlap, and what a panoptic map makes of segments."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.build import HAND, KNIFE, box, codes, dataset, only, sample, segment
+
+RING = box(8, 8, 3, 3)  # lies on the hand
+
+
+def hand(**changes):
+    return segment(HAND, **changes)
+
+
+def other(ring=RING, **changes):
+    return segment(ring, **{"category_id": 2, **changes})
+
+
+def image(*segments):
+    return dataset(sample(*segments))
+
+
+EXAMPLES = {
+    "O601": (
+        image(hand(), other()),
+        "a.jpg segment 1: warning O601: knife overlaps hand (segment 0) on 9 px, IoU 0.090",
+    ),
+    "O602": (
+        image(other(z_order=0), hand(z_order=1)),
+        "a.jpg segment 0: error O602: knife is wholly hidden by hand (segment 1)",
+    ),
+    "O604": (
+        image(hand(z_order=3), other(z_order=3)),
+        "a.jpg segment 1: warning O604: knife and hand (segment 0) share 9 px and z-order 3",
+    ),
+    "N710": (
+        image(segment(HAND, category_id=3), segment(KNIFE, category_id=3)),
+        "a.jpg: info N710: 2 patches of table",
+    ),
+    "N711": (
+        image(hand(iscrowd=True), segment(KNIFE, iscrowd=True)),
+        "a.jpg: warning N711: 2 crowds of hand",
+    ),
+}
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_the_rule_fires_on_its_example(code):
+    data, said = EXAMPLES[code]
+    assert only(data, code) == [said]
+
+
+def test_a_border_drawn_twice_is_no_overlap():
+    assert not {"O601", "O604"} & codes(image(hand(), other(box(14.9, 5, 12, 10))))
+
+
+def test_crowds_may_overlap_with_anything():
+    assert not {"O601", "O604"} & codes(image(hand(iscrowd=True, z_order=1), other(z_order=1)))
+
+
+def test_a_thing_may_lie_on_stuff_where_an_order_is_known():
+    table = segment(box(0, 0, 60, 40), category_id=3, z_order=0)
+    assert not {"O601", "O602", "O604"} & codes(image(table, hand(z_order=1)))
+
+
+def test_without_an_order_a_thing_on_stuff_is_an_overlap():
+    table = segment(box(0, 0, 60, 40), category_id=3)
+    assert "O601" in codes(image(table, hand()))
+
+
+def test_two_covers_together_hide():
+    covers = segment(box(5, 5, 5, 10), z_order=1), other(box(10, 5, 5, 10), z_order=1)
+    assert len(only(image(hand(z_order=0), *covers), "O602")) == 1
+    assert not only(image(hand(z_order=0), covers[0]), "O602")
+
+
+def test_a_patch_below_another_of_its_class_is_not_lost():
+    patch = segment(RING, category_id=3, z_order=0)
+    assert not only(image(patch, segment(HAND, category_id=3, z_order=1)), "O602")
+
+
+def test_without_an_order_nobody_knows_what_is_hidden():
+    assert not only(image(other(), hand()), "O602")
+
+
+def test_the_message_is_what_painting_does():
+    from publisher.panoptic import paint
+
+    data = EXAMPLES["O602"][0]
+    lost = paint(data[0], data.category_of).losses
+    assert [(x.segment, x.hidden) for x in lost] == [(0, True)]
+
+
+def test_duplicates_are_not_told_again_as_overlap():
+    assert "O601" not in codes(image(hand(), hand()))

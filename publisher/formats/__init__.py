@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from ..dataset import Dataset
 from ..errors import FormatError, UsageError
 from ..files import Tree
 from . import coco, coco_panoptic, cvat
@@ -20,13 +19,17 @@ __all__ = ["FORMATS", "Format", "Item", "Picture", "Reading", "Tally", "detect",
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format by its functions; `keeps` says in words what survives writing it."""
+    """
+    A format by its functions. `keeps` says in words what survives writing it; a `flat` one
+    gives each pixel to one segment, and its `write` takes the overlap policy.
+    """
 
     name: str
     keeps: str
     detect: Callable[[Tree], bool] | None = None
     read: Callable[[Tree], Reading] | None = None
-    write: Callable[[Dataset, Path], None] | None = None
+    write: Callable[..., None] | None = None  # (dataset, folder[, overlap])
+    flat: bool = False
 
 
 FORMATS = {
@@ -34,7 +37,7 @@ FORMATS = {
     for f in (
         Format("cvat", "everything", cvat.detect, cvat.read),
         Format("coco", "instances, crowds, attributes", coco.detect, coco.read, coco.write),
-        Format("coco-panoptic", "one segment a pixel", write=coco_panoptic.write),
+        Format("coco-panoptic", "one segment a pixel", write=coco_panoptic.write, flat=True),
     )
 }
 

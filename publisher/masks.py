@@ -233,7 +233,8 @@ def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0) ->
     reach = max(abs(rx), abs(ry), 1.0)
     n = min(720, max(16, math.ceil(math.pi / math.sqrt(0.02 / reach)))) if reach < 1e6 else 720
     t = np.arange(n) * (2 * math.pi / n)
-    ring = np.stack([cx + rx * np.cos(t), cy + ry * np.sin(t)], axis=1)
+    with np.errstate(all="ignore"):  # as in rotate
+        ring = np.stack([cx + rx * np.cos(t), cy + ry * np.sin(t)], axis=1)
     return rotate(tuple(ring.ravel().tolist()), cx, cy, degrees)
 
 

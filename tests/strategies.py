@@ -31,7 +31,7 @@ def masks(height: int, width: int) -> st.SearchStrategy[Mask]:
 def rings(height: int, width: int) -> st.SearchStrategy[tuple[float, ...]]:
     """Sound rings, most inside the image, some beyond."""
     x, y = (
-        st.floats(-0.3 * n, 1.3 * n, width=32) | st.integers(0, n).map(float)
+        st.floats(-0.25 * n, 1.25 * n, width=32) | st.integers(0, n).map(float)
         for n in (width, height)
     )
     points = st.lists(st.tuples(x, y), min_size=3, max_size=12)
@@ -86,10 +86,9 @@ FLOATS = (
 WEIRD = (
     st.text(max_size=12)
     | st.text(st.characters(), max_size=12)  # lone surrogates, too
-    | st.sampled_from(
-        ["", ".", "..", "../a.jpg", "/etc/passwd", "C:\\a", "a\\b", "A.JPG", "a.jpg", "aux.png"]
-        + ["\x1b]52;c;x\x07", "\u202egpj.a", "a" * 2000, "e\u0301.png", "é.png", "a/", "a//b", "\ud800"]
-    )
+    | st.sampled_from(["", ".", "..", "../a.jpg", "/etc/passwd", "C:\\a", "a\\b", "a/", "a//b"])
+    | st.sampled_from(["A.JPG", "a.jpg", "a.png", "aux.png", "e\u0301.png", "\xe9.png", "a" * 2000])
+    | st.sampled_from(["\x1b]52;c;x\x07", "\u202egpj.a", "\ud800"])
 )
 JSON = st.recursive(
     st.none() | st.booleans() | INTS | FLOATS | WEIRD,

@@ -189,7 +189,8 @@ def damaged(scene: Scene) -> Iterator[Finding]:
     Fix: copy it again from the camera or the annotation server.
     Example: a JPEG of 0 bytes, or one whose download was cut off.
     """
-    yield from _unreadable(scene, "I112")
+    if isinstance(scene.image, FormatError) and scene.image.code not in ("I103", "I109", "I119"):
+        yield scene.find(scene.image.message)
 
 
 @rule("I113", "warning")

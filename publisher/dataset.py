@@ -104,6 +104,13 @@ class Dataset:
         return ordered_splits({s.split for s in self.samples if s.split is not None})
 
 
+def by_split(dataset: Dataset) -> Iterator[tuple[str | None, list[Sample]]]:
+    """Every sample once: those of each split in order, then those that have none."""
+    homeless = any(s.split is None for s in dataset) or not len(dataset)
+    for split in (*dataset.splits, *([None] if homeless else [])):
+        yield split, [s for s in dataset if s.split == split]
+
+
 def ordered_splits(names: set[str]) -> tuple[str, ...]:
     """Sort split names the way people list them: train, val, test, then others by name."""
     usual = ("train", "val", "test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -233,3 +234,13 @@ def test_instances_reload_in_pycocotools_to_the_very_masks(dataset, tmp_path):
             assert annotation["area"] == mask.area
             assert annotation["bbox"] == list(mask.bbox)
             assert annotation["iscrowd"] == 0
+
+
+def test_writing_keeps_samples_that_are_in_no_split(dataset, tmp_path):
+    some = tuple(replace(s, split="val" if s.id < 3 else None) for s in dataset)
+    for write in (coco_panoptic.write, coco_format.write):
+        write(replace(dataset, samples=some), tmp_path)
+    for kind in ("panoptic", "instances"):
+        documents = [tmp_path / f"{kind}_val.json", tmp_path / f"{kind}.json"]
+        counts = [len(json.loads(d.read_text())["images"]) for d in documents]
+        assert counts == [2, 6]

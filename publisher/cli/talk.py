@@ -45,12 +45,13 @@ def show_json(value: Any) -> None:
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
     """Lines of a plain table: first column left, the others right."""
+    from rich.cells import cell_len
+
     from ..names import printable
 
     cells = [header, *[tuple(printable(c) for c in row) for row in rows]]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(header))]
     for row in cells:
-        first, *others = zip(row, widths, strict=True)
-        yield "  ".join(
-            [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
-        ).rstrip()
+        gaps = [" " * (w - cell_len(text)) for text, w in zip(row, widths, strict=True)]
+        others = [gap + text for gap, text in zip(gaps[1:], row[1:], strict=True)]
+        yield "  ".join([row[0] + gaps[0], *others]).rstrip()

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from ..dataset import Category, Dataset, Sample, Segment
+from ..dataset import Category, Dataset, Sample, Segment, by_split
 from ..errors import FormatError, at
 from ..files import Tree, canonical_json, read_json
 from ..masks import Rle
@@ -89,9 +89,8 @@ def read(tree: Tree) -> Reading:
 
 
 def write(dataset: Dataset, folder: Path) -> None:
-    """Write `instances.json`, or `instances_<split>.json` for each split."""
-    for split in dataset.splits or (None,):
-        samples = [s for s in dataset if s.split == split]
+    """Write `instances_<split>.json` for each split; `instances.json` for what has none."""
+    for split, samples in by_split(dataset):
         name = "instances.json" if split is None else f"instances_{split}.json"
         (folder / name).write_bytes(canonical_json(to_json(dataset.categories, samples)))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..dataset import Category, Dataset, Sample
+from ..dataset import Category, Dataset, Sample, by_split
 from ..files import canonical_json
 from ..images import write_png
 from ..panoptic import Overlap, Painted, paint, rgb_from_ids
@@ -15,14 +15,14 @@ from .coco import category_json
 
 def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> None:
     """
-    Write `panoptic.json` and `panoptic/<stem>.png`, or one of each for every split.
+    Write `panoptic_<split>.json` and `panoptic_<split>/<stem>.png` for each split, and
+    `panoptic.json` and `panoptic/` for samples that have none.
 
     Raises:
         OverlapError: segments overlap and nothing says who wins.
     """
-    for split in dataset.splits or (None,):
+    for split, samples in by_split(dataset):
         name = "panoptic" if split is None else f"panoptic_{split}"
-        samples = [s for s in dataset if s.split == split]
         painted = write_maps(samples, dataset.category_of, folder / name, overlap)
         document = to_json(dataset.categories, samples, painted)
         (folder / f"{name}.json").write_bytes(canonical_json(document))

@@ -27,7 +27,7 @@ def safe_path(name: str) -> PurePosixPath:
     """
     if not name or len(name.encode("utf-8", "surrogatepass")) > 1024:
         raise FormatError(f"file name is empty or too long: {name[:40]!r}", code="I110")
-    if any(unicodedata.category(c) in {"Cc", "Cs"} for c in name):
+    if not name.isprintable() and any(unicodedata.category(c) in {"Cc", "Cs"} for c in name):
         raise FormatError(f"file name holds control characters: {name!r}", code="I110")
     if name.startswith("/") or "\\" in name or re.match(r"[A-Za-z]:", name):
         raise FormatError(f"file name is not a relative path: {name!r}", code="I109")
@@ -59,6 +59,8 @@ def collision_key(name: str) -> str:
 
 def printable(text: str) -> str:
     """Text from outside, made harmless for a terminal: control and bidi characters escaped."""
+    if text.isprintable():
+        return text
     return "".join(
         c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else f"\\u{ord(c):04x}"
         for c in text

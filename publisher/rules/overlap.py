@@ -29,9 +29,7 @@ def overlap(scene: Scene) -> Iterator[Finding]:
         things = scene.isthing(i) and scene.isthing(j)
         if not things and a.z_order is not None and b.z_order is not None:
             continue
-        iou = shared / (scene.areas[i] + scene.areas[j] - shared)
-        if iou > ALIKE and a.category_id == b.category_id:
-            continue  # A306 and A307 tell
+        iou = _iou(scene, i, j, shared)
         yield scene.find(
             f"{scene.category(j)} overlaps {scene.category(i)} (segment {i}) on {shared} px, "
             f"IoU {iou:.3f}",
@@ -116,13 +114,20 @@ def crowds_twice(scene: Scene) -> Iterator[Finding]:
 
 
 def _clashes(scene: Scene) -> Iterator[tuple[int, int, int]]:
-    """Pairs that overlap for more than a sliver; crowds left out."""
+    """Pairs that overlap for more than a sliver; without crowds, and what A306 and A307 tell."""
     segments = scene.sample.segments
     for i, j, shared in scene.overlaps:
         if segments[i].iscrowd or segments[j].iscrowd:
             continue
+        alike = segments[i].category_id == segments[j].category_id
+        if alike and _iou(scene, i, j, shared) > ALIKE:
+            continue
         if shared > SLIVER * min(scene.areas[i], scene.areas[j]):
             yield i, j, shared
+
+
+def _iou(scene: Scene, i: int, j: int, shared: int) -> float:
+    return shared / (scene.areas[i] + scene.areas[j] - shared)
 
 
 def _region(scene: Scene, index: int) -> tuple[int, bool, int]:

@@ -13,6 +13,7 @@ from ..dataset import ordered_splits
 from ..validate import Finding, Seen, Survey, dataset_rule
 
 NEAR = 4  # bits of 64 that the difference hashes of near-duplicates may differ in
+_CELLS = 2**20  # comparisons at once
 _FEATURELESS = 4  # hashes with fewer bits set, or unset, than this plus one say too little
 
 
@@ -123,10 +124,13 @@ def _within(
     h, s = hashes[bucket], splits[bucket]
     if (s == s[0]).all():
         return
-    for a in range(len(bucket) - 1):
-        bits = np.bitwise_count(h[a + 1 :] ^ h[a])
-        for b in np.flatnonzero((bits <= NEAR) & (s[a + 1 :] != s[a])).tolist():
-            yield (int(bucket[a]), int(bucket[a + 1 + b])), int(bits[b])
+    step = max(1, _CELLS // len(bucket))
+    for top in range(0, len(bucket), step):
+        rows = slice(top, top + step)
+        bits = np.bitwise_count(h[rows, None] ^ h)
+        for a, b in np.argwhere((bits <= NEAR) & (s[rows, None] != s)).tolist():
+            if top + a < b:
+                yield (int(bucket[top + a]), int(bucket[b])), int(bits[a, b])
 
 
 @dataset_rule("S903", "warning")
@@ -158,13 +162,13 @@ def lacking(survey: Survey) -> Iterator[Finding]:
 @dataset_rule("S910", "warning")
 def in_no_split(survey: Survey) -> Iterator[Finding]:
     """
-    An image is in no split while others are.
+    Some images are in no split while others are.
 
     Why it matters: who loads the splits never sees it.
     Fix: run `publisher split` again; it deals new groups and moves none of the old.
     Example: images imported after the split.
     """
-    if any(s.split is not None for s in survey.seen):
-        for s in survey.seen:
-            if s.split is None:
-                yield survey.find("is in no split", s)
+    left_out = [s for s in survey.seen if s.split is None]
+    if left_out and len(left_out) < len(survey.seen):
+        total, name = len(survey.seen), left_out[0].file_name
+        yield survey.find(f"{len(left_out)} of {total} images are in no split, such as {name}")

@@ -120,6 +120,10 @@ def test_boxes_are_compared_as_tools_compute_them(ring, bbox):
     assert not only(said_by_source(ring, bbox=bbox), "A313")
 
 
+def test_an_empty_mask_with_an_empty_box_is_told_once():
+    assert "A309" not in codes(said_by_source(FLAT, bbox=[1, 1, 8, 0]))
+
+
 def test_a_box_that_cvat_has_turned_is_not_compared():
     turned = image(segment(HAND, origin={"bbox": [0, 0, 40, 4], "area": 160, "shape": "box"}))
     assert not {"A313", "A314"} & codes(turned)

@@ -51,7 +51,7 @@ EXAMPLES = {
     "S910": (
         numbered(image("a.jpg", "train"), image("b.jpg", None)),
         None,
-        "b.jpg: warning S910: is in no split",
+        "dataset: warning S910: 1 of 2 images are in no split, such as b.jpg",
     ),
 }
 

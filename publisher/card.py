@@ -139,6 +139,12 @@ def categories(card: Card, found: Sequence[Category]) -> tuple[Category, ...]:
     return tuple(sorted(result, key=lambda c: c.id))
 
 
+def bare(name: str) -> Card:
+    """A card for a dataset that has none: its name, made one that a bucket can hold."""
+    slug = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("._-")[:64]
+    return Card(name=slug or "dataset")
+
+
 def rgb(text: str) -> tuple[int, int, int]:
     """`#rrggbb` as numbers."""
     r, g, b = bytes.fromhex(text.removeprefix("#"))
@@ -210,7 +216,8 @@ def readme(card: Card, stats: Stats, classes: Sequence[Category]) -> str:
 
 def license_text(card: Card) -> str:
     """LICENSE: what the annotations and each group of pictures are under."""
-    lines = [f"Annotations of {printable(card.pretty_name or card.name)}: {card.license}"]
+    terms = card.license or "no licence is stated, so all rights are reserved"
+    lines = [f"Annotations of {_line(card.pretty_name or card.name)}: {_line(terms)}"]
     lines += [f"  {url}" for url in [_license_url(card.license)] if url]
     lines += ["", "Pictures:" if card.sources else "Pictures: no source is recorded."]
     for s in card.sources:

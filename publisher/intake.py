@@ -16,7 +16,7 @@ from typing import Any
 
 from . import formats, workspace
 from . import images as pictures
-from .card import Card, categories
+from .card import Card, bare, categories
 from .dataset import Category, Dataset, Sample
 from .errors import FormatError, IntegrityError, InvalidDataset, UsageError, at
 from .files import Tree, canonical_json, copy, new_folder, open_tree, write_atomic
@@ -194,7 +194,7 @@ def _categories(readings: Sequence[Reading], card: Card | None) -> tuple[Categor
     for reading in readings:
         for c in reading.categories:
             found.setdefault(c.name, c)
-    return categories(card or Card(name="dataset"), tuple(found.values()))
+    return categories(card or bare("dataset"), tuple(found.values()))
 
 
 def _card_notes(known: Sequence[Category], card: Card | None) -> list[str]:

@@ -161,11 +161,11 @@ def build(
 ) -> None:
     """Make the release tree: instances, panoptic, pictures, card, manifest."""
     from .. import provenance, release, workspace
-    from ..card import Card
+    from ..card import bare
     from ..files import canonical_json, write_atomic
 
     dataset = workspace.read(path)
-    card = _card(card_path) or Card(name=dataset.name)
+    card = _card(card_path) or bare(dataset.name)
     with progress("images", quiet=as_json) as on_image:
         built = release.build(
             dataset,

@@ -23,12 +23,12 @@ def safe_path(name: str) -> PurePosixPath:
 
     Raises:
         FormatError: I109, it could lead out of its folder (`..`, absolute, drive letter,
-            backslash), or I110, no file can have it (empty, control characters, too long).
+            backslash), or no file can have it (empty, control characters, too long).
     """
     if not name or len(name.encode("utf-8", "surrogatepass")) > 1024:
-        raise FormatError(f"file name is empty or too long: {name[:40]!r}", code="I110")
+        raise FormatError(f"file name is empty or too long: {name[:40]!r}", code="I109")
     if not name.isprintable() and any(unicodedata.category(c) in {"Cc", "Cs"} for c in name):
-        raise FormatError(f"file name holds control characters: {name!r}", code="I110")
+        raise FormatError(f"file name holds control characters: {name!r}", code="I109")
     if name.startswith("/") or "\\" in name or re.match(r"[A-Za-z]:", name):
         raise FormatError(f"file name is not a relative path: {name!r}", code="I109")
     if any(part in {"", ".", ".."} for part in name.split("/")):

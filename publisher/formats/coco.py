@@ -404,13 +404,15 @@ def _lost_by_cvat(files: Sequence[_File]) -> list[str]:
 
 
 def _by_cvat(document: Mapping[str, Any]) -> bool:
-    """CVAT's exporter leaves one blank licence and says `occluded` of every annotation."""
-    annotations = document["annotations"]
-    said = (
-        annotations[0].get("attributes") if annotations and isinstance(annotations[0], dict) else {}
-    )
-    blank: bool = document.get("licenses") == _LICENCES_OF_CVAT
-    return blank and (not annotations or (isinstance(said, dict) and "occluded" in said))
+    """CVAT leaves licence and info blank, and says `occluded` of every annotation."""
+    info = document.get("info")
+    blank_info = isinstance(info, dict) and "contributor" in info and not any(info.values())
+    if document.get("licenses") != _LICENCES_OF_CVAT and not blank_info:
+        return False
+    match document["annotations"]:
+        case [{"attributes": {"occluded": _}}, *_] | []:
+            return True
+    return False
 
 
 def _box(bbox: Sequence[float], attributes: Mapping[str, Any]) -> tuple[float, ...]:

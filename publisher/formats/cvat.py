@@ -116,7 +116,10 @@ def _xml_name(tree: Tree) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
+    """A task, or a job of one that was exported on its own."""
+
     id: str
+    kind: str = "task"
     name: str = ""
     subset: str = ""
     video: str = ""  # the file a video task was made from; "?" where it is not said
@@ -175,18 +178,18 @@ class _Reader:
                 continue
             self.name = _text(head, "name") or self.name
             for node in head.iter("task"):
-                self._task(node)
+                self._task(node, "task")
             if owner == "job":
-                self._task(head)
+                self._task(head, "job")
             for node in head.iter("label"):
                 self._label(node)
 
-    def _task(self, node: Element) -> None:
+    def _task(self, node: Element, kind: str) -> None:
         key = _text(node, "id")
         video = _text(node, "source")
         if not video and _text(node, "mode") == "interpolation":
             video = "?"
-        self.tasks[key] = _Task(key, _text(node, "name"), _text(node, "subset"), video)
+        self.tasks[key] = _Task(key, kind, _text(node, "name"), _text(node, "subset"), video)
 
     def _label(self, node: Element) -> None:
         name = _text(node, "name")
@@ -212,7 +215,7 @@ class _Reader:
         self.aside.update(c["kind"] for c in aside)
         source = {
             "task": task.name,
-            "task_id": task.id,
+            f"{task.kind}_id": task.id,
             "subset": subset,
             "image_id": node.get("id", ""),
             "name": name,
@@ -224,7 +227,7 @@ class _Reader:
             height=height,
             width=width,
             segments=tuple(segments),
-            group=f"cvat task {task.id}: {task.video}" if task.video else None,
+            group=f"cvat {task.kind} {task.id}: {task.video}" if task.video else None,
             source={k: v for k, v in source.items() if v},
         )
         self.counted += Tally(images=1)

@@ -41,6 +41,8 @@ class _Category(msgspec.Struct):
     id: int
     name: str
     supercategory: str | None = ""
+    isthing: int = 1
+    color: tuple[int, int, int] | None = None
 
 
 class _Counts(msgspec.Struct):
@@ -111,6 +113,10 @@ def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[s
         "annotations": annotations,
         "categories": [category_json(c) for c in categories],
     }
+
+
+def _category(c: _Category) -> Category:
+    return Category(c.id, c.name, c.supercategory or "", bool(c.isthing), c.color)
 
 
 def category_json(c: Category) -> dict[str, Any]:
@@ -195,7 +201,7 @@ class _File:
         for i, raw in enumerate(document["categories"]):
             with at("categories", i):
                 c = _converted(raw, _Category)
-                self.categories.setdefault(c.id, Category(c.id, c.name, c.supercategory or ""))
+                self.categories.setdefault(c.id, _category(c))
         for i, raw in enumerate(document["images"]):
             with at("images", i):
                 self._image(_converted(raw, _Image))

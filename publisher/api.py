@@ -1,0 +1,110 @@
+"""The Python API: read, write, pull, load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from . import consume, conversion, intake
+from .consume import Release
+from .dataset import Dataset
+from .panoptic import Overlap
+from .storage import open_bucket
+from .version import Reference
+
+Splits = str | Sequence[str]
+
+
+def read(path: str | os.PathLike[str], format: str | None = None) -> Dataset:
+    """
+    Read the annotations of an export, a folder, an annotation file or a release.
+
+    Args:
+        format: told by content where it is not given.
+
+    Raises:
+        FormatError: it is broken, hostile, or of no known format.
+        InvalidDataset: parts of it cannot be read; `.findings` says which.
+    """
+    return intake.read(Path(path), format)
+
+
+def write(
+    dataset: Dataset, out: str | os.PathLike[str], format: str, *, overlap: Overlap | None = None
+) -> None:
+    """
+    Write annotations into the folder `out`, as "coco", "coco-panoptic" or "publisher".
+
+    Raises:
+        OverlapError: a panoptic map was asked for and nothing says who wins.
+    """
+    conversion.write(dataset, Path(out), format, overlap)
+
+
+def pull(
+    reference: str,
+    *,
+    to: str | os.PathLike[str],
+    split: Splits = (),
+    endpoint_url: str | None = None,
+    profile: str | None = None,
+) -> Release:
+    """
+    Fetch a version, or some splits of it, into the folder `to`; every byte is verified.
+
+    Args:
+        reference: such as `s3://bucket/hands@1.2.0`, `@latest`, `@^1.2`, `@sha256:...`.
+
+    Raises:
+        VersionNotFound: nothing answers to the reference.
+        IntegrityError: bytes are wrong; `.paths` says whose. They were not installed.
+        StorageError: the bucket failed, or refused.
+    """
+    ref = Reference.parse(reference)
+    bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
+    return consume.pull(
+        bucket, ref.name, ref.selector, Path(to), splits=_names(split), remote=ref.remote
+    )
+
+
+def load(
+    reference: str,
+    *,
+    split: Splits = (),
+    cache: str | os.PathLike[str] | None = None,
+    endpoint_url: str | None = None,
+    profile: str | None = None,
+) -> Dataset:
+    """
+    A version, or some splits of it, as a Dataset; fetched once and kept in a cache.
+
+    Args:
+        cache: where to keep it; by default the user's cache folder.
+
+    With one split, `images` is the folder of its pictures. Raises as `pull`.
+    """
+    ref = Reference.parse(reference)
+    bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
+    record = consume.resolve(bucket, ref.name, ref.selector)
+    names = _names(split)
+    folder = Path(cache) if cache else _cache()
+    folder = folder / ref.name / record.root.removeprefix("sha256:")[:16] / ("+".join(names) or "all")
+    release = consume.pull(
+        bucket, ref.name, ref.selector, folder, splits=names, remote=ref.remote
+    )
+    dataset = replace(intake.read(release.path, "coco"), name=ref.name)
+    if len(release.splits) == 1:
+        return replace(dataset, images=release.path / release.splits[0] / "images")
+    return dataset
+
+
+def _names(split: Splits) -> tuple[str, ...]:
+    return (split,) if isinstance(split, str) else tuple(split)
+
+
+def _cache() -> Path:
+    """The user's cache folder, by the XDG base directory specification."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "publisher"

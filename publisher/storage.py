@@ -420,8 +420,10 @@ class S3Bucket:
         if content_type is not None:
             request["ContentType"] = content_type
         if isinstance(body, bytes):
-            _check_body(body, sha256, key)
-            sha256 = hashlib.sha256(body).hexdigest()
+            digest = hashlib.sha256(body).hexdigest()
+            if sha256 not in {None, digest}:
+                raise _wrong_body(key)
+            sha256 = digest
         if sha256 is not None:  # the server refuses a body that does not have it
             request["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
         size = body.stat().st_size if isinstance(body, Path) else len(body)

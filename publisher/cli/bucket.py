@@ -1,0 +1,240 @@
+"""Commands on buckets: push, pull, list, show, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .talk import json_option, progress, say, show_json, table
+
+if TYPE_CHECKING:
+    from ..consume import Planned, Release
+    from ..manifest import Plan, Record
+    from ..storage import Bucket
+    from ..version import Reference
+
+_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+_new = click.Path(path_type=Path)
+
+
+def _server_options(command: Callable[..., None]) -> Callable[..., None]:
+    """How to reach the bucket, where AWS_* variables do not say it."""
+    url = click.option("--endpoint-url", metavar="URL", help="Of an S3-compatible server.")
+    profile = click.option("--profile", metavar="NAME", help="Of the AWS configuration.")
+    return url(profile(command))
+
+
+_dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would happen; do nothing.")
+
+
+@click.command()
+@click.argument("tree", metavar="RELEASE", type=_folder)
+@click.argument("target", metavar="REMOTE/NAME")
+@click.option("--version", required=True, metavar="X.Y.Z", help="The number; it never changes.")
+@click.option("--channel", default="latest", show_default=True, help="Moves to this version.")
+@click.option("--receipt", type=_new, help="Write name, version and root to this JSON file.")
+@_dry_run_option
+@_server_options
+@json_option
+def push(
+    tree: Path,
+    target: str,
+    version: str,
+    channel: str,
+    receipt: Path | None,
+    dry_run: bool,
+    endpoint_url: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Publish a release tree as a version. All of it appears at once, or nothing does."""
+    from datetime import UTC, datetime
+
+    from .. import publish
+    from ..files import canonical_json, write_atomic
+
+    ref, bucket = _open(target, endpoint_url, profile, bare=True)
+    with progress("files", quiet=as_json) as on_file:
+        pushed = publish.push(
+            bucket,
+            tree,
+            ref.name,
+            version,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            channel=channel,
+            dry_run=dry_run,
+            on_file=on_file,
+        )
+    facts = _facts(pushed.record)
+    if receipt is not None and not dry_run:
+        write_atomic(receipt, canonical_json(facts, indent=1))
+    if as_json:
+        counts = _counts(pushed.plan, "sent", "reused")
+        show_json({"status": pushed.status, **facts, **counts})
+        return
+    click.echo(f"{ref.name} {version} {pushed.status} {pushed.record.root}")
+    _say_plan(pushed.plan, "would send" if dry_run else "sent", "were in the bucket")
+
+
+@click.command()
+@click.argument("reference", metavar="REF")
+@click.option("-o", "--out", required=True, type=_new, help="New folder, or that of a pull before.")
+@click.option("--split", "splits", multiple=True, help="Only this split; repeatable.")
+@_dry_run_option
+@_server_options
+@json_option
+def pull(
+    reference: str,
+    out: Path,
+    splits: tuple[str, ...],
+    dry_run: bool,
+    endpoint_url: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Fetch a version, or some splits of it. Every byte is checked; run again to go on."""
+    from .. import consume
+
+    ref, bucket = _open(reference, endpoint_url, profile)
+    with progress("files", quiet=as_json) as on_file:
+        what = (bucket, ref.name, ref.selector, out)
+        got: Planned | Release
+        if dry_run:
+            got = consume.plan_pull(*what, splits=splits, on_file=on_file)
+        else:
+            got = consume.pull(*what, splits=splits, remote=ref.remote, on_file=on_file)
+    facts = {"name": got.name, "version": got.version, "root": got.root, "path": str(out)}
+    done = "planned" if dry_run else "pulled"
+    if as_json:
+        counts = _counts(got.plan, "fetched", "kept")
+        show_json({"status": done, **facts, "splits": list(got.splits), **counts})
+        return
+    click.echo(f"{got.name} {got.version} {done} {got.root} {out}")
+    _say_plan(got.plan, "would fetch" if dry_run else "fetched", "were there already")
+
+
+@click.command("list")
+@click.argument("remote", metavar="REMOTE[/NAME]")
+@_server_options
+@json_option
+def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
+    """List the datasets of a bucket, or the versions of a dataset, newest first."""
+    from .. import consume
+    from ..errors import UsageError, VersionNotFound
+    from ..storage import open_bucket
+
+    remote = remote.rstrip("/")
+    found = consume.names(open_bucket(remote, endpoint_url=endpoint_url, profile=profile))
+    if found:
+        _show_rows("datasets", "dataset", [(name, ()) for name in found], as_json)
+        return
+    try:
+        ref, bucket = _open(remote, endpoint_url, profile, bare=True)
+    except UsageError:  # a bare bucket
+        raise VersionNotFound(f"no dataset in {remote}") from None
+    versions = consume.versions(bucket, ref.name)
+    if not versions:
+        raise VersionNotFound(f"no dataset in {remote}")
+    points = consume.channels(bucket, ref.name)
+    rows = [(str(v), tuple(c for c, at in points.items() if at == v)) for v in versions[::-1]]
+    _show_rows("versions", "version", rows, as_json)
+
+
+@click.command()
+@click.argument("reference", metavar="REF")
+@_server_options
+@json_option
+def show(reference: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
+    """Say what a version holds: splits, sizes, root, when it was published."""
+    import msgspec
+
+    from .. import consume
+
+    ref, bucket = _open(reference, endpoint_url, profile)
+    record = consume.resolve(bucket, ref.name, ref.selector)
+    if as_json:
+        show_json(msgspec.to_builtins(record))
+        return
+    click.echo(f"{record.name} {record.version}")
+    click.echo(f"root       {record.root}")
+    click.echo(f"published  {record.created} by {record.tool}")
+    rows = [(n, str(s.images), str(s.files), f"{s.bytes:,}") for n, s in record.splits.items()]
+    rows.append(("all", "", str(record.files_total), f"{record.bytes_total:,}"))
+    for line in table(("split", "images", "files", "bytes"), rows):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("subject", metavar="REF|DIR")
+@click.option("--deep", is_flag=True, help="Of a bucket: read and hash every byte.")
+@_server_options
+@json_option
+def verify(
+    subject: str, deep: bool, endpoint_url: str | None, profile: str | None, as_json: bool
+) -> None:
+    """Check a version in a bucket, or every byte of a pulled folder; exit 7 if it is damaged."""
+    from .. import consume
+
+    with progress("files", quiet=as_json) as on_file:
+        if "://" in subject:
+            ref, bucket = _open(subject, endpoint_url, profile)
+            manifest = consume.verify_remote(
+                bucket, ref.name, ref.selector, deep=deep, on_file=on_file
+            )
+        else:
+            manifest = consume.verify_folder(Path(subject), on_file)
+    files, size = len(manifest.entries), manifest.size
+    if as_json:
+        show_json({"status": "sound", "root": manifest.root, "files": files, "bytes": size})
+        return
+    click.echo(f"{subject} is sound {manifest.root}")
+    looked = "sizes and kept checksums of" if "://" in subject and not deep else "every byte of"
+    say(f"checked {looked} {files} files, {size:,} bytes")
+
+
+COMMANDS = [push, pull, list_, show, verify]
+
+
+def _open(
+    text: str, endpoint_url: str | None, profile: str | None, *, bare: bool = False
+) -> tuple[Reference, Bucket]:
+    """A reference and its bucket; `bare` where no @version may follow the name."""
+    from ..errors import UsageError
+    from ..storage import open_bucket
+    from ..version import Reference
+
+    ref = Reference.parse(text)
+    if bare and "@" in text.rpartition("/")[2]:
+        raise UsageError("here goes REMOTE/NAME without @", hint="see --version, or `show`")
+    return ref, open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    return {"name": record.name, "version": record.version, "root": record.root}
+
+
+def _counts(plan: Plan, moved: str, kept: str) -> dict[str, Any]:
+    return {
+        moved: {"files": len(plan.move), "bytes": plan.move_bytes},
+        kept: {"files": len(plan.keep), "bytes": plan.keep_bytes},
+    }
+
+
+def _say_plan(plan: Plan, moved: str, kept: str) -> None:
+    say(
+        f"{moved} {len(plan.move)} files, {plan.move_bytes:,} bytes; "
+        f"{len(plan.keep)} files, {plan.keep_bytes:,} bytes {kept}"
+    )
+
+
+def _show_rows(
+    plural: str, singular: str, rows: list[tuple[str, tuple[str, ...]]], as_json: bool
+) -> None:
+    if as_json:
+        show_json({plural: [{singular: name, "channels": list(c)} for name, c in rows]})
+        return
+    for name, points in rows:
+        click.echo(f"{name}  {', '.join(points)}".rstrip())

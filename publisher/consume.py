@@ -1,0 +1,696 @@
+"""
+Pull: get a version, or some splits of it, and believe no byte that was not checked.
+
+Everything that a bucket says is hostile until its digest fits: the record is sealed, the
+root follows from the digests of its shards, a shard's digest from its lines, a file's
+digest from its bytes. A file appears under its name only when it is whole and right;
+`.publisher.json` appears last, so a folder without it is known to be incomplete.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from .errors import (
+    AccessDenied,
+    FormatError,
+    IntegrityError,
+    ObjectNotFound,
+    PublisherError,
+    StorageError,
+    UsageError,
+    VersionNotFound,
+)
+from .files import canonical_json, sha256_of, write_atomic
+from .manifest import (
+    CHANNELS,
+    MANIFEST,
+    MAX_DOCUMENT,
+    MAX_MANIFEST,
+    RELEASES,
+    STATE,
+    ChannelState,
+    Entry,
+    Manifest,
+    Plan,
+    Record,
+    StoredShard,
+    blob_key,
+    channel_key,
+    distinct,
+    max_shard_bytes,
+    plan,
+    read_shard,
+    record_key,
+)
+from .progress import Progress, silent
+from .storage import Bucket
+from .version import Caret, Channel, RootPrefix, Selector, Version, check_name, parse_selector
+
+THREADS = 16
+_PARTS = ".publisher.parts"  # files on their way, and lists of what pulls may have put there
+_CUTS = 5  # times that one file's connection may break
+_SPARE = 2**26  # bytes of disk to leave free
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+# ── what is there ────────────────────────────────────────────────────────────────────────────
+
+
+def names(bucket: Bucket) -> tuple[str, ...]:
+    """The datasets in a bucket that have a version, sorted."""
+    parts = (o.key.split("/") for o in bucket.list("datasets/"))
+    return tuple(sorted({p[1] for p in parts if len(p) == 4 and p[2] == RELEASES}))
+
+
+def versions(bucket: Bucket, name: str) -> tuple[Version, ...]:
+    """All versions of a dataset, oldest first by precedence."""
+    check_name(name)
+    prefix = f"datasets/{name}/{RELEASES}/"
+    found = []
+    for o in bucket.list(prefix):
+        with suppress(UsageError):  # a stranger's file is no version
+            found.append(Version.parse(o.key.removeprefix(prefix).removesuffix(".json")))
+    return tuple(sorted(found))
+
+
+def channels(bucket: Bucket, name: str) -> dict[str, Version]:
+    """Where the channels of a dataset point to."""
+    check_name(name)
+    prefix = f"datasets/{name}/{CHANNELS}/"
+    keys = [o.key for o in bucket.list(prefix) if o.key.endswith(".json")]
+    return {
+        k.removeprefix(prefix).removesuffix(".json"): Version.parse(_channel(bucket, k).version)
+        for k in keys
+    }
+
+
+def find_record(bucket: Bucket, name: str, version: Version) -> Record | None:
+    """
+    The release record of a version, or None where there is none.
+
+    Raises:
+        IntegrityError: it is damaged, or another version's.
+    """
+    check_name(name)
+    key = record_key(name, version)
+    try:
+        record = Record.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key)
+    except ObjectNotFound:
+        return None
+    if (record.name, record.version) != (name, str(version)):
+        raise IntegrityError(f"{key} is the record of {record.name} {record.version}", [key])
+    return record
+
+
+def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> Record:
+    """
+    Find the record of the version that a selector means.
+
+    Raises:
+        VersionNotFound: no version answers to it.
+        IntegrityError: what the bucket says is damaged.
+    """
+    if isinstance(selector, str):
+        selector = parse_selector(selector)
+    record = find_record(bucket, name, _version_for(bucket, name, selector))
+    if record is None:
+        raise _not_found(bucket, name, selector)
+    return record
+
+
+def _version_for(bucket: Bucket, name: str, selector: Selector) -> Version:
+    if isinstance(selector, Version):
+        return selector
+    if isinstance(selector, Channel):
+        check_name(name)
+        try:
+            return Version.parse(_channel(bucket, channel_key(name, selector)).version)
+        except ObjectNotFound:
+            raise _not_found(bucket, name, selector) from None
+    for version in reversed(versions(bucket, name)):
+        if isinstance(selector, Caret):
+            if version in selector:
+                return version
+        elif _has_root(bucket, name, version, selector):
+            return version
+    raise _not_found(bucket, name, selector)
+
+
+def _has_root(bucket: Bucket, name: str, version: Version, selector: RootPrefix) -> bool:
+    record = find_record(bucket, name, version)
+    return record is not None and record.root.startswith(str(selector))
+
+
+def _channel(bucket: Bucket, key: str) -> ChannelState:
+    return ChannelState.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key)
+
+
+def _not_found(bucket: Bucket, name: str, selector: Selector) -> VersionNotFound:
+    there = [str(v) for v in versions(bucket, name)]
+    hint = f"published: {listing(there[::-1])}" if there else f"{name} has no version here"
+    return VersionNotFound(f"no {name}@{selector} in {bucket.url}", hint=hint)
+
+
+# ── what a version holds ─────────────────────────────────────────────────────────────────────
+
+
+def read_version(bucket: Bucket, record: Record, splits: Collection[str] = ()) -> Manifest:
+    """
+    Fetch and check the lists of files of a version, of the chosen splits only if any.
+
+    Raises:
+        UsageError: there is no such split.
+        IntegrityError: a list is missing or damaged; `.paths` names its object.
+    """
+    unknown = sorted(set(splits) - set(record.splits))
+    if unknown:
+        raise UsageError(
+            f"{record.name} {record.version} has no split {unknown[0]!r}",
+            hint=f"its splits: {', '.join(record.splits) or 'none'}",
+        )
+    left = {f"split/{s}" for s in record.splits if splits and s not in splits}
+    wanted = {n: s for n, s in record.shards.items() if n not in left}
+    lists = each(lambda item: _shard(bucket, *item), list(wanted.items()))
+    try:
+        return Manifest(
+            record.name,
+            tuple(e for entries in lists for e in entries),
+            {n: s.plain for n, s in record.shards.items() if n in left or not s.files},
+        )
+    except FormatError as error:
+        raise IntegrityError(f"{record.name} {record.version}: {error}") from None
+
+
+def _shard(bucket: Bucket, name: str, shard: StoredShard) -> tuple[Entry, ...]:
+    try:
+        return read_shard(bucket.get(shard.key, limit=max_shard_bytes(shard)), name, shard.plain)
+    except (ObjectNotFound, FormatError, IntegrityError) as error:
+        raise IntegrityError(
+            f"{shard.key} in {bucket.url}, the file list of {name}: {error}",
+            [shard.key],
+            hint="the maintainer can push the same release again, which puts it back",
+        ) from error
+
+
+# ── pull ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version, or some splits of it, in a folder; usable as a path."""
+
+    path: Path
+    remote: str
+    name: str
+    version: str
+    root: str
+    splits: tuple[str, ...]  # those that are here
+    plan: Plan = field(default=Plan((), ()), repr=False, compare=False)  # of the pull just done
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Files and digests."""
+        return read_manifest(self.path)
+
+    def verify(self, on_file: Progress = silent) -> None:
+        """Hash every file again; IntegrityError names what is missing, changed or too many."""
+        verify_folder(self.path, on_file)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a pull would do."""
+
+    name: str
+    version: str
+    root: str
+    splits: tuple[str, ...]
+    plan: Plan
+
+
+def plan_pull(
+    bucket: Bucket,
+    name: str,
+    selector: Selector | str,
+    to: Path,
+    splits: Collection[str] = (),
+    on_file: Progress = silent,
+) -> Planned:
+    """Say what `pull` with the same arguments would fetch; touch nothing."""
+    record = resolve(bucket, name, selector)
+    return _Pull(bucket, record, to, splits, on_file).planned()
+
+
+def pull(
+    bucket: Bucket,
+    name: str,
+    selector: Selector | str,
+    to: Path,
+    *,
+    splits: Collection[str] = (),
+    remote: str | None = None,
+    on_file: Progress = silent,
+) -> Release:
+    """
+    Fetch a version into a folder, every byte checked. Calling it again goes on, or repairs.
+
+    A folder that holds another version of ours is brought to this one: only what differs
+    is fetched, and files of the old version go. More splits of the same version are added.
+
+    Args:
+        to: a folder that is new, empty, or from an earlier pull.
+        splits: names; none means all of them.
+        remote: what to remember as its origin, if not the bucket's URL.
+        on_file: told of files compared, then of files fetched.
+
+    Raises:
+        VersionNotFound: no version answers to the selector.
+        UsageError: no such split; the folder is someone else's; the disk is full.
+        IntegrityError: bytes in the bucket are wrong or missing; `.paths` names the files,
+            none of which was installed.
+    """
+    record = resolve(bucket, name, selector)
+    return _Pull(bucket, record, to, splits, on_file).run(remote or bucket.url)
+
+
+class _Pull:
+    """One pull into one folder."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        record: Record,
+        to: Path,
+        splits: Collection[str],
+        on_file: Progress,
+    ) -> None:
+        self._bucket = bucket
+        self._record = record
+        self._to = to
+        self._parts = to / _PARTS
+        self._on_file = on_file
+        here = _state(to)
+        if splits and here is not None and here.root == record.root:
+            splits = {*splits, *here.splits}
+        self._splits = tuple(s for s in record.splits if not splits or s in splits)
+        if unknown := set(splits) - set(record.splits):
+            self._splits += tuple(unknown)  # for read_version to name
+        self._manifest = read_version(bucket, record, self._splits)
+
+    def planned(self) -> Planned:
+        """Compare the folder with the version."""
+        self._stale()
+        entries = self._manifest.entries
+        sound = each(lambda e: is_file_of(self._to / e.path, e), entries, self._on_file)
+        present = {e for e, good in zip(entries, sound, strict=True) if good}
+        r = self._record
+        return Planned(r.name, r.version, r.root, self._splits, plan(entries, present))
+
+    def run(self, origin: str) -> Release:
+        """Fetch what is missing."""
+        stale = self._stale()
+        todo = self.planned().plan
+        self._check_space(todo)
+        try:
+            self._begin(stale)
+            self._fetch(todo)
+            return replace(self._finish(origin), plan=todo)
+        except OSError as error:
+            if isinstance(error, PublisherError):
+                raise
+            raise _disk_error(error, self._to) from error
+
+    def _stale(self) -> list[str]:
+        """
+        Files of earlier pulls that this version has not.
+
+        Raises:
+            UsageError: the folder holds something that no pull put there.
+        """
+        if not self._to.exists():
+            return []
+        if not self._to.is_dir():
+            raise UsageError(f"{self._to} is no folder")
+        new = {e.path for e in self._manifest.entries}
+        old = {e.path for m in self._earlier() for e in m.entries}
+        there = [p for p in files_in(self._to) if p.split("/")[0] not in {STATE, MANIFEST, _PARTS}]
+        ours = (self._to / STATE).is_file() or self._parts.is_dir()
+        foreign = sorted(set(there) - new - old) if ours else sorted(there)
+        if foreign:
+            raise UsageError(
+                f"{self._to} holds files that are not of this dataset: {listing(foreign)}",
+                hint="choose a new or empty folder, or remove them",
+            )
+        return sorted((old - new) & set(there))
+
+    def _earlier(self) -> Iterator[Manifest]:
+        lists = [self._to / MANIFEST, *self._parts.glob("*.manifest")]
+        for path in lists:
+            with suppress(OSError, PublisherError):
+                yield Manifest.from_bytes(path.read_bytes())
+
+    def _check_space(self, todo: Plan) -> None:
+        place = next(p for p in (self._to, *self._to.absolute().parents) if p.exists())
+        free = shutil.disk_usage(place).free
+        if todo.move and todo.move_bytes + _SPARE > free:
+            raise UsageError(
+                f"{todo.move_bytes:,} bytes do not fit on the disk of {self._to}: {free:,} are free"
+            )
+
+    def _begin(self, stale: Iterable[str]) -> None:
+        """From here until the end the folder is incomplete, and says so."""
+        self._parts.mkdir(parents=True, exist_ok=True)
+        write_atomic(self._parts / f"{self._record.root[7:]}.manifest", self._manifest.to_bytes())
+        (self._to / STATE).unlink(missing_ok=True)
+        for path in stale:
+            (self._to / path).unlink()
+            for folder in (self._to / path).parents:
+                if folder == self._to or any(folder.iterdir()):
+                    break
+                folder.rmdir()
+
+    def _fetch(self, todo: Plan) -> None:
+        folders = {p for e in todo.move for p in _parents(e.path)}
+        for folder in sorted(folders):
+            _make_folder(self._to / folder)
+        wrong = [p for p in each(self._fetch_one, todo.move, self._on_file) if p is not None]
+        if wrong:
+            raise IntegrityError(
+                f"{self._bucket.url} has missing or wrong bytes for {listing(wrong)}",
+                wrong,
+                hint="nothing wrong was installed; the maintainer can push the same release "
+                "again, which puts back what is missing, or see `publisher verify --deep`",
+            )
+
+    def _fetch_one(self, entry: Entry) -> str | None:
+        """Fetch a file and move it to its name; give its path if its bytes are wrong."""
+        part = self._parts / hashlib.sha256(entry.path.encode()).hexdigest()
+        try:
+            for _ in range(2):  # a part from before, or a byte on its way, may be at fault
+                if _download(self._bucket, entry, part):
+                    os.replace(part, self._to / entry.path)
+                    return None
+                part.unlink()
+        except ObjectNotFound:
+            pass
+        return entry.path
+
+    def _finish(self, origin: str) -> Release:
+        record = self._record
+        write_atomic(self._to / MANIFEST, self._manifest.to_bytes())
+        shutil.rmtree(self._parts)
+        state = _State(
+            "publisher/pulled/1",
+            origin,
+            record.name,
+            record.version,
+            record.root,
+            self._splits,
+        )
+        write_atomic(self._to / STATE, canonical_json(msgspec.to_builtins(state), indent=1))
+        return state.release(self._to)
+
+
+def _download(bucket: Bucket, entry: Entry, part: Path) -> bool:
+    """Bring a part to its end, going on where it is; are its bytes right?"""
+    for cut in range(_CUTS):
+        try:
+            return _go_on(bucket, entry, part)
+        except (ObjectNotFound, AccessDenied):
+            raise
+        except StorageError:
+            if cut == _CUTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _go_on(bucket: Bucket, entry: Entry, part: Path) -> bool:
+    digest = hashlib.sha256()
+    with part.open("a+b") as out:
+        out.seek(0)
+        while block := out.read(2**20):
+            digest.update(block)
+        size = out.tell()
+        if size < entry.size:
+            for block in bucket.read(blob_key(entry.sha256), start=size):
+                size += len(block)
+                if size > entry.size:  # never more than was promised
+                    return False
+                digest.update(block)
+                out.write(block)
+    return size == entry.size and digest.hexdigest() == entry.sha256
+
+
+def _parents(path: str) -> Iterator[str]:
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def _make_folder(path: Path) -> None:
+    """One level, its parent being there already; a link might lead out of the folder."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise UsageError(f"{path} stands in the way of a folder", hint="remove it")
+    path.mkdir(exist_ok=True)
+
+
+def _disk_error(error: OSError, to: Path) -> UsageError:
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    what = "the disk is full" if full else error.strerror
+    return UsageError(f"{to}: {what}", hint="make room, then run the same command: it goes on")
+
+
+# ── folders ──────────────────────────────────────────────────────────────────────────────────
+
+
+class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`.publisher.json`: what a complete pull has put into a folder."""
+
+    schema: str
+    remote: str
+    name: str
+    version: str
+    root: str
+    splits: tuple[str, ...]
+
+    def release(self, path: Path) -> Release:
+        return Release(path, self.remote, self.name, self.version, self.root, self.splits)
+
+
+def _state(folder: Path) -> _State | None:
+    try:
+        return msgspec.json.decode((folder / STATE).read_bytes(), type=_State)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def open_release(folder: Path) -> Release:
+    """
+    A folder that `pull` has filled.
+
+    Raises:
+        UsageError: it is none, or the pull did not come to its end.
+    """
+    state = _state(folder)
+    if state is None:
+        raise UsageError(
+            f"{folder} is no complete pull: it has no {STATE}",
+            hint="run the same `publisher pull` again: it goes on where it stopped",
+        )
+    return state.release(folder)
+
+
+def verify_folder(folder: Path, on_file: Progress = silent) -> Manifest:
+    """
+    Hash every file of a pulled folder, or of a release tree, and compare with its manifest.
+
+    Raises:
+        UsageError: it is neither, or an incomplete pull.
+        IntegrityError: files are missing, changed or too many; `.paths` names them all.
+    """
+    if (folder / _PARTS).exists():
+        open_release(folder)
+    manifest, state = read_manifest(folder), _state(folder)
+    if state is not None and (state.root, set(state.splits)) != (
+        manifest.root,
+        set(manifest.splits),
+    ):
+        raise IntegrityError(f"{MANIFEST} is not that of {state.name} {state.version}", [MANIFEST])
+    check_tree(folder, manifest, on_file)
+    return manifest
+
+
+def verify_remote(
+    bucket: Bucket,
+    name: str,
+    selector: Selector | str = "latest",
+    *,
+    deep: bool = False,
+    on_file: Progress = silent,
+) -> Manifest:
+    """
+    Check that a bucket holds a version whole.
+
+    Args:
+        deep: read and hash every byte, instead of asking for sizes and kept checksums.
+
+    Raises:
+        IntegrityError: objects are missing or wrong; `.paths` names the files.
+    """
+    manifest = read_version(bucket, resolve(bucket, name, selector))
+    entries = distinct(manifest.entries)
+    check = _reads_sound if deep else _looks_sound
+    sound = each(lambda e: check(bucket, e), entries, on_file)
+    bad = {e.sha256 for e, good in zip(entries, sound, strict=True) if not good}
+    if bad:
+        paths = [e.path for e in manifest.entries if e.sha256 in bad]
+        raise IntegrityError(
+            f"{bucket.url} has missing or wrong bytes for {listing(paths)}",
+            paths,
+            hint="delete wrong blobs, then push the same release again: it puts them back",
+        )
+    return manifest
+
+
+def _looks_sound(bucket: Bucket, entry: Entry) -> bool:
+    try:
+        found = bucket.head(blob_key(entry.sha256))
+    except ObjectNotFound:
+        return False
+    return found.size == entry.size and found.sha256 in {None, entry.sha256}
+
+
+def _reads_sound(bucket: Bucket, entry: Entry) -> bool:
+    digest, size = hashlib.sha256(), 0
+    try:
+        for block in bucket.read(blob_key(entry.sha256)):
+            digest.update(block)
+            size += len(block)
+            if size > entry.size:
+                return False
+    except ObjectNotFound:
+        return False
+    return size == entry.size and digest.hexdigest() == entry.sha256
+
+
+def read_manifest(tree: Path) -> Manifest:
+    """
+    Read the manifest.json of a folder.
+
+    Raises:
+        UsageError: it has none.
+        FormatError, IntegrityError: it is broken.
+    """
+    try:
+        with (tree / MANIFEST).open("rb") as stream:
+            return Manifest.from_bytes(stream.read(MAX_MANIFEST + 1))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"{tree} is no release: it has no {MANIFEST}",
+            hint="make one with `publisher build` or `publisher pull`",
+        ) from None
+
+
+def check_tree(tree: Path, manifest: Manifest, on_file: Progress = silent) -> None:
+    """
+    Hash every file of a folder and compare with a manifest.
+
+    Raises:
+        IntegrityError: files are missing, changed or too many; `.paths` names them all.
+    """
+    there = set(files_in(tree)) - {MANIFEST, STATE}
+    here = [e for e in manifest.entries if e.path in there]
+    sound = each(lambda e: is_file_of(tree / e.path, e), here, on_file)
+    kinds: Mapping[str, list[str]] = {
+        "missing": [e.path for e in manifest.entries if e.path not in there],
+        "changed": [e.path for e, good in zip(here, sound, strict=True) if not good],
+        "not in the manifest": sorted(there - {e.path for e in here}),
+    }
+    said = [f"{kind}: {listing(paths)}" for kind, paths in kinds.items() if paths]
+    if said:
+        raise IntegrityError(
+            f"{tree} is not what its {MANIFEST} says; " + "; ".join(said),
+            [path for paths in kinds.values() for path in paths],
+            hint="build or pull it again, or remove what does not belong there",
+        )
+
+
+def files_in(tree: Path) -> Iterator[str]:
+    """Every file, and every link, below a folder, as a path with "/"."""
+    for folder, folders, files in os.walk(tree):
+        links = [f for f in folders if Path(folder, f).is_symlink()]
+        for file in (*files, *links):
+            yield Path(folder, file).relative_to(tree).as_posix()
+
+
+def is_file_of(path: Path, entry: Entry) -> bool:
+    """Is this a regular file with the bytes of the entry?"""
+    try:
+        return (
+            not path.is_symlink()
+            and path.is_file()
+            and path.stat().st_size == entry.size
+            and sha256_of(path) == entry.sha256
+        )
+    except FileNotFoundError:
+        return False
+
+
+def listing(texts: Sequence[str], most: int = 5) -> str:
+    """The first few of many."""
+    rest = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+# ── many at once ─────────────────────────────────────────────────────────────────────────────
+
+
+def each(work: Callable[[T], R], items: Sequence[T], on_item: Progress = silent) -> list[R]:
+    """
+    Run `work` on all items in threads and give the results in the items' order.
+
+    The first error ends it, after the calls that are under way.
+    """
+    results: dict[int, R] = {}
+    left, lock, stop = iter(enumerate(items)), threading.Lock(), threading.Event()
+
+    def drain() -> None:
+        try:
+            while not stop.is_set():
+                with lock:
+                    index, item = next(left, (-1, None))
+                if index < 0:
+                    return
+                result = work(item)  # type: ignore[arg-type]
+                with lock:
+                    results[index] = result
+                    on_item(len(results), len(items))
+        finally:
+            stop.set()  # whoever ends, by an error or for want of work, ends all
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for future in [pool.submit(drain) for _ in range(min(THREADS, len(items)))]:
+                future.result()
+        finally:
+            stop.set()
+    return [results[i] for i in range(len(items))]

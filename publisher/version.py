@@ -144,7 +144,7 @@ class Reference:
         """
         place, _, last = text.rpartition("/")
         name, at, selector = last.partition("@")
-        if not place or place.endswith((":/", "//")):
+        if not place or place.endswith("/"):
             raise UsageError(
                 "a reference names a bucket and a dataset",
                 hint="such as s3://bucket/hands@1.2.0 or file:///path/hands@latest",

@@ -1,0 +1,339 @@
+from __future__ import annotations
+
+import threading
+from itertools import count
+
+import pytest
+
+from publisher import publish
+from publisher.consume import channels, pull, resolve, verify_remote, versions
+from publisher.errors import (
+    FormatError,
+    IntegrityError,
+    PublisherError,
+    StorageError,
+    UsageError,
+    VersionConflict,
+)
+from publisher.manifest import Manifest, blob_key
+from publisher.publish import push
+from publisher.storage import LocalBucket, MemoryBucket, open_bucket
+
+from .contracts import at_once
+from .servers import moto_bucket
+from .trees import FILES, entry, make_tree, manifest, read_tree
+
+NOON = "2026-01-01T12:00:00+00:00"
+
+
+def put(bucket, tree, version="1.0.0", **options):
+    return push(bucket, tree, "hands", version, created=NOON, **options)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return make_tree(tmp_path / "tree")
+
+
+class FailsAfter(MemoryBucket):
+    """The network goes away before a put, or after it: then only the answer is lost."""
+
+    def __init__(self, puts: int, *, applied: bool = False):
+        super().__init__()
+        self.left = puts
+        self._applied = applied
+        self._count = threading.Lock()
+
+    def put(self, key, body, **options):
+        with self._count:
+            self.left -= 1
+            failing = self.left < 0
+        if failing and not self._applied:
+            raise StorageError("the network went away")
+        info = super().put(key, body, **options)
+        if failing:
+            raise StorageError("the answer got lost")
+        return info
+
+
+def puts_of_a_push(tree) -> int:
+    bucket = FailsAfter(10_000)
+    put(bucket, tree)
+    return 10_000 - bucket.left
+
+
+def test_a_version_is_published_once_and_whole(tree, tmp_path):
+    bucket = MemoryBucket()
+    pushed = put(bucket, tree)
+    assert pushed.status == "published"
+    assert pushed.record.root == manifest().root
+    assert len(pushed.plan.move) == len(FILES)
+    assert resolve(bucket, "hands", "latest") == pushed.record
+    assert read_tree(pull(bucket, "hands", "1.0.0", tmp_path / "out").path) == FILES
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["put lost", "answer lost"])
+def test_a_push_cut_short_anywhere_shows_nothing_and_can_be_repeated(
+    tree, tmp_path, monkeypatch, applied
+):
+    monkeypatch.setattr("publisher.consume.THREADS", 1)  # one put after another
+    total = puts_of_a_push(tree)
+    for puts in range(total):
+        bucket = FailsAfter(puts, applied=applied)
+        with pytest.raises(StorageError):
+            put(bucket, tree)
+        committed = bool(versions(bucket, "hands"))
+        # the channel is last: only when it failed, or the commit's answer, is the version there
+        assert committed == (puts == total - 1 or (applied and puts == total - 2))
+        sent = {k for k in bucket._objects if k.startswith("blobs/")}
+        bucket.left = 10_000
+        again = put(bucket, tree)
+        assert len(again.plan.move) == len(FILES) - len(sent)  # only the rest
+        assert read_tree(pull(bucket, "hands", "latest", tmp_path / f"{puts}").path) == FILES
+
+
+def test_a_lost_answer_to_the_commit_that_is_retried_is_success(tree):
+    class Deaf(MemoryBucket):
+        """As when boto3 repeats a put that went through."""
+
+        def put(self, key, body, **options):
+            if "/releases/" in key:
+                super().put(key, body, **options)
+            return super().put(key, body, **options)
+
+    assert put(Deaf(), tree).status == "published"
+
+
+def test_publishing_the_same_again_changes_nothing(tree):
+    bucket = MemoryBucket()
+    first = put(bucket, tree)
+    before = dict(bucket._objects)
+    again = push(bucket, tree, "hands", "1.0.0", created="2027-01-01T00:00:00+00:00")
+    assert again.status == "already published"
+    assert again.record == first.record
+    assert again.plan.move == ()
+    assert bucket._objects == before
+
+
+def test_the_same_data_from_another_commit_is_already_published(tree, tmp_path):
+    bucket = MemoryBucket()
+    put(bucket, tree)
+    rebuilt = make_tree(tmp_path / "rebuilt", {"provenance.json": b'{"commit":"def"}\n'})
+    before = dict(bucket._objects)
+    assert put(bucket, rebuilt).status == "already published"
+    assert bucket._objects == before  # and no garbage
+
+
+def test_a_version_never_changes(tree, tmp_path):
+    bucket = MemoryBucket()
+    put(bucket, tree)
+    before = dict(bucket._objects)
+    other = make_tree(tmp_path / "other", {"README.md": b"# Other\n"})
+    with pytest.raises(VersionConflict, match=r"hands 1\.0\.0 is published with other content"):
+        put(bucket, other)
+    assert bucket._objects == before
+
+
+def test_the_next_version_sends_only_what_changed(tree, tmp_path):
+    bucket = MemoryBucket()
+    put(bucket, tree)
+    nxt = make_tree(tmp_path / "next", {"annotations/instances_val.json": b"better"})
+    pushed = put(bucket, nxt, "1.1.0")
+    assert [e.path for e in pushed.plan.move] == ["annotations/instances_val.json"]
+    assert [str(v) for v in versions(bucket, "hands")] == ["1.0.0", "1.1.0"]
+    # the file lists of other splits are shared too
+    assert sum(k.startswith("manifests/") for k in bucket._objects) == 5
+
+
+def test_equal_files_are_sent_once(tmp_path):
+    tree = make_tree(tmp_path / "t", {"val/images/copy.jpg": FILES["train/images/000001.jpg"]})
+    assert len(put(MemoryBucket(), tree).plan.move) == len(FILES)
+
+
+def test_a_dry_run_sends_nothing_and_says_what_it_would(tree):
+    bucket = MemoryBucket()
+    planned = put(bucket, tree, dry_run=True)
+    assert bucket._objects == {}
+    assert planned.status == "planned"
+    assert planned.plan.move_bytes == sum(map(len, FILES.values()))
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: bytes([b[0] ^ 1]) + b[1:], None])
+@pytest.mark.parametrize("kind", ["blobs/", "manifests/"])
+def test_pushing_again_puts_back_what_the_bucket_lost(tree, kind, damage):
+    bucket = MemoryBucket()
+    put(bucket, tree)
+    key = next(k for k in bucket._objects if k.startswith(kind))
+    good = bucket._objects.pop(key)
+    if damage:
+        bucket._objects[key] = damage(good)
+    assert put(bucket, tree).status == "already published"
+    assert bucket._objects[key] == good
+
+
+def test_a_channel_only_moves_forward(tree, tmp_path):
+    bucket = MemoryBucket()
+    patched = make_tree(tmp_path / "patched", {"README.md": b"patched\n"})
+    put(bucket, tree, "1.10.0")
+    put(bucket, patched, "1.9.1")
+    put(bucket, tree, "2.0.0-rc.1", channel="next")
+    put(bucket, tree, "1.10.0", channel="stable")
+    put(bucket, tree, "3.0.0", channel=None)
+    points = {name: str(v) for name, v in channels(bucket, "hands").items()}
+    assert points == {"latest": "1.10.0", "next": "2.0.0-rc.1", "stable": "1.10.0"}
+
+
+def test_many_publishers_leave_the_channel_at_the_newest(tree):
+    bucket = MemoryBucket()
+    at_once(6, lambda n: put(bucket, tree, f"1.{n}.0"))
+    assert resolve(bucket, "hands", "latest").version == "1.5.0"
+    assert len(versions(bucket, "hands")) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "paths"),
+    [
+        (lambda t: (t / "README.md").unlink(), ["README.md"]),
+        (lambda t: (t / "README.md").write_bytes(b"# Hamds\n"), ["README.md"]),
+        (lambda t: (t / "val" / "extra.jpg").write_bytes(b""), ["val/extra.jpg"]),
+        (lambda t: (t / "link").symlink_to("/etc"), ["link"]),
+    ],
+    ids=["missing", "changed", "extra", "link"],
+)
+def test_a_tree_that_is_not_its_manifest_is_refused(tree, change, paths):
+    change(tree)
+    bucket = MemoryBucket()
+    with pytest.raises(IntegrityError) as caught:
+        put(bucket, tree)
+    assert list(caught.value.paths) == paths
+    assert paths[0] in str(caught.value)
+    assert bucket._objects == {}
+
+
+@pytest.mark.parametrize("small", [2**23, 0], ids=["from memory", "streamed"])
+@pytest.mark.parametrize("checks", [True, False], ids=["checksums", "no checksums"])
+def test_a_file_that_changes_while_it_is_sent_is_caught(tree, monkeypatch, small, checks):
+    class Meddled(MemoryBucket):
+        """Somebody writes to the tree after the push has hashed it."""
+
+        def head(self, key):
+            (tree / "README.md").write_bytes(b"# Hamds\n")
+            return super().head(key)
+
+        def put(self, key, body, *, sha256=None, **options):
+            return super().put(key, body, sha256=sha256 if checks else None, **options)
+
+    monkeypatch.setattr(publish, "_SMALL", small)
+    bucket = Meddled()
+    with pytest.raises(IntegrityError, match=r"README\.md changed while") as caught:
+        put(bucket, tree)
+    assert list(caught.value.paths) == ["README.md"]
+    assert versions(bucket, "hands") == ()
+    assert blob_key(entry("README.md", FILES["README.md"]).sha256) not in bucket._objects
+
+
+def test_large_files_are_streamed_and_sound(tree, monkeypatch):
+    monkeypatch.setattr(publish, "_SMALL", 0)
+    bucket = MemoryBucket()
+    put(bucket, tree)
+    verify_remote(bucket, "hands", deep=True)
+
+
+def test_what_cannot_be_published(tree, tmp_path):
+    bucket = MemoryBucket()
+    for name, version, channel in [("Hands", "1.0.0", "a"), ("h", "1.0", "a"), ("h", "1.0.0", "A")]:
+        with pytest.raises(UsageError):
+            push(bucket, tree, name, version, created=NOON, channel=channel)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="is no release"):
+        put(bucket, tmp_path / "empty")
+    put(bucket, tree)
+    part = pull(bucket, "hands", "1.0.0", tmp_path / "part", splits=["val"])
+    with pytest.raises(UsageError, match="only some splits"):
+        put(bucket, part.path, "2.0.0")
+    (tree / "manifest.json").write_bytes(b"{}")
+    with pytest.raises(FormatError):
+        put(bucket, tree)
+
+
+def test_a_pulled_release_can_be_pushed_elsewhere(tree, tmp_path):
+    bucket, mirror = MemoryBucket(), LocalBucket(tmp_path / "mirror")
+    root = put(bucket, tree).record.root
+    there = push(mirror, pull(bucket, "hands", "1.0.0", tmp_path / "out").path, "h", "3.0.0",
+                 created=NOON)  # fmt: skip
+    assert there.record.root == root
+
+
+def test_a_server_that_ignores_conditions_gets_no_byte(tree):
+    class Ignores(MemoryBucket):
+        def put(self, key, body, *, if_absent=False, **options):
+            return super().put(key, body, **options)
+
+    bucket = Ignores()
+    with pytest.raises(StorageError, match="ignores If-None-Match"):
+        put(bucket, tree)
+    assert list(bucket._objects) == ["publisher.json"]
+
+
+@pytest.fixture(params=["memory", "local", "moto", "seaweedfs"])
+def opened(request, tmp_path, monkeypatch):
+    """Opens the same bucket as often as it is called, as two maintainers would."""
+    if request.param == "memory":
+        bucket = MemoryBucket()
+        yield lambda: bucket
+    elif request.param == "local":
+        yield lambda: LocalBucket(tmp_path / "bucket")
+    elif request.param == "moto":
+        with moto_bucket(monkeypatch) as s3:
+            yield lambda: s3
+    else:
+        remote = request.getfixturevalue("s3_remote")
+        yield lambda: open_bucket(remote)
+
+
+def test_two_who_publish_one_version_with_different_content(opened, tmp_path):
+    trees = [make_tree(tmp_path / f"t{n}", {"README.md": b"by %d" % n}) for n in range(2)]
+    for round_ in range(3):
+        version, won, lost = f"1.{round_}.0", [], []
+
+        def race(n: int, version=version, won=won, lost=lost) -> None:
+            try:
+                won.append((n, put(opened(), trees[n], version).record.root))
+            except VersionConflict:
+                lost.append(n)
+
+        at_once(2, race)
+        assert (len(won), len(lost)) == (1, 1)
+        winner, root = won[0]
+        bucket = opened()
+        assert resolve(bucket, "hands", version).root == root
+        out = pull(bucket, "hands", version, tmp_path / f"out{round_}").path
+        assert read_tree(out) == read_tree(trees[winner])
+
+
+def test_two_who_publish_one_version_with_the_same_content(opened, tree):
+    statuses = []
+    at_once(2, lambda _: statuses.append(put(opened(), tree).status))
+    assert set(statuses) <= {"published", "already published"}
+    assert len(statuses) == 2
+    verify_remote(opened(), "hands", deep=True)
+
+
+def test_a_whole_life_on_every_bucket(opened, tree, tmp_path):
+    bucket, numbers = opened(), count()
+    put(bucket, tree)
+    nxt = make_tree(tmp_path / "next", {"val/images/000003.jpg": b"better picture"})
+    assert len(put(bucket, nxt, "1.1.0").plan.move) == 1
+    for selector, version in [("latest", "1.1.0"), ("^1.0", "1.1.0"), ("1.0.0", "1.0.0")]:
+        assert resolve(bucket, "hands", selector).version == version
+    out = pull(bucket, "hands", "latest", tmp_path / f"{next(numbers)}", splits=["val"])
+    assert out.manifest.root == Manifest.from_bytes((nxt / "manifest.json").read_bytes()).root
+    out.verify()
+    verify_remote(bucket, "hands")
+    wrong = blob_key(entry("val/images/000003.jpg", b"better picture").sha256)
+    bucket.put(wrong, b"BETTER picture")
+    with pytest.raises(IntegrityError) as caught:
+        verify_remote(bucket, "hands", deep=True)
+    assert list(caught.value.paths) == ["val/images/000003.jpg"]
+    with pytest.raises(PublisherError, match=r"val/images/000003\.jpg"):
+        pull(bucket, "hands", "latest", tmp_path / f"{next(numbers)}")

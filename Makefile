@@ -23,7 +23,7 @@ bench: setup  ## every speed claim, beside its peer
 	@for script in bench/*.py; do echo "== $$script"; python $$script || exit 1; done
 
 resolve: setup  ## does dvc[s3] still install beside us?
-	@pip install --quiet --dry-run -c constraints.txt -e '.[dev]' 'dvc[s3]'
+	@pip install -qq --dry-run -c constraints.txt -e '.[dev]' 'dvc[s3]'
 
 docs: setup  ## pages that are generated from the code
 	@python docs/generate.py
@@ -34,7 +34,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "publisher needs Python 3.11 or newer; try make PYTHON=python3.12 ...")'
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 clean:  ## all that make and the demo made

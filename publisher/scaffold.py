@@ -11,7 +11,7 @@ from .errors import UsageError
 from .files import write_atomic
 
 _FILES = {  # in the package: in the repository
-    "dvc.yaml": "dvc.yaml",
+    "pipeline.yaml": "dvc.yaml",  # DVC would run any dvc.yaml that it finds, also in a .venv
     "params.yaml": "params.yaml",
     "dataset.yaml": "dataset.yaml",
     "README.md": "README.md",
@@ -34,5 +34,5 @@ def lay_out(folder: Path) -> Iterator[Path]:
     name = re.sub(r"[^a-z0-9-]+", "-", folder.resolve().name.lower()).strip("-") or "dataset"
     for source, target in _FILES.items():
         text = files(__package__).joinpath("template", source).read_text("utf-8")
-        write_atomic(folder / target, text.replace("{{name}}", name).encode())
+        write_atomic(folder / target, text.replace("NAME_OF_DATASET", name).encode())
         yield folder / target

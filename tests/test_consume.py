@@ -1,0 +1,561 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from publisher import consume
+from publisher.consume import (
+    channels,
+    each,
+    names,
+    open_release,
+    plan_pull,
+    pull,
+    resolve,
+    verify_folder,
+    verify_remote,
+    versions,
+)
+from publisher.errors import (
+    AccessDenied,
+    FormatError,
+    IntegrityError,
+    PublisherError,
+    StorageError,
+    UsageError,
+    VersionNotFound,
+)
+from publisher.files import canonical_json
+from publisher.manifest import Entry, Manifest, Record, blob_key, shard_key, shard_of
+from publisher.publish import push
+from publisher.storage import MemoryBucket
+
+from .trees import FILES, entry, make_tree, manifest, read_tree
+
+NOON = "2026-01-01T12:00:00+00:00"
+BETTER = {"val/images/000003.jpg": b"better picture"}
+
+
+@pytest.fixture
+def bucket(tmp_path) -> MemoryBucket:
+    """hands 1.0.0, and 1.1.0 with one better picture and one file less."""
+    bucket = MemoryBucket()
+    push(bucket, make_tree(tmp_path / "t1"), "hands", "1.0.0", created=NOON)
+    tree = make_tree(tmp_path / "t2", BETTER)
+    (tree / "train/images/000001.jpg").unlink()
+    files = {p: b for p, b in {**FILES, **BETTER}.items() if p != "train/images/000001.jpg"}
+    (tree / "manifest.json").write_bytes(manifest(files).to_bytes())
+    push(bucket, tree, "hands", "1.1.0", created=NOON)
+    return bucket
+
+
+def flip(bucket: MemoryBucket, key: str, at: int = 0) -> None:
+    body = bytearray(bucket._objects[key])
+    body[at] ^= 1
+    bucket._objects[key] = bytes(body)
+
+
+# ── finding ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_there(bucket):
+    bucket.put("datasets/hands/releases/notes.txt", b"a stranger's file")
+    bucket.put("datasets/empty/readme", b"")
+    assert names(bucket) == ("hands",)
+    assert [str(v) for v in versions(bucket, "hands")] == ["1.0.0", "1.1.0"]
+    assert {c: str(v) for c, v in channels(bucket, "hands").items()} == {"latest": "1.1.0"}
+
+
+def test_every_kind_of_reference(bucket):
+    root = manifest().root
+    for selector in ("1.0.0", root, root[:15]):
+        assert resolve(bucket, "hands", selector).version == "1.0.0"
+    for selector in ("latest", "^1", "^1.0"):
+        assert resolve(bucket, "hands", selector).version == "1.1.0"
+
+
+@pytest.mark.parametrize("selector", ["2.0.0", "stable", "^2", "sha256:00000000"])
+def test_what_is_not_there_is_named_with_what_is(bucket, selector):
+    with pytest.raises(VersionNotFound) as caught:
+        resolve(bucket, "hands", selector)
+    assert caught.value.exit_code == 4
+    assert f"hands@{selector}" in str(caught.value)
+    assert "1.1.0, 1.0.0" in caught.value.hint
+
+
+def test_a_dataset_that_is_not_there(bucket):
+    with pytest.raises(VersionNotFound) as caught:
+        resolve(bucket, "feet", "latest")
+    assert "no version here" in caught.value.hint
+
+
+def test_one_record_cannot_stand_in_for_another(bucket):
+    old = bucket._objects["datasets/hands/releases/1.0.0.json"]
+    bucket._objects["datasets/hands/releases/1.1.0.json"] = old
+    with pytest.raises(IntegrityError, match=r"is the record of hands 1\.0\.0"):
+        resolve(bucket, "hands", "1.1.0")
+
+
+# ── pulling ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_pull_gives_the_tree_that_was_pushed(bucket, tmp_path):
+    release = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    assert read_tree(release.path) == FILES
+    assert (release.path / "manifest.json").read_bytes() == manifest().to_bytes()
+    assert Path(release) == tmp_path / "out"
+    assert (release.name, release.version, release.root) == ("hands", "1.0.0", manifest().root)
+    assert release.splits == ("train", "val")
+    assert release.manifest == manifest()
+    assert open_release(tmp_path / "out") == release
+    release.verify()
+
+
+def test_one_split_is_that_split_its_annotations_and_what_is_common(bucket, tmp_path):
+    release = pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["val"])
+    assert set(read_tree(release.path)) == {
+        "README.md",
+        "provenance.json",
+        "annotations/instances_val.json",
+        "val/metadata.jsonl",
+        "val/images/000003.jpg",
+    }
+    assert release.splits == ("val",)
+    assert release.manifest.root == manifest().root  # the root of the whole, still checkable
+    release.verify()
+
+
+def test_more_splits_of_the_same_version_are_added(bucket, tmp_path):
+    pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["val"])
+    release = pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["train"])
+    assert release.splits == ("train", "val")
+    assert read_tree(release.path) == FILES
+    assert len(release.plan.keep) == 5
+
+
+def test_a_split_that_is_not_there(bucket, tmp_path):
+    with pytest.raises(UsageError, match="no split 'tets'") as caught:
+        pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["tets"])
+    assert "train, val" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_touches_nothing(bucket, tmp_path):
+    planned = plan_pull(bucket, "hands", "latest", tmp_path / "out", splits=["val"])
+    assert planned.version == "1.1.0"
+    assert len(planned.plan.move) == 5
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_next_version_fetches_only_what_changed_and_clears_what_is_gone(bucket, tmp_path):
+    pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    release = pull(bucket, "hands", "1.1.0", tmp_path / "out")
+    assert [e.path for e in release.plan.move] == ["val/images/000003.jpg"]
+    assert not (tmp_path / "out/train/images/000001.jpg").exists()
+    release.verify()
+    back = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    assert read_tree(back.path) == FILES
+
+
+def test_changed_and_deleted_files_are_put_right(bucket, tmp_path):
+    release = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    (release.path / "README.md").write_bytes(b"scribbled")
+    (release.path / "val/images/000003.jpg").unlink()
+    again = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    assert {e.path for e in again.plan.move} == {"README.md", "val/images/000003.jpg"}
+    assert read_tree(again.path) == FILES
+
+
+class Breaks(MemoryBucket):
+    """Connections break after so many bytes, so many times; counts what was read."""
+
+    def __init__(self, objects: dict[str, bytes], times: int, after: int = 5):
+        super().__init__()
+        self._objects = objects
+        self.times = times
+        self._after = after
+        self.bytes = 0
+
+    def read(self, key, *, start=0):
+        body = b"".join(super().read(key, start=start))
+        if self.times > 0 and len(body) > self._after:
+            self.times -= 1
+            self.bytes += self._after
+            yield body[: self._after]
+            raise StorageError("the connection broke")
+        self.bytes += len(body)
+        yield body
+
+
+def test_a_broken_connection_is_taken_up_where_it_broke(bucket, tmp_path):
+    flaky = Breaks(bucket._objects, times=3)
+    assert read_tree(pull(flaky, "hands", "1.0.0", tmp_path / "out").path) == FILES
+    assert flaky.bytes == sum(map(len, FILES.values()))  # not one byte twice
+
+
+def test_a_pull_cut_short_is_incomplete_says_so_and_goes_on(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(consume, "THREADS", 1)
+    out = tmp_path / "out"
+    with pytest.raises(StorageError):
+        pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.0.0", out)
+    with pytest.raises(UsageError, match="no complete pull"):
+        open_release(out)
+    with pytest.raises(UsageError):
+        verify_folder(out)
+    for path in read_tree_without_parts(out):  # what is there is whole
+        assert (out / path).read_bytes() == FILES[path]
+    counted = Breaks(bucket._objects, times=0)
+    pull(counted, "hands", "1.0.0", out)
+    assert read_tree(out) == FILES
+    assert counted.bytes < sum(map(len, FILES.values()))
+
+
+def read_tree_without_parts(out: Path) -> list[str]:
+    return [p for p in read_tree(out) if not p.startswith(".publisher.parts/")]
+
+
+def test_a_pull_of_another_version_may_follow_one_that_was_cut_short(bucket, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(StorageError):
+        pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.0.0", out)
+    pull(bucket, "hands", "1.1.0", out).verify()
+
+
+def test_a_damaged_part_of_an_earlier_pull_is_fetched_anew(bucket, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(StorageError):
+        pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.0.0", out)
+    for part in (out / ".publisher.parts").iterdir():
+        if part.suffix != ".manifest":
+            part.write_bytes(b"junk" * 1000)
+    assert read_tree(pull(bucket, "hands", "1.0.0", out).path) == FILES
+
+
+def test_denied_access_is_not_tried_again(bucket, tmp_path):
+    class Denies(MemoryBucket):
+        asked = 0
+
+        def read(self, key, *, start=0):
+            self.asked += 1
+            raise AccessDenied("no")
+
+    denies = Denies()
+    denies._objects = bucket._objects
+    with pytest.raises(AccessDenied):
+        pull(denies, "hands", "1.0.0", tmp_path / "out")
+    assert denies.asked <= consume.THREADS
+
+
+# ── damage ───────────────────────────────────────────────────────────────────────────────────
+
+
+def keys_of_1_0_0(bucket) -> list[str]:
+    record = resolve(bucket, "hands", "1.0.0")
+    blobs = [blob_key(entry(p, b).sha256) for p, b in FILES.items()]
+    return ["datasets/hands/releases/1.0.0.json", *(s.key for s in record.shards.values()), *blobs]
+
+
+@pytest.mark.parametrize("how", ["first", "last", "shorter", "longer", "gone", "empty"])
+@pytest.mark.parametrize("number", range(1 + 4 + len(FILES)))
+def test_damage_to_any_object_is_found_named_and_not_installed(bucket, tmp_path, number, how):
+    key = keys_of_1_0_0(bucket)[number]
+    good = bucket._objects[key]
+    if how in {"first", "last"}:
+        flip(bucket, key, 0 if how == "first" else -1)
+    elif how == "gone":
+        bucket.delete(key)
+    else:
+        bucket.put(key, {"shorter": good[:-1], "longer": good + b"!", "empty": b""}[how])
+    path = next((p for p, b in FILES.items() if blob_key(entry(p, b).sha256) == key), key)
+    expected = VersionNotFound if how == "gone" and "/releases/" in key else IntegrityError
+    with pytest.raises(expected) as caught:
+        pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    if expected is IntegrityError:
+        assert caught.value.exit_code == 7
+        assert path in str(caught.value)
+        assert list(caught.value.paths) == [path]
+    out = tmp_path / "out"
+    if out.exists():
+        installed = read_tree_without_parts(out)
+        assert path not in installed
+        assert all((out / p).read_bytes() == FILES[p] for p in installed)
+        assert not (out / ".publisher.json").exists()
+    with pytest.raises(expected):
+        verify_remote(bucket, "hands", "1.0.0", deep=True)
+    bucket.put(key, good)
+    assert read_tree(pull(bucket, "hands", "1.0.0", out).path) == FILES
+
+
+def test_a_damaged_channel(bucket):
+    flip(bucket, "datasets/hands/channels/latest.json", 40)
+    with pytest.raises(IntegrityError, match=r"channels/latest\.json is damaged"):
+        resolve(bucket, "hands", "latest")
+    assert resolve(bucket, "hands", "1.1.0").version == "1.1.0"
+
+
+def test_all_damaged_files_are_named(bucket, tmp_path):
+    bad = ["README.md", "val/metadata.jsonl"]
+    for path in bad:
+        flip(bucket, blob_key(entry(path, FILES[path]).sha256))
+    with pytest.raises(IntegrityError) as caught:
+        pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    assert sorted(caught.value.paths) == bad
+
+
+def test_a_byte_that_flips_on_its_way_once_does_no_harm(bucket, tmp_path):
+    class Noisy(MemoryBucket):
+        noise = 1
+
+        def read(self, key, *, start=0):
+            for block in super().read(key, start=start):
+                if key.startswith("blobs/") and self.noise:
+                    self.noise = 0
+                    yield bytes([block[0] ^ 1]) + block[1:]
+                else:
+                    yield block
+
+    noisy = Noisy()
+    noisy._objects = bucket._objects
+    assert read_tree(pull(noisy, "hands", "1.0.0", tmp_path / "out").path) == FILES
+
+
+def test_endless_data_ends_at_the_promised_size(bucket, tmp_path):
+    class Endless(MemoryBucket):
+        sent = 0
+
+        def read(self, key, *, start=0):
+            while True:
+                self.sent += 2**16
+                yield b"\0" * 2**16
+
+    endless = Endless()
+    endless._objects = bucket._objects
+    with pytest.raises(IntegrityError):
+        pull(endless, "hands", "1.0.0", tmp_path / "out")
+    assert endless.sent <= 2 * len(FILES) * 2**16
+
+
+# ── hostile publishers ───────────────────────────────────────────────────────────────────────
+
+
+def publish_lines(bucket: MemoryBucket, lines: bytes, **change: object) -> None:
+    """A version whose digests all fit, but whose file list somebody wrote by hand."""
+    digest = hashlib.sha256(lines).hexdigest()
+    bucket.put(shard_key(digest), lines)
+    facts = {"sha256": digest, "files": 1, "bytes": 1, "key": shard_key(digest), **change}
+    template = Record.of(
+        Manifest("hands", (Entry("a", 1, "0" * 64),)),
+        "hands",
+        consume.Version(6, 6, 6),
+        NOON,
+        "evil",
+    )
+    plain = msgspec.to_builtins(template)
+    root = hashlib.sha256(canonical_json({"common": digest})).hexdigest()
+    plain |= {"shards": {"common": facts}, "root": f"sha256:{root}"}
+    plain |= {"files_total": facts["files"], "bytes_total": facts["bytes"]}
+    plain["seal"] = hashlib.sha256(canonical_json(plain)).hexdigest()
+    body = msgspec.json.format(canonical_json(plain), indent=1) + b"\n"
+    bucket.put("datasets/hands/releases/6.6.6.json", body)
+
+
+def line(path: object, size: object = 1) -> bytes:
+    sha256 = hashlib.sha256(b"x").hexdigest()
+    return canonical_json({"path": path, "sha256": sha256, "size": size}) + b"\n"
+
+
+def test_the_hand_written_version_is_fine_when_it_is_not_hostile(bucket, tmp_path):
+    bucket.put(blob_key(hashlib.sha256(b"x").hexdigest()), b"x")
+    publish_lines(bucket, line("innocent"))
+    assert read_tree(pull(bucket, "hands", "6.6.6", tmp_path / "out").path) == {"innocent": b"x"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        line("../evil"),
+        line("/tmp/publisher-evil"),
+        line("a/../../evil"),
+        line("..\\evil"),
+        line("C:evil"),
+        line(".publisher.json"),
+        line("manifest.json"),
+        line("a\x00b"),
+        line("a") * 2,
+        line("a") + line("a/b"),
+        line("a") + line("A"),
+        line(["a"]),
+        line("a", -1),
+        line("a", 10**30),
+        line("a", "1"),
+        line("provenance.json"),
+        b"[" * 500_000,
+        b'{"path":' * 100_000,
+        b"\xff\xfe\n",
+    ],
+)
+def test_hostile_file_lists_touch_nothing(bucket, tmp_path, lines):
+    bucket.put(blob_key(hashlib.sha256(b"x").hexdigest()), b"x")
+    publish_lines(bucket, lines, files=max(1, lines.count(b"\n")), bytes=lines.count(b"\n"))
+    with pytest.raises(IntegrityError):
+        pull(bucket, "hands", "6.6.6", tmp_path / "deep" / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t1", "t2"]
+    assert not Path("/tmp/publisher-evil").exists()
+
+
+@pytest.mark.parametrize("change", [{"files": 10**7}, {"bytes": 2**53}, {"files": 0}])
+def test_counts_that_do_not_fit_the_list(bucket, tmp_path, change):
+    publish_lines(bucket, line("a"), **change)
+    with pytest.raises(IntegrityError):
+        pull(bucket, "hands", "6.6.6", tmp_path / "out")
+
+
+def test_a_file_list_longer_than_its_record_allows_is_not_read_to_its_end(bucket, tmp_path):
+    publish_lines(bucket, line("a") + b" " * 10**6)
+    with pytest.raises(IntegrityError, match="more than"):
+        pull(bucket, "hands", "6.6.6", tmp_path / "out")
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[" * 10**6, b"{" * 10**5, b" " * 2 * 2**20])
+def test_hostile_records(bucket, body):
+    bucket.put("datasets/hands/releases/6.6.6.json", body)
+    with pytest.raises(IntegrityError, match=r"6\.6\.6\.json"):
+        resolve(bucket, "hands", "6.6.6")
+
+
+def test_a_giant_that_does_not_fit_the_disk_is_refused_before_it_starts(bucket, tmp_path):
+    publish_lines(bucket, line("a", 2**50), bytes=2**50)
+    with pytest.raises(UsageError, match="do not fit on the disk"):
+        pull(bucket, "hands", "6.6.6", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# ── the folder ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_folder_with_other_files_is_refused(bucket, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"thesis\.tex"):
+            pull(bucket, "hands", "1.0.0", out)
+    assert os.listdir(out) == ["thesis.tex"]
+
+
+def test_a_foreign_file_with_the_name_of_ours_is_not_overwritten(bucket, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("of another project")
+    with pytest.raises(UsageError, match=r"README\.md"):
+        pull(bucket, "hands", "1.0.0", out)
+    assert (out / "README.md").read_text() == "of another project"
+
+
+def test_a_file_of_ones_own_in_a_pulled_folder_stops_the_next_pull(bucket, tmp_path):
+    pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    (tmp_path / "out/train/notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"train/notes\.txt"):
+        pull(bucket, "hands", "1.1.0", tmp_path / "out")
+    assert (tmp_path / "out/train/notes.txt").read_text() == "mine"
+
+
+def test_links_are_never_written_through(bucket, tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "README.md").write_text("not ours")
+    pull(bucket, "hands", "1.0.0", out)
+    shutil.rmtree(out / "val")
+    (out / "val").symlink_to(elsewhere)
+    (out / "README.md").unlink()
+    (out / "README.md").symlink_to(elsewhere / "README.md")
+    with pytest.raises(UsageError):
+        pull(bucket, "hands", "1.0.0", out)
+    (out / "val").unlink()
+    pull(bucket, "hands", "1.0.0", out)
+    assert not (out / "README.md").is_symlink()
+    assert read_tree(elsewhere) == {"README.md": b"not ours"}
+    assert read_tree(out) == FILES
+
+
+def test_a_full_disk_leaves_no_wrong_file_and_can_go_on(bucket, tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(UsageError, match="the disk is full"):
+            pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    assert read_tree(pull(bucket, "hands", "1.0.0", tmp_path / "out").path) == FILES
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p: p.joinpath("README.md").unlink(), "missing: README.md"),
+        (lambda p: p.joinpath("README.md").write_bytes(b"# Hamds\n"), "changed: README.md"),
+        (lambda p: p.joinpath("x").write_bytes(b""), "not in the manifest: x"),
+        (lambda p: p.joinpath("manifest.json").write_bytes(manifest(BETTER).to_bytes()), "not th"),
+    ],
+)
+def test_verify_names_what_is_wrong_in_a_folder(bucket, tmp_path, change, said):
+    release = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    change(release.path)
+    with pytest.raises(IntegrityError, match=said):
+        release.verify()
+
+
+def test_verify_works_on_a_release_that_was_never_pushed(tmp_path):
+    assert verify_folder(make_tree(tmp_path / "tree")).root == manifest().root
+    with pytest.raises(UsageError):
+        verify_folder(tmp_path)
+    (tmp_path / "tree/manifest.json").write_bytes(b"[]")
+    with pytest.raises(FormatError):
+        verify_folder(tmp_path / "tree")
+
+
+def test_a_shallow_look_sees_missing_and_short_objects(bucket):
+    verify_remote(bucket, "hands", "1.0.0")
+    bucket.delete(blob_key(entry("README.md", FILES["README.md"]).sha256))
+    with pytest.raises(IntegrityError) as caught:
+        verify_remote(bucket, "hands", "1.0.0")
+    assert list(caught.value.paths) == ["README.md"]
+
+
+def test_a_split_is_pulled_though_another_is_damaged(bucket, tmp_path):
+    entries = tuple(e for e in manifest().entries if e.split == "train")
+    bucket.delete(shard_key(shard_of(entries).sha256))
+    pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["val"]).verify()
+    with pytest.raises(PublisherError):
+        pull(bucket, "hands", "1.0.0", tmp_path / "all")
+
+
+# ── threads ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_keeps_the_order_and_counts():
+    seen = []
+    assert each(lambda n: n * n, range(100), lambda *at: seen.append(at)) == [
+        n * n for n in range(100)
+    ]
+    assert seen == [(n + 1, 100) for n in range(100)]
+    assert each(lambda n: n, []) == []
+
+
+def test_each_ends_at_the_first_error():
+    done = []
+
+    def work(n: int) -> None:
+        if n == 3:
+            raise ValueError(n)
+        done.append(n)
+
+    with pytest.raises(ValueError, match="3"):
+        each(work, range(10_000))
+    assert len(done) < 10_000

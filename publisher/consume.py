@@ -308,13 +308,11 @@ class _Pull:
         self._to = to
         self._parts = to / _PARTS
         self._on_file = on_file
-        here = _state(to)
-        if splits and here is not None and here.root == record.root:
-            splits = {*splits, *here.splits}
-        self._splits = tuple(s for s in record.splits if not splits or s in splits)
-        if unknown := set(splits) - set(record.splits):
-            self._splits += tuple(unknown)  # for read_version to name
-        self._manifest = read_version(bucket, record, self._splits)
+        chosen, here = set(splits), _state(to)
+        if chosen and here is not None and here.root == record.root:
+            chosen |= set(here.splits)
+        self._manifest = read_version(bucket, record, chosen)
+        self._splits = tuple(s for s in record.splits if not chosen or s in chosen)
 
     def planned(self) -> Planned:
         """Compare the folder with the version."""
@@ -378,7 +376,8 @@ class _Pull:
 
     def _begin(self, stale: Iterable[str]) -> None:
         """From here until the end the folder is incomplete, and says so."""
-        self._parts.mkdir(parents=True, exist_ok=True)
+        self._to.mkdir(parents=True, exist_ok=True)
+        _make_folder(self._parts)
         write_atomic(self._parts / f"{self._record.root[7:]}.manifest", self._manifest.to_bytes())
         (self._to / STATE).unlink(missing_ok=True)
         for path in stale:
@@ -397,8 +396,8 @@ class _Pull:
             raise IntegrityError(
                 f"{self._bucket.url} has missing or wrong bytes for {listing(wrong)}",
                 wrong,
-                hint="nothing wrong was installed; the maintainer can push the same release "
-                "again, which puts back what is missing, or see `publisher verify --deep`",
+                hint="nothing wrong was installed; the maintainer can find and mend it with "
+                "`publisher verify --deep`",
             )
 
     def _fetch_one(self, entry: Entry) -> str | None:
@@ -566,7 +565,8 @@ def verify_remote(
         raise IntegrityError(
             f"{bucket.url} has missing or wrong bytes for {listing(paths)}",
             paths,
-            hint="delete wrong blobs, then push the same release again: it puts them back",
+            hint="the maintainer can delete what is wrong, then push the same release again, "
+            f"which puts it back: {listing([blob_key(sha256) for sha256 in sorted(bad)], 3)}",
         )
     return manifest
 

@@ -484,6 +484,16 @@ def test_links_are_never_written_through(bucket, tmp_path):
     assert read_tree(out) == FILES
 
 
+def test_parts_are_not_written_through_a_link_either(bucket, tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    out.mkdir()
+    (out / ".publisher.parts").symlink_to(elsewhere)
+    with pytest.raises(UsageError):
+        pull(bucket, "hands", "1.0.0", out)
+    assert os.listdir(elsewhere) == []
+
+
 def test_a_full_disk_leaves_no_wrong_file_and_can_go_on(bucket, tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,0 +1,117 @@
+"""kill -9 at every step of a push, in a real process against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from publisher.consume import channels, pull, versions
+from publisher.errors import VersionNotFound
+from publisher.storage import open_bucket
+
+from ..trees import FILES, make_tree, read_tree
+
+STEPS = ["put-blob", "put-blob@4", "put-blob@9", "put-manifest", "put-manifest@4", "put-record"]
+
+
+def publisher(*arguments: object, failpoint: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does; its environment is ours."""
+    return subprocess.run(
+        [sys.executable, "-m", "publisher", *map(str, arguments)],
+        env={**os.environ, "PUBLISHER_FAILPOINT": failpoint},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture(params=["seaweedfs", "folder"])
+def remote(request, tmp_path) -> str:
+    if request.param == "folder":
+        return f"file://{tmp_path}/bucket"
+    return str(request.getfixturevalue("s3_remote"))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_before_the_commit_nothing_is_visible_and_the_repeat_finishes(
+    remote, tmp_path, step
+):
+    tree, bucket = make_tree(tmp_path / "tree"), open_bucket(remote)
+    push = ("push", tree, f"{remote}/hands", "--version", "1.0.0", "--json")
+    killed = publisher(*push, failpoint=step)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert versions(bucket, "hands") == ()
+    with pytest.raises(VersionNotFound):
+        pull(bucket, "hands", "latest", tmp_path / "out")
+    sent = sum(1 for _ in bucket.list("blobs/"))
+    again = publisher(*push)
+    assert again.returncode == 0, again.stderr
+    report = json.loads(again.stdout)
+    assert report["status"] == "published"
+    assert report["sent"]["files"] == len(FILES) - sent  # only the rest
+    assert read_tree(pull(bucket, "hands", "latest", tmp_path / "out").path) == FILES
+
+
+def test_killed_after_the_commit_the_version_is_whole_and_the_repeat_moves_the_channel(
+    remote, tmp_path
+):
+    tree, bucket = make_tree(tmp_path / "tree"), open_bucket(remote)
+    push = ("push", tree, f"{remote}/hands", "--version", "1.0.0")
+    assert publisher(*push, failpoint="put-channel").returncode == -signal.SIGKILL
+    assert read_tree(pull(bucket, "hands", "1.0.0", tmp_path / "exact").path) == FILES
+    assert channels(bucket, "hands") == {}
+    assert publisher(*push).stdout.startswith("hands 1.0.0 already published sha256:")
+    assert read_tree(pull(bucket, "hands", "latest", tmp_path / "latest").path) == FILES
+
+
+def test_two_processes_that_publish_one_version_with_different_content(remote, tmp_path):
+    trees = [make_tree(tmp_path / f"t{n}", {"README.md": b"by %d" % n}) for n in range(2)]
+    command = [sys.executable, "-m", "publisher", "push"]
+    more = [f"{remote}/hands", "--version", "1.0.0", "--json"]
+    started = [
+        subprocess.Popen([*command, str(tree), *more], stdout=subprocess.PIPE, text=True)
+        for tree in trees
+    ]
+    answers = [(json.loads(p.communicate(timeout=60)[0]), p.returncode) for p in started]
+    assert sorted(code for _, code in answers) == [0, 6]
+    winner = next(n for n, (_, code) in enumerate(answers) if code == 0)
+    assert answers[1 - winner][0]["error"]["kind"] == "VersionConflict"
+    out = pull(open_bucket(remote), "hands", "1.0.0", tmp_path / "out").path
+    assert read_tree(out) == read_tree(trees[winner])
+
+
+def test_a_flipped_byte_in_the_bucket_is_exit_code_7_and_the_name_of_the_file(remote, tmp_path):
+    tree, bucket = make_tree(tmp_path / "tree"), open_bucket(remote)
+    assert publisher("push", tree, f"{remote}/hands", "--version", "1.0.0").returncode == 0
+    target = next(o for o in bucket.list("blobs/") if bucket.get(o.key) == b"third picture")
+    bucket.put(target.key, b"Third picture")
+    out = tmp_path / "out"
+    failed = publisher("pull", f"{remote}/hands@1.0.0", "-o", out)
+    assert failed.returncode == 7
+    assert "val/images/000003.jpg" in failed.stderr
+    assert not (out / "val/images/000003.jpg").exists()
+    assert publisher("verify", f"{remote}/hands@1.0.0", "--deep").returncode == 7
+    assert publisher("verify", out).returncode == 2  # no complete pull
+    bucket.delete(target.key)
+    assert publisher("push", tree, f"{remote}/hands", "--version", "1.0.0").returncode == 0
+    assert publisher("pull", f"{remote}/hands@1.0.0", "-o", out).returncode == 0
+    assert publisher("verify", out).returncode == 0
+    assert read_tree(out) == FILES
+
+
+def test_the_receipt_is_the_same_each_time(tmp_path):
+    tree, receipt = make_tree(tmp_path / "tree"), tmp_path / "published.json"
+    seen = set()
+    for _ in range(2):
+        publisher("push", tree, f"file://{tmp_path}/b/hands", "--version", "1.0.0",
+                  "--receipt", receipt)  # fmt: skip
+        seen.add(receipt.read_bytes())
+        Path(receipt).unlink()
+    (body,) = seen
+    assert set(json.loads(body)) == {"name", "version", "root"}

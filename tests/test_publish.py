@@ -145,6 +145,32 @@ def test_the_next_version_sends_only_what_changed(tree, tmp_path):
     assert sum(k.startswith("manifests/") for k in bucket._objects) == 5
 
 
+@pytest.mark.parametrize("listing", ["true", "stale", "too long"])
+def test_listing_saves_requests_and_is_not_believed(tree, monkeypatch, listing):
+    class Lists(MemoryBucket):
+        heads = 0
+
+        def list(self, prefix=""):
+            if prefix == "blobs/" and listing == "stale":
+                return iter(())
+            return super().list(prefix)
+
+        def head(self, key):
+            self.heads += key.startswith("blobs/")
+            return super().head(key)
+
+    bucket = Lists()
+    if listing == "too long":
+        for n in range(50 * len(FILES) + 1):
+            bucket._objects[f"blobs/00/{n}"] = b""
+    key = blob_key(entry("README.md", FILES["README.md"]).sha256)
+    bucket._objects[key] = b"# Hands"  # one byte short
+    assert put(bucket, tree).status == "published"
+    assert bucket._objects[key] == FILES["README.md"]
+    assert bucket.heads == (len(FILES) if listing == "too long" else 1)
+    verify_remote(bucket, "hands", deep=True)
+
+
 def test_equal_files_are_sent_once(tmp_path):
     tree = make_tree(tmp_path / "t", {"val/images/copy.jpg": FILES["train/images/000001.jpg"]})
     assert len(put(MemoryBucket(), tree).plan.move) == len(FILES)

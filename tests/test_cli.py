@@ -1,0 +1,164 @@
+"""Commands: what they print, where, and how they end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from publisher.cli import main
+from tests.makers import coco_document, coco_folder, cvat_polygon, cvat_zip
+
+
+@pytest.fixture
+def cli():
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(main, [str(a) for a in arguments])
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def export(tmp_path):
+    return cvat_zip(tmp_path / "in.zip", {f"{i}.jpg": cvat_polygon() for i in range(4)})
+
+
+def test_every_command_has_help(cli):
+    listed = cli("--help").output
+    for name in main.commands:
+        assert name in listed
+        assert cli(name, "--help").output.startswith("Usage: ")
+
+
+def test_import_prints_the_account_on_stdout_and_talks_on_stderr(cli, export, tmp_path):
+    result = cli("import", export, "-o", tmp_path / "out")
+    assert result.stdout.splitlines()[1].split() == ["images", "4", "4"]
+    assert "every difference above has its reason" in result.stderr
+
+
+def test_import_as_json_is_one_object(cli, export, tmp_path):
+    report = json.loads(cli("import", export, "-o", tmp_path / "out", "--json").stdout)
+    assert report["in"] == report["out"]
+
+
+def test_findings_read_like_a_compilers_and_end_with_3(cli, tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{"segmentation": [[1, 1, 2]]}]))
+    result = cli("validate", source, code=3)
+    assert "a.jpg: error P403: annotations[0].segmentation[0]: ring has 3" in result.stdout
+    assert "1 errors" in result.stderr
+
+
+def test_findings_as_json(cli, tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{}, {"category_id": 9}]))
+    report = json.loads(cli("validate", source, "--json", code=3).stdout)
+    assert report["error"] == 1
+    assert {f["code"] for f in report["findings"] if f["severity"] == "error"} == {"A304"}
+
+
+def test_a_rule_can_be_left_out_and_warnings_can_count(cli, tmp_path):
+    twice = coco_document([{}, {}])
+    source = coco_folder(tmp_path / "in", twice)
+    cli("validate", source)
+    cli("validate", source, "--strict", code=3)
+    codes = json.loads(cli("validate", source, "--json").stdout)["rules"]
+    ignored = [word for code in codes for word in ("--ignore", code)]
+    assert cli("validate", source, "--strict", *ignored).stdout == ""
+
+
+def test_fix_mends_into_a_new_folder_and_says_what(cli, tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{}, {}]))
+    cli("import", source, "-o", tmp_path / "imported")
+    result = cli("validate", tmp_path / "imported", "--fix", "-o", tmp_path / "mended")
+    assert "info A306: fixed:" in result.stdout
+    again = cli("validate", tmp_path / "mended", "--fix", "-o", tmp_path / "again")
+    assert "fixed:" not in again.stdout
+    one, two = (tmp_path / n / "samples.jsonl" for n in ("mended", "again"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_fix_needs_a_place_to_write(cli, export):
+    assert "--fix and -o DIR go together" in cli("validate", export, "--fix", code=2).stderr
+
+
+def test_validate_writes_counts_for_dvc(cli, export, tmp_path):
+    cli("validate", export, "--metrics", tmp_path / "m.json")
+    assert json.loads((tmp_path / "m.json").read_text())["error"] == 0
+
+
+@pytest.mark.parametrize("target", ["coco", "coco-panoptic", "publisher"])
+def test_convert_writes_each_target(cli, export, tmp_path, target):
+    cli("convert", export, "--to", target, "-o", tmp_path / "out")
+    names = {
+        "coco": {"instances.json"},
+        "coco-panoptic": {"panoptic.json", "panoptic"},
+        "publisher": {"dataset.json", "samples.jsonl"},
+    }
+    assert {p.name for p in (tmp_path / "out").iterdir() if p.name[0] != "."} == names[target]
+
+
+def test_convert_to_an_unknown_format_lists_those_known(cli, export, tmp_path):
+    result = cli("convert", export, "--to", "yolo9", "-o", tmp_path / "out", code=2)
+    assert "unknown format 'yolo9'" in result.stderr
+    assert "coco-panoptic" in result.stderr
+
+
+def test_an_error_is_one_line_and_a_hint(cli, tmp_path):
+    (tmp_path / "a.txt").write_text("hello")
+    result = cli("import", tmp_path / "a.txt", "-o", tmp_path / "out", code=3)
+    error, hint = result.stderr.splitlines()
+    assert error.startswith("error: a.txt: ")
+    assert hint.startswith("hint: I read: ")
+
+
+def test_an_error_as_json_is_json_too(cli, tmp_path):
+    (tmp_path / "a.txt").write_text("hello")
+    result = cli("import", tmp_path / "a.txt", "-o", tmp_path / "out", "--json", code=3)
+    said = json.loads(result.stdout)
+    assert said["exit_code"] == 3
+    assert said["error"]["kind"] == "FormatError"
+
+
+def test_the_whole_way_on_a_local_bucket(cli, export, tmp_path):
+    remote = f"file://{tmp_path}/bucket"
+    cli("import", export, "-o", tmp_path / "in")
+    cli("split", tmp_path / "in", "-o", tmp_path / "split", "--lock", tmp_path / "splits.lock")
+    cli("build", tmp_path / "split", "-o", tmp_path / "rel", "--metrics", tmp_path / "m.json")
+    assert json.loads((tmp_path / "m.json").read_text())["segments"] == 4
+    push = ("push", tmp_path / "rel", f"{remote}/hands", "--version", "1.0.0")
+    assert "would send" in cli(*push, "--dry-run").stderr
+    cli("show", f"{remote}/hands@latest", code=4)
+    cli(*push, "--receipt", tmp_path / "receipt.json")
+    receipt = json.loads((tmp_path / "receipt.json").read_text())
+    manifest = json.loads((tmp_path / "rel" / "manifest.json").read_text())
+    assert receipt == {"name": "hands", "version": "1.0.0", "root": manifest["root"]}
+    assert json.loads(cli("list", remote, "--json").stdout)["datasets"][0]["dataset"] == "hands"
+    cli("pull", f"{remote}/hands@1.0.0", "-o", tmp_path / "got")
+    assert "is sound" in cli("verify", tmp_path / "got").stdout
+    victim = next((tmp_path / "got").rglob("*.jpg"))
+    victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+    assert victim.name in cli("verify", tmp_path / "got", code=7).stderr
+
+
+def test_a_taken_version_with_other_content_ends_with_6(cli, export, tmp_path):
+    remote = f"file://{tmp_path}/bucket/hands"
+    cli("import", export, "-o", tmp_path / "in")
+    for n, ratios in enumerate(("train=1", "val=1")):
+        lock = tmp_path / f"{n}.lock"
+        cli("split", tmp_path / "in", "-o", tmp_path / "s", "--ratios", ratios, "--lock", lock)
+        cli("build", tmp_path / "s", "-o", tmp_path / "rel")
+        code = 6 if n else 0
+        result = cli("push", tmp_path / "rel", remote, "--version", "1.0.0", code=code)
+    assert "published with other content" in result.stderr
+    assert "choose the next number" in result.stderr
+
+
+def test_init_lays_out_a_repository_and_never_overwrites(cli, tmp_path):
+    cli("init", tmp_path / "My Hands!")
+    text = (tmp_path / "My Hands!" / "params.yaml").read_text()
+    assert "name: my-hands" in text
+    for name in ("dvc.yaml", "dataset.yaml", ".gitignore", "README.md"):
+        assert "NAME_OF_DATASET" not in (tmp_path / "My Hands!" / name).read_text()
+    assert "has dvc.yaml" in cli("init", tmp_path / "My Hands!", code=2).stderr

@@ -15,7 +15,6 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -103,7 +102,8 @@ def push(
         missing = each(lambda e: not _is_there(bucket, e), wanted, on_file)
         return Pushed("planned", theirs or ours, _planned(wanted, missing))
     require_conditional_writes(bucket)
-    sent = each(lambda e: _send_file(bucket, tree, e), wanted, on_file)
+    listed = _listed(bucket, most=50 * len(wanted))
+    sent = each(lambda e: _send_file(bucket, tree, e, listed), wanted, on_file)
     _send_shards(bucket, manifest, theirs or ours)
     record = theirs or _commit(bucket, ours)
     if goal is not None:
@@ -139,10 +139,25 @@ def _planned(wanted: tuple[Entry, ...], moves: list[bool]) -> Plan:
 # ── bytes ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _send_file(bucket: Bucket, tree: Path, entry: Entry) -> bool:
+def _listed(bucket: Bucket, most: int) -> set[str] | None:
+    """
+    The blobs of a bucket, or None where listing costs more than asking for each of ours.
+
+    It saves a request a file, and need not be true: what it lacks is put create-only, and
+    what it has is looked at.
+    """
+    keys: set[str] = set()
+    for o in bucket.list("blobs/"):
+        if len(keys) == most:
+            return None
+        keys.add(o.key)
+    return keys
+
+
+def _send_file(bucket: Bucket, tree: Path, entry: Entry, listed: set[str] | None) -> bool:
     """Put the bytes of a file where they are not yet, or not whole; True where sent."""
     key = blob_key(entry.sha256)
-    found = _head(bucket, key)
+    found = _head(bucket, key) if listed is None or key in listed else None
     if _is_sound(found, entry.size, entry.sha256):
         return False
     path, kind = tree / entry.path, mimetypes.guess_type(entry.path)[0]
@@ -204,8 +219,12 @@ def _write(
 ) -> None:
     """Create an object named by its content, or replace a damaged one."""
     _failpoint(step)
-    with suppress(ObjectExists):  # someone else was quicker with the same bytes
+    try:
         bucket.put(key, body, sha256=sha256, if_absent=found is None, content_type=kind)
+    except ObjectExists:  # someone was quicker, or our own answer got lost
+        size = len(body) if isinstance(body, bytes) else body.stat().st_size
+        if not _is_sound(_head(bucket, key), size, sha256):
+            bucket.put(key, body, sha256=sha256, content_type=kind)
 
 
 def _head(bucket: Bucket, key: str) -> ObjectInfo | None:

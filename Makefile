@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test setup lint nightly bench resolve docs clean
+.PHONY: demo test setup lint nightly resolve docs clean
 
 demo: setup  ## publish the sample to a real S3 server on this machine, and pull it back
 	@python examples/demo.py
@@ -18,9 +18,6 @@ nightly: setup  ## the slow suites
 
 lint: setup
 	@ruff check . && ruff format --check . && mypy
-
-bench: setup  ## every speed claim, beside its peer
-	@for script in bench/*.py; do echo "== $$script"; python $$script || exit 1; done
 
 resolve: setup  ## does dvc[s3] still install beside us?
 	@pip install -qq --dry-run -c constraints.txt -e '.[dev]' 'dvc[s3]'

@@ -89,11 +89,9 @@ def load(
     bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
     record = consume.resolve(bucket, ref.name, ref.selector)
     names = _names(split)
-    folder = Path(cache) if cache else _cache()
-    folder = folder / ref.name / record.root.removeprefix("sha256:")[:16] / ("+".join(names) or "all")
-    release = consume.pull(
-        bucket, ref.name, ref.selector, folder, splits=names, remote=ref.remote
-    )
+    root = record.root.removeprefix("sha256:")[:16]
+    folder = (Path(cache) if cache else _cache()) / ref.name / root / ("+".join(names) or "all")
+    release = consume.pull(bucket, ref.name, ref.selector, folder, splits=names, remote=ref.remote)
     dataset = replace(intake.read(release.path, "coco"), name=ref.name)
     if len(release.splits) == 1:
         return replace(dataset, images=release.path / release.splits[0] / "images")

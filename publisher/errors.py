@@ -22,10 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from .validate import Finding
+from typing import ClassVar
 
 Where = tuple[str | int, ...]
 
@@ -79,12 +76,12 @@ class FormatError(PublisherError, ValueError):
 
 
 class InvalidDataset(PublisherError, ValueError):
-    """Findings stand between the dataset and what was asked; `.findings` holds them."""
+    """Findings (see validate.py) stand between the dataset and what was asked; they are here."""
 
     exit_code = 3
 
     def __init__(
-        self, message: str, findings: Sequence[Finding] = (), *, hint: str | None = None
+        self, message: str, findings: Sequence[object] = (), *, hint: str | None = None
     ) -> None:
         super().__init__(message, hint=hint)
         self.findings = tuple(findings)

@@ -153,6 +153,18 @@ def test_a_record_and_back():
     assert record().provenance == entry("provenance.json", FILES["provenance.json"]).sha256
 
 
+@pytest.mark.parametrize("splits", [("train", "val"), ()])
+def test_a_sealed_document_as_anyone_can_write_it(splits):
+    """docs/bucket.md, with nothing but hashlib and json."""
+    entries = tuple(e for e in manifest().entries if e.split in splits)
+    part = Record.of(Manifest("hands", entries), "hands", Version(1, 0, 0), "now", "ä")
+    plain = json.loads(part.to_bytes())
+    seal = plain.pop("seal")
+    assert seal == hashlib.sha256(canonical_json(plain)).hexdigest()
+    style = {"sort_keys": True, "ensure_ascii": False, "indent": 1, "separators": (",", ": ")}
+    assert (json.dumps({**plain, "seal": seal}, **style) + "\n").encode() == part.to_bytes()
+
+
 @pytest.mark.parametrize(
     "change",
     [

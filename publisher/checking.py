@@ -39,7 +39,7 @@ def run(
             found += mended
         found += check(dataset, look=_look(dataset), ignore=ignore, on_sample=on_image)
     except FormatError as error:
-        return [finding_of(error, error.path)]
+        return [finding_of(error)]
     return [f for f in found if f.code not in ignore]
 
 

@@ -121,6 +121,41 @@ class Folder:
         return path
 
 
+SPARE = "(--images)"  # no safe file name looks like this by chance
+
+
+class Overlay:
+    """A tree, and under `SPARE/` the files of another: pictures that an export lacks."""
+
+    def __init__(self, tree: Tree, spare: Tree) -> None:
+        self.label = tree.label
+        self._tree = tree
+        self._spare = spare
+
+    def names(self) -> Sequence[str]:
+        return sorted([*self._tree.names(), *(f"{SPARE}/{n}" for n in self._spare.names())])
+
+    def size(self, name: str) -> int:
+        tree, inner = self._home(name)
+        return tree.size(inner)
+
+    def open(self, name: str) -> BinaryIO:
+        tree, inner = self._home(name)
+        return tree.open(inner)
+
+    def close(self) -> None:
+        """Whoever opened the two closes them."""
+
+    def _home(self, name: str) -> tuple[Tree, str]:
+        spare = name.startswith(f"{SPARE}/")
+        return (self._spare, name.removeprefix(f"{SPARE}/")) if spare else (self._tree, name)
+
+
+def own_names(tree: Tree) -> list[str]:
+    """The files of an export itself, without the pictures laid over it."""
+    return [n for n in tree.names() if not n.startswith(f"{SPARE}/")]
+
+
 class Zip:
     """A zip archive, checked as a whole when it is opened."""
 

@@ -19,7 +19,7 @@ from . import images as pictures
 from .card import Card, bare, categories
 from .dataset import Category, Dataset, Sample
 from .errors import FormatError, IntegrityError, InvalidDataset, UsageError, at
-from .files import Tree, canonical_json, copy, new_folder, open_tree, write_atomic
+from .files import Overlay, Tree, canonical_json, copy, new_folder, open_tree, write_atomic
 from .formats import Item, Picture, Reading, Tally, tally
 from .names import collision_key, portable
 from .progress import Progress, silent
@@ -86,13 +86,15 @@ def take_in(
         IntegrityError: what was written is not what was read (a bug, or a failing disk).
     """
     with ExitStack() as stack:
-        trees = [stack.enter_context(open_tree(path)) for path in sources]
-        spare = stack.enter_context(open_tree(images)) if images else None
+        trees: list[Tree] = [stack.enter_context(open_tree(path)) for path in sources]
+        if images is not None:
+            spare = stack.enter_context(open_tree(images))
+            trees = [Overlay(tree, spare) for tree in trees]
         readings = [_read(tree, format_name) for tree in trees]
         _refuse_findings(readings)
         joined = _join(readings, [t.label for t in trees], card)
         with new_folder(out, marker=workspace.MARKER) as part:
-            dataset = _copy_images(joined, trees, spare, part, on_image)
+            dataset = _copy_images(joined, trees, part, on_image)
             workspace.fill(part, dataset, images="images")
             intake = _account(joined, readings, workspace.read(part))
             write_atomic(part / REPORT, canonical_json(intake.to_json(), indent=1))
@@ -306,12 +308,10 @@ def _usable(ids: Sequence[int]) -> bool:
 def _copy_images(
     joined: _Joined,
     trees: Sequence[Tree],
-    spare: Tree | None,
     out: Path,
     on_image: Progress,
 ) -> Dataset:
     """Copy every picture under its new name; check its header against the annotations."""
-    places = _Spare(spare)
     findings: list[Finding] = []
     samples = []
     total = len(joined.members)
@@ -319,8 +319,7 @@ def _copy_images(
         zip(joined.dataset.samples, joined.members, strict=True), start=1
     ):
         try:
-            tree, name = (trees[index], member) if member else places.find(sample)
-            samples.append(_copy_image(sample, tree, name, out / "images"))
+            samples.append(_copy_image(sample, trees[index], member, out / "images"))
         except FormatError as error:
             findings.append(finding_of(error, sample.file_name))
         on_image(done, total)
@@ -328,29 +327,15 @@ def _copy_images(
     return replace(joined.dataset, samples=tuple(samples))
 
 
-def _copy_image(sample: Sample, tree: Tree, name: str, folder: Path) -> Sample:
+def _copy_image(sample: Sample, tree: Tree, member: str | None, folder: Path) -> Sample:
+    if member is None:
+        raise FormatError("the export holds no picture for it", code="I103")
     target = folder / sample.file_name
-    with tree.open(name) as stream:
-        digest = copy(stream, target, limit=tree.size(name))
+    with tree.open(member) as stream:
+        digest = copy(stream, target, limit=tree.size(member))
     with target.open("rb") as stream, at("image"):
         pictures.size_of(stream)
     return replace(sample, source={**sample.source, "sha256": digest})
-
-
-class _Spare:
-    """Pictures that lie apart from their annotations (`--images`)."""
-
-    def __init__(self, tree: Tree | None) -> None:
-        self._tree = tree
-        self._names = set(tree.names()) if tree else set()
-
-    def find(self, sample: Sample) -> tuple[Tree, str]:
-        name = str(sample.source.get("name") or sample.file_name)
-        subset = str(sample.source.get("subset", ""))
-        for place in (f"{subset}/{name}", name, sample.file_name, PurePosixPath(name).name):
-            if self._tree is not None and place in self._names:
-                return self._tree, place
-        raise FormatError("the export holds no picture for it", code="I103")
 
 
 def _refuse_pictures(findings: Sequence[Finding], total: int) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import Category, Dataset, Sample, Segment
-from .errors import FormatError
+from .errors import FormatError, spot
 from .masks import Mask, boxes
 from .names import printable
 from .progress import Progress, silent
@@ -365,10 +365,11 @@ def summary(findings: Iterable[Finding]) -> dict[str, Any]:
 
 
 def finding_of(error: FormatError, file_name: str | None = None) -> Finding:
-    """A reader's complaint as a finding."""
+    """A reader's complaint as a finding about this image, or else about its file."""
     _rules()
     severity = RULES[error.code].severity if error.code in RULES else "error"
-    return Finding(error.code, severity, str(error), file_name)
+    message = ": ".join(part for part in (spot(error.where), error.message) if part)
+    return Finding(error.code, severity, message, file_name or error.path)
 
 
 def _run(r: Rule, subject: Scene | Survey) -> Iterator[Finding]:

@@ -191,3 +191,14 @@ def test_a_working_dataset_is_read_lazily_and_by_index(tmp_path):
     for n, part in enumerate((lines[:2], lines[2:])):
         (tmp_path / "out" / f"samples-{n:05}-of-00002.jsonl").write_bytes(b"".join(part))
     assert [s.file_name for s in workspace.read(tmp_path / "out")] == names
+
+
+def test_frames_without_extension_find_their_pictures_elsewhere_too(tmp_path):
+    xml = cvat_xml(cvat_image("frame_000000") + cvat_image("frame_000001", number=1))
+    (tmp_path / "annotations.xml").write_text(xml)
+    (tmp_path / "frames").mkdir()
+    for n in (0, 1):
+        (tmp_path / "frames" / f"frame_00000{n}.PNG").write_bytes(picture(kind="PNG", seed=n))
+    source = tmp_path / "annotations.xml"
+    taken = intake.take_in([source], tmp_path / "out", images=tmp_path / "frames")
+    assert names(taken) == ["frame_000000.PNG", "frame_000001.PNG"]

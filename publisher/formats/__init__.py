@@ -44,6 +44,7 @@ FORMATS = {
 READABLE = "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0)"
 
 _TELLTALES = (  # what a tree holds, and what it then is; for the message only
+    ("samples.jsonl", "a working dataset, which needs no import"),
     ("labelmap.txt", "a Segmentation mask or Pascal VOC export"),
     ("SegmentationClass", "a Pascal VOC export"),
     ("gtFine", "a Cityscapes export"),

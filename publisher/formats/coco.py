@@ -20,7 +20,7 @@ import msgspec
 
 from ..dataset import Category, Dataset, Sample, Segment, by_split
 from ..errors import FormatError, at
-from ..files import Tree, canonical_json, read_json
+from ..files import SPARE, Tree, canonical_json, own_names, read_json
 from ..masks import Rle
 from ..names import safe_path
 from ..validate import Finding, finding_of
@@ -145,7 +145,7 @@ def _annotations(sample: Sample) -> Iterator[dict[str, Any]]:
 
 def _documents(tree: Tree) -> list[str]:
     """The instance files: by CVAT's and COCO's names, else by content."""
-    found = [n for n in tree.names() if n.lower().endswith(".json")]
+    found = [n for n in own_names(tree) if n.lower().endswith(".json")]
     named = [n for n in found if re.search(r"(^|/)(instances_[^/]*|_annotations\.coco)\.json$", n)]
     if named:
         return named
@@ -158,7 +158,7 @@ def _looks_like_coco(tree: Tree, name: str) -> bool:
         try:
             document = read_json(stream, tree.size(name))
         except FormatError:
-            return len(tree.names()) == 1  # the one file given: reading it says what is wrong
+            return len(own_names(tree)) == 1  # the one file given: reading it says what is wrong
     if not isinstance(document, dict) or not {"images", "annotations"} <= document.keys():
         return False
     annotations = document["annotations"]
@@ -190,6 +190,7 @@ class _File:
     uncrowded: int = 0
     boxes: int = 0
     parts: int = 0
+    wider: int = 0
 
     def take(self, document: Any) -> _File:
         if not isinstance(document, dict):
@@ -247,8 +248,9 @@ class _File:
             geometry = [list(_box(a.bbox, a.attributes))]
             origin["shape"] = "box"
             self.boxes += 1
-        if isinstance(geometry, list) and len(geometry) > 1:
-            self.parts += 1
+        if isinstance(geometry, list) and geometry:
+            self.parts += len(geometry) > 1
+            self.wider += self.by_cvat and _is_wider(a.bbox, geometry)
         if self.by_cvat and crowd and not a.attributes.get("is_crowd"):
             crowd = False
             origin["shape"] = "mask"
@@ -354,18 +356,12 @@ class _Images:
         """The file for `file_name` of this annotation document."""
         folder = PurePosixPath(document).parent
         root = folder.parent if folder.name == "annotations" else folder
-        for place in (
-            f"images/{subset}",
-            "images",
-            subset,
-            f"{subset}2017",
-            ".",
-            f"{subset}/images",
-        ):
-            name = (root / place / file_name).as_posix()
-            if name in self._names:
-                return name
-        return None
+        usual = (f"images/{subset}", "images", subset, f"{subset}2017", ".", f"{subset}/images")
+        places = [root / place / file_name for place in usual]
+        spare = PurePosixPath(SPARE)
+        places += [spare / subset / file_name, spare / file_name]
+        places.append(spare / PurePosixPath(file_name).name)
+        return next((p.as_posix() for p in places if p.as_posix() in self._names), None)
 
 
 def _shared(pictures: Sequence[Picture]) -> set[str]:
@@ -401,6 +397,11 @@ def _lost_by_cvat(files: Sequence[_File]) -> list[str]:
         notes.append(f"{n} brush mask(s) or ellipse(s) were marked iscrowd 1 by CVAT; set to 0")
     if n := sum(f.boxes for f in files):
         notes.append(f"{n} box(es) had no polygon; rebuilt from bbox and rotation")
+    if n := sum(f.wider for f in files):
+        notes.append(
+            f"{n} instance(s) have a box beyond their polygons: groups in CVAT whose boxes the "
+            "export has dropped"
+        )
     if n := sum(f.parts for f in files):
         notes.append(
             f"{n} instance(s) of several parts were groups in CVAT; where a group mixed labels, "
@@ -426,6 +427,17 @@ def _box(bbox: Sequence[float], attributes: Mapping[str, Any]) -> tuple[float, .
     degrees = attributes.get("rotation", 0)
     x1, y1 = round(x + w, 2), round(y + h, 2)  # CVAT's two decimals, lost in the subtraction
     return box_ring(x, y, x1, y1, float(degrees) if isinstance(degrees, int | float) else 0.0)
+
+
+def _is_wider(bbox: Sequence[float] | None, rings: Sequence[Sequence[float]]) -> bool:
+    """Does the claimed box reach beyond all vertices?"""
+    xs, ys = [x for r in rings for x in r[::2]], [y for r in rings for y in r[1::2]]
+    if bbox is None or len(bbox) != 4 or not xs or not ys:
+        return False
+    x, y, w, h = bbox
+    slack = 0.02  # CVAT's two decimals
+    beyond = (min(xs) - x, min(ys) - y, x + w - max(xs), y + h - max(ys))
+    return max(beyond) > slack
 
 
 def _geometry(raw: list[list[float]] | _Counts | None) -> Any:

@@ -19,7 +19,7 @@ from defusedxml.ElementTree import iterparse
 
 from ..dataset import Category, Sample, Segment
 from ..errors import FormatError, at
-from ..files import Tree
+from ..files import SPARE, Tree, own_names
 from ..masks import Mask, Rle, ellipse, mask_from_crop, rotate
 from ..names import safe_path
 from ..validate import Finding, finding_of
@@ -105,9 +105,10 @@ def _root_tag(stream: BinaryIO) -> str | None:
 
 def _xml_name(tree: Tree) -> str | None:
     """The annotation file nearest to the root."""
-    found = [n for n in tree.names() if PurePosixPath(n).name == XML]
-    if not found and len(tree.names()) == 1 and tree.names()[0].lower().endswith(".xml"):
-        found = list(tree.names())
+    names = own_names(tree)
+    found = [n for n in names if PurePosixPath(n).name == XML]
+    if not found and len(names) == 1 and names[0].lower().endswith(".xml"):
+        found = names
     return min(found, key=lambda n: (n.count("/"), n), default=None)
 
 
@@ -387,6 +388,7 @@ class _Members:
         """The file of an image; video frames are named without their extension."""
         root = f"{self._base}images/"
         places = [f"{root}{subset}/{name}", f"{root}{name}", f"{self._base}{name}"]
+        places += [f"{SPARE}/{subset}/{name}", f"{SPARE}/{name}", f"{SPARE}/{_last(name)}"]
         for place in places:
             if place in self._names:
                 return self._use(place)
@@ -397,7 +399,8 @@ class _Members:
 
     def named(self, name: str, member: str) -> str:
         """The image's name with the extension that its file has."""
-        return name if member.endswith(name) else name + PurePosixPath(member).suffix
+        same = _last(member) == _last(name)
+        return name if same else name + PurePosixPath(member).suffix
 
     def unused(self) -> list[str]:
         """Files under images/ that no image asked for."""
@@ -407,6 +410,10 @@ class _Members:
     def _use(self, name: str) -> str:
         self._used.add(name)
         return name
+
+
+def _last(name: str) -> str:
+    return PurePosixPath(name).name
 
 
 # ── shapes ───────────────────────────────────────────────────────────────────────────────────

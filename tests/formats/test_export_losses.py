@@ -31,6 +31,7 @@ def xml(tmp_path_factory):
         "11 brush mask(s) or ellipse(s) were marked iscrowd 1 by CVAT; set to 0",
         "11 box(es) had no polygon; rebuilt from bbox and rotation",
         "2 instance(s) of several parts were groups in CVAT",
+        "1 instance(s) have a box beyond their polygons",
     ],
 )
 def test_cvats_coco_says_what_it_lost(coco, said):

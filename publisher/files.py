@@ -8,6 +8,7 @@ unpacked, and is read, not extracted.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -373,13 +374,35 @@ def new_folder(path: Path, *, marker: str) -> Iterator[Path]:
             hint="choose another folder, or remove it first",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    part.mkdir()
+    part = path.with_name(f".{path.name}.part")
+    with _held(path.with_name(f".{path.name}.lock"), path):
+        shutil.rmtree(part, ignore_errors=True)  # what a killed command left
+        part.mkdir()
+        try:
+            yield part
+            _swap(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _held(lock: Path, path: Path) -> Iterator[None]:
+    """Keep others from writing `path` meanwhile; a killed process holds nothing."""
+    while True:
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
+                break  # otherwise its last holder has just removed it
+            os.close(descriptor)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UsageError(f"another command is writing {path}", hint="wait for it") from None
     try:
-        yield part
-        _swap(part, path)
+        yield
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        lock.unlink()
+        os.close(descriptor)
 
 
 def _swap(part: Path, path: Path) -> None:

@@ -1,0 +1,168 @@
+"""Names, archives and writes: hostile until checked, whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from publisher import files, names
+from publisher.errors import FormatError, UsageError
+from tests.makers import zipped
+
+
+@given(st.text(max_size=30))
+def test_a_name_that_passes_stays_in_its_folder(text):
+    try:
+        path = names.safe_path(text)
+    except FormatError:
+        return
+    assert not path.is_absolute()
+    assert ".." not in path.parts
+    assert path.as_posix() == text
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=300))
+def test_a_portable_name_is_safe_and_portable_names_stay(text):
+    try:
+        names.safe_path(text)
+    except FormatError:
+        return
+    once = names.portable(text)
+    assert names.portable(once) == once
+    assert names.safe_path(once).as_posix() == once
+    assert all(len(part.encode()) <= 255 for part in once.split("/"))
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31m", "a\u202egpj.b", "a\nb", "\ud800"])
+def test_nothing_that_moves_the_cursor_is_printed(text):
+    assert names.printable(text).isprintable()
+    names.printable(text).encode()
+
+
+def test_json_is_canonical(tmp_path):
+    one = files.canonical_json({"b": [1.5, "é"], "a": None})
+    assert one == b'{"a":null,"b":[1.5,"\xc3\xa9"]}'
+    with pytest.raises(ValueError, match="JSON compliant"):
+        files.canonical_json(float("nan"))
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"NaN", b"[1] x", b"\xff", b'"\\ud800"', b"[" * 10**5, b"1e999", b""]
+)
+def test_json_from_outside_is_strict(body):
+    with pytest.raises(FormatError):
+        files.parse_json(body)
+
+
+def test_json_beyond_the_limit_is_not_read(tmp_path):
+    with pytest.raises(FormatError, match="more than 10 bytes"):
+        files.read_json(io.BytesIO(b" " * 100), 100, limit=10)
+
+
+def test_a_folder_and_its_zip_read_the_same(tmp_path):
+    members = {"a/b.txt": b"1", "c.txt": b"22"}
+    zipped(tmp_path / "x.zip", members)
+    with zipfile.ZipFile(tmp_path / "x.zip") as z:
+        z.extractall(tmp_path / "x")
+    for path in (tmp_path / "x", tmp_path / "x.zip"):
+        with files.open_tree(path) as tree:
+            assert list(tree.names()) == ["a/b.txt", "c.txt"]
+            for name, body in members.items():
+                with tree.open(name) as stream:
+                    assert stream.read() == body
+            assert [tree.size(n) for n in tree.names()] == [1, 2]
+
+
+def test_deflated_archives_are_read_too(tmp_path):
+    body = os.urandom(10_000)
+    path = zipped(tmp_path / "x.zip", {"a": body}, zipfile.ZIP_DEFLATED)
+    with files.open_tree(path) as tree, tree.open("a") as stream:
+        assert stream.read() == body
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    def fail_half_way():
+        with files.new_folder(tmp_path / "out", marker="m") as part:
+            (part / "m").write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_folder_of_ours_stays_until_the_new_one_is_whole(tmp_path):
+    for text in ("old", "new"):
+        with files.new_folder(tmp_path / "out", marker="m") as part:
+            (part / "m").write_text(text)
+            if text == "new":
+                assert (tmp_path / "out" / "m").read_text() == "old"
+    assert (tmp_path / "out" / "m").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_commands_cannot_write_one_folder_at_once(tmp_path):
+    with files.new_folder(tmp_path / "out", marker="m") as part:
+        with (
+            pytest.raises(UsageError, match="another command is writing"),
+            files.new_folder(tmp_path / "out", marker="m"),
+        ):
+            pass
+        (part / "m").write_text("mine")
+    assert (tmp_path / "out" / "m").read_text() == "mine"
+
+
+def test_a_file_is_never_taken_for_a_folder(tmp_path):
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(UsageError), files.new_folder(tmp_path / "out", marker="m"):
+        pass
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from publisher import files
+os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)
+files.write_atomic(Path(sys.argv[1]), b"new" * 1000)
+"""
+
+
+def test_kill_9_leaves_the_old_file(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"old")
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, tmp_path / "a.json"]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    assert (tmp_path / "a.json").read_bytes() == b"old"
+
+
+KILLED_WHILE_IMPORTING = """
+import os, signal, sys
+from pathlib import Path
+from publisher import intake
+def die(done, total):
+    if done == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+intake.take_in([Path(sys.argv[1])], Path(sys.argv[2]), on_image=die)
+"""
+
+
+def test_an_import_killed_half_way_leaves_no_dataset_and_can_be_repeated(tmp_path):
+    from publisher import intake
+    from tests.makers import cvat_zip
+
+    source = cvat_zip(tmp_path / "in.zip", {f"{i}.jpg": "" for i in range(4)})
+    command = [sys.executable, "-c", KILLED_WHILE_IMPORTING, source, tmp_path / "out"]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    assert intake.take_in([source], tmp_path / "out").kept.images == 4
+    assert json.loads((tmp_path / "out" / "import.json").read_text())["out"]["images"] == 4
+    assert {p.name for p in tmp_path.iterdir()} == {"in.zip", "out"}  # nothing is left behind

@@ -1,0 +1,92 @@
+"""Pictures: what files say of themselves, and damage that shows."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from publisher import images
+from publisher.errors import FormatError
+from tests.makers import picture
+
+
+def facts(tmp_path, body):
+    path = tmp_path / "a"
+    path.write_bytes(body)
+    return images.look(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"])
+def test_each_format_says_its_size(tmp_path, kind):
+    found = facts(tmp_path, picture(20, 30, kind))
+    assert (found.format, found.height, found.width, found.orientation) == (kind, 20, 30, 1)
+    assert images.size_of(io.BytesIO(picture(20, 30, kind))) == (20, 30)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_truncated_picture_is_found_out(tmp_path, kind):
+    body = picture(200, 300, kind)
+    with pytest.raises(FormatError) as e:
+        facts(tmp_path, body[: len(body) // 2])
+    assert e.value.code == "I112"
+
+
+def test_orientation_and_position_are_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825)[1] = "N"
+    found = facts(tmp_path, picture(exif=exif))
+    assert found.orientation == 6
+    assert found.has_location
+
+
+def test_the_same_picture_at_another_size_has_nearly_the_same_hash(tmp_path):
+    with Image.open(io.BytesIO(picture(480, 640, seed=3))) as image:
+        small = io.BytesIO()
+        image.resize((320, 240)).save(small, "JPEG", quality=50)
+    one = facts(tmp_path, picture(480, 640, seed=3)).dhash
+    two = facts(tmp_path, small.getvalue()).dhash
+    other = facts(tmp_path, picture(480, 640, seed=4)).dhash
+    assert (one ^ two).bit_count() <= 4
+    assert (one ^ other).bit_count() > 10
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
+    with pytest.raises(FormatError, match="missing") as e:
+        images.look(tmp_path / "nothing.jpg")
+    assert e.value.code == "I103"
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
+def test_an_id_map_of_another_mode_is_refused(tmp_path, mode):
+    path = tmp_path / "a.png"
+    Image.new(mode, (3, 2)).save(path)
+    with pytest.raises(FormatError, match="not 8-bit RGB"):
+        images.read_rgb(path)
+
+
+def test_a_colour_profile_survives_stripping():
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    body = picture(icc_profile=profile, comment=b"who made it")
+    clean = images.strip_metadata(body)
+    with Image.open(io.BytesIO(clean)) as image:
+        assert image.info["icc_profile"] == profile
+        assert "comment" not in image.info
+
+
+def test_png_text_and_what_follows_its_end_are_removed():
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Author", "Somebody")
+    body = picture(kind="PNG", pnginfo=info) + b"PK\x03\x04 a zip behind the picture"
+    clean = images.strip_metadata(body)
+    assert b"Somebody" not in clean
+    assert b"a zip" not in clean
+    with Image.open(io.BytesIO(body)) as a, Image.open(io.BytesIO(clean)) as b:
+        assert np.array_equal(np.asarray(a), np.asarray(b))

@@ -1,4 +1,4 @@
-"""The rules, one file a family. Importing this package registers them with validate.py."""
+"""The rules, one file a family. Importing this package registers them all."""
 
 from . import annotations, categories, images, overlap, polygons, reading, rle, splits
 

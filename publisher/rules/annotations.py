@@ -10,8 +10,8 @@ import numpy as np
 
 from ..dataset import Segment
 from ..masks import Mask
-from ..validate import MAX_ID, Finding, Scene, Survey, dataset_rule, rule
 from .polygons import normalised, outside
+from .rule import MAX_ID, Finding, Scene, Survey, dataset_rule, rule
 
 TINY = 4  # px
 FULL = 0.98  # of the image

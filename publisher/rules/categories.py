@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from ..validate import Finding, Survey, dataset_rule
+from .rule import Finding, Survey, dataset_rule
 
 
 @dataset_rule("C201", "error")

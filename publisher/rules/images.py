@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from ..errors import FormatError
 from ..masks import MAX_PIXELS
 from ..names import collision_key, portable, safe_path
-from ..validate import Finding, ImageFacts, Scene, Seen, Survey, dataset_rule, rule
+from .rule import Finding, ImageFacts, Scene, Seen, Survey, dataset_rule, rule
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe"),

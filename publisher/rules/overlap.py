@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from ..masks import Mask
 from ..panoptic import default_policy, order
-from ..validate import Finding, Scene, rule
 from .annotations import ALIKE
+from .rule import Finding, Scene, rule
 
 SLIVER = 0.01  # of the smaller one; borders that are drawn twice always overlap a little
 

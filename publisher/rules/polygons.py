@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ..dataset import Segment
 from ..errors import FormatError
 from ..masks import MAX_COORDINATE, boxes
-from ..validate import Finding, Scene, overlapping, rule
 from .rle import broken
+from .rule import Finding, Scene, overlapping, rule
 
 MAX_VERTICES = 2000  # rings with more are not searched for crossings
 

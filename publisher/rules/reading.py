@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..validate import Finding, Scene, reading_rule
+from .rule import Finding, Scene, reading_rule
 
 
 @reading_rule("J001")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..dataset import Segment
 from ..masks import Rle
-from ..validate import Finding, Scene, rule
+from .rule import Finding, Scene, rule
 
 
 def broken(scene: Scene, code: str) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dataset import ordered_splits
-from ..validate import Finding, Seen, Survey, dataset_rule
+from .rule import Finding, Seen, Survey, dataset_rule
 
 NEAR = 4  # bits of 64 that the difference hashes of near-duplicates may differ in
 _CELLS = 2**20  # comparisons at once

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from publisher.masks import ellipse
-from publisher.validate import MAX_ID, mend
+from publisher.rules.rule import MAX_ID
+from publisher.validate import mend
 from tests.rules.build import HAND, box, codes, dataset, only, sample, segment
 
 FLAT = (1.0, 1.0, 5.0, 5.0, 9.0, 9.0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import images, intake, workspace
 from .dataset import Dataset, Sample
-from .errors import FormatError
+from .errors import FormatError, UsageError
 from .files import MAX_MEMBER
 from .names import safe_path
 from .progress import Progress, silent
@@ -28,9 +28,16 @@ def run(
     Findings about anything that can be read; a file that cannot is one finding too.
 
     Args:
-        mend_to: write the dataset with all safe fixes here; findings are then about what is
-            left, and each fix is reported as an info.
+        mend_to: write the working dataset with all safe fixes here; findings are then about
+            what is left, and each fix is reported as an info.
+
+    Raises:
+        UsageError: `mend_to` is given, and `path` is no working dataset.
     """
+    if mend_to is not None and not workspace.is_workspace(path):
+        raise UsageError(
+            "only a working dataset can be mended", hint=f"first `publisher import {path} -o DIR`"
+        )
     try:
         dataset, findings = intake.read_leniently(path, format_name)
         found = list(findings)

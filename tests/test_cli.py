@@ -83,6 +83,11 @@ def test_fix_needs_a_place_to_write(cli, export):
     assert "--fix and -o DIR go together" in cli("validate", export, "--fix", code=2).stderr
 
 
+def test_an_export_is_imported_before_it_is_mended(cli, export, tmp_path):
+    result = cli("validate", export, "--fix", "-o", tmp_path / "out", code=2)
+    assert "publisher import" in result.stderr
+
+
 def test_validate_writes_counts_for_dvc(cli, export, tmp_path):
     cli("validate", export, "--metrics", tmp_path / "m.json")
     assert json.loads((tmp_path / "m.json").read_text())["error"] == 0

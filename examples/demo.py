@@ -67,7 +67,7 @@ def stage_lines() -> list[tuple[str, str]]:
             f"as {came_out['segments']} segments; every difference has its reason",
         ),
         ("validate", f"{checked['error']} errors, {checked['warning']} warnings"),
-        ("split", ", ".join(f"{n} {s['images']}" for n, s in built["splits"].items())),
+        ("split", ", ".join(f"{n} {built['splits'][n]['images']}" for n in ("train", "val", "test"))),
         ("build", f"{built['segments']} segments as COCO instances and panoptic"),
         ("push", f"{published['name']} {published['version']}, {published['root'][:23]}..."),
     ]

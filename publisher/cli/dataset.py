@@ -177,7 +177,8 @@ def build(
         )
     numbers = built.stats.to_json()
     if metrics is not None:
-        write_atomic(metrics, canonical_json(numbers, indent=1))
+        few = {k: v for k, v in numbers.items() if k != "classes"}  # `dvc metrics show` is a table
+        write_atomic(metrics, canonical_json(few, indent=1))
     if plot is not None:
         classes = numbers["classes"].items()
         rows = [{"class": name, "segments": c["segments"]} for name, c in classes]

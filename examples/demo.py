@@ -59,7 +59,7 @@ def stage_lines() -> list[tuple[str, str]]:
     checked = load("build/reports/validation.json")
     built = load("build/reports/dataset.json")
     published = load("build/reports/published.json")
-    went_in, came_out = taken["in"], taken["out"]
+    went_in, came_out, splits = taken["in"], taken["out"], built["splits"]
     return [
         (
             "import",
@@ -67,7 +67,7 @@ def stage_lines() -> list[tuple[str, str]]:
             f"as {came_out['segments']} segments; every difference has its reason",
         ),
         ("validate", f"{checked['error']} errors, {checked['warning']} warnings"),
-        ("split", ", ".join(f"{n} {built['splits'][n]['images']}" for n in ("train", "val", "test"))),
+        ("split", ", ".join(f"{n} {splits[n]['images']}" for n in ("train", "val", "test"))),
         ("build", f"{built['segments']} segments as COCO instances and panoptic"),
         ("push", f"{published['name']} {published['version']}, {published['root'][:23]}..."),
     ]

@@ -227,6 +227,15 @@ def test_a_pull_of_another_version_may_follow_one_that_was_cut_short(bucket, tmp
     pull(bucket, "hands", "1.1.0", out).verify()
 
 
+def test_an_update_that_was_cut_short_is_no_longer_the_old_version(bucket, tmp_path):
+    out = tmp_path / "out"
+    pull(bucket, "hands", "1.0.0", out)
+    with pytest.raises(StorageError):
+        pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.1.0", out)
+    with pytest.raises(UsageError, match="no complete pull"):
+        open_release(out)
+
+
 def test_a_damaged_part_of_an_earlier_pull_is_fetched_anew(bucket, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(StorageError):
@@ -519,6 +528,16 @@ def test_verify_names_what_is_wrong_in_a_folder(bucket, tmp_path, change, said):
     change(release.path)
     with pytest.raises(IntegrityError, match=said):
         release.verify()
+
+
+def test_a_link_is_no_file_even_to_the_right_bytes(bucket, tmp_path):
+    release = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    (release.path / "README.md").rename(tmp_path / "elsewhere")
+    (release.path / "README.md").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(IntegrityError, match=r"changed: README\.md"):
+        release.verify()
+    pull(bucket, "hands", "1.0.0", release.path)
+    assert not (release.path / "README.md").is_symlink()
 
 
 def test_verify_works_on_a_release_that_was_never_pushed(tmp_path):

@@ -177,7 +177,6 @@ def test_a_sealed_document_as_anyone_can_write_it(splits):
         {"root": "sha256:" + "0" * 64},
         {"splits": {}},
         {"shards": {"split/../x": {"sha256": "0" * 64, "files": 1, "bytes": 1, "key": "k"}}},
-        {"shards": {"common": {"sha256": "0" * 64, "files": 1, "bytes": 1, "key": "../k"}}},
         {"surprise": 1},
         {"schema": []},
     ],
@@ -187,6 +186,13 @@ def test_a_hostile_record_is_refused_though_its_seal_fits(change):
     plain["seal"] = hashlib.sha256(canonical_json(plain)).hexdigest()
     body = msgspec.json.format(canonical_json(plain), indent=1) + b"\n"
     with pytest.raises(IntegrityError, match="k is damaged"):
+        Record.from_bytes(body, "k")
+
+
+def test_a_file_list_is_not_looked_for_outside_of_the_bucket():
+    shards = {n: msgspec.structs.replace(s, key="../k") for n, s in record().shards.items()}
+    body = msgspec.structs.replace(record(), shards=shards).to_bytes()
+    with pytest.raises(IntegrityError, match="leads out of its folder"):
         Record.from_bytes(body, "k")
 
 

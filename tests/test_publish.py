@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -207,6 +208,33 @@ def test_a_channel_only_moves_forward(tree, tmp_path):
     put(bucket, tree, "3.0.0", channel=None)
     points = {name: str(v) for name, v in channels(bucket, "hands").items()}
     assert points == {"latest": "1.10.0", "next": "2.0.0-rc.1", "stable": "1.10.0"}
+
+
+def test_a_channel_that_moved_since_it_was_read_is_read_again(tree):
+    class Overtaken(MemoryBucket):
+        """A newer version comes out between our look at the channel and our put."""
+
+        def put(self, key, body, **options):
+            if "/channels/" in key and b"1.1.0" in body and options.get("if_match"):
+                put(self, tree, "2.0.0")
+            return super().put(key, body, **options)
+
+    bucket = Overtaken()
+    put(bucket, tree, "1.0.0")
+    put(bucket, tree, "1.1.0")
+    assert resolve(bucket, "hands", "latest").version == "2.0.0"
+
+
+def test_a_short_blob_is_replaced_where_the_bucket_keeps_no_checksums(tree):
+    class Plain(MemoryBucket):
+        def head(self, key):
+            return replace(super().head(key), sha256=None)
+
+    bucket = Plain()
+    key = blob_key(entry("README.md", FILES["README.md"]).sha256)
+    bucket._objects[key] = b"# Han"
+    put(bucket, tree)
+    assert bucket._objects[key] == FILES["README.md"]
 
 
 def test_many_publishers_leave_the_channel_at_the_newest(tree):

@@ -8,7 +8,7 @@ as written. The two must differ by exactly the items on the report, or nothing i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -109,21 +109,28 @@ def read(path: Path, format_name: str | None = None) -> Dataset:
         FormatError: as `take_in`.
         InvalidDataset: parts of it cannot be read; `.findings` says which.
     """
-    dataset, findings = read_leniently(path, format_name)
-    _refuse(findings)
-    return dataset
+    if _is_workspace(path, format_name):
+        return workspace.read(path)
+    with open_tree(path) as tree:
+        reading = _read(tree, format_name)
+        _refuse_findings([reading])
+        return _join([reading], [tree.label], None).dataset
 
 
 def read_leniently(
     path: Path, format_name: str | None = None
 ) -> tuple[Dataset, tuple[Finding, ...]]:
-    """A dataset as far as it can be read, and findings about the rest."""
-    if path.is_dir() and workspace.is_workspace(path) and format_name in (None, "publisher"):
+    """A dataset as far as it can be read, and findings about what was not or was set right."""
+    if _is_workspace(path, format_name):
         return workspace.read(path), ()
     with open_tree(path) as tree:
         reading = _read(tree, format_name)
         joined = _join([reading], [tree.label], None)
-    return joined.dataset, reading.findings
+    return joined.dataset, (*reading.findings, *reading.mended)
+
+
+def _is_workspace(path: Path, format_name: str | None) -> bool:
+    return format_name in (None, "publisher") and workspace.is_workspace(path)
 
 
 def _read(tree: Tree, format_name: str | None) -> Reading:
@@ -152,10 +159,9 @@ def _refuse(findings: Sequence[Finding]) -> None:
 
 def _join(readings: Sequence[Reading], labels: Sequence[str], card: Card | None) -> _Joined:
     """One dataset from all readings: categories by name, names unique, ids unique, sorted."""
-    known = _categories(readings, card)
-    number = {c.name: c.id for c in known}
+    known, renumbered = _categories(readings, card)
     parts = [
-        (index, _recategorised(p, reading, number))
+        (index, _recategorised(p, renumbered[index]))
         for index, reading in enumerate(readings)
         for p in reading.pictures
     ]
@@ -165,38 +171,54 @@ def _join(readings: Sequence[Reading], labels: Sequence[str], card: Card | None)
         for (index, p), name in zip(parts, names, strict=True)
     ]
     named.sort(key=lambda part: part[1].sample.file_name)
-    renames = [
-        (str(p.sample.source.get("name", "")), p.sample.file_name)
-        for _, p in named
-        if not p.sample.file_name.startswith(str(p.sample.source.get("name", "")))
-    ]
+    samples = [p.sample for _, p in named]
+    sources = zip(labels, readings, strict=True)
     dataset = Dataset(
         name=card.name if card else next((r.name for r in readings if r.name), "dataset"),
         categories=known,
-        samples=_numbered([p.sample for _, p in named]),
-        sources=tuple(
-            {"file": label, "format": r.format, "name": r.name}
-            for label, r in zip(labels, readings, strict=True)
-        ),
+        samples=_numbered(samples),
+        sources=tuple({"file": f, "format": r.format, "name": r.name} for f, r in sources),
     )
     notes = [f"{labels[i]}: {n}" for i, r in enumerate(readings) for n in r.notes]
     return _Joined(
         dataset,
         tuple((index, p.member) for index, p in named),
-        tuple(renames),
+        tuple(_renames(samples)),
         (*notes, *_card_notes(known, card)),
     )
 
 
-def _categories(readings: Sequence[Reading], card: Card | None) -> tuple[Category, ...]:
-    """By name; a single source keeps its ids, several or a card number them anew."""
+def _renames(samples: Sequence[Sample]) -> Iterator[tuple[str, str]]:
+    """Names that had to change; to add a frame's extension is no change."""
+    for sample in samples:
+        name = str(sample.source.get("name", ""))
+        if not sample.file_name.startswith(name):
+            yield name, sample.file_name
+
+
+def _categories(
+    readings: Sequence[Reading], card: Card | None
+) -> tuple[tuple[Category, ...], list[dict[int, int]]]:
+    """
+    All categories, and for each reading the new id of each old one.
+
+    A single source keeps its ids; several, or a card, are joined by name.
+
+    Raises:
+        FormatError: C202, two categories of one source share a name that has to tell them apart.
+    """
     if len(readings) == 1 and card is None:
-        return readings[0].categories
+        same = {c.id: c.id for c in readings[0].categories}
+        return readings[0].categories, [same]
     found: dict[str, Category] = {}
     for reading in readings:
+        if len({c.name for c in reading.categories}) < len(reading.categories):
+            raise FormatError("two categories share a name", path=reading.name, code="C202")
         for c in reading.categories:
             found.setdefault(c.name, c)
-    return categories(card or bare("dataset"), tuple(found.values()))
+    known = categories(card or bare("dataset"), tuple(found.values()))
+    number = {c.name: c.id for c in known}
+    return known, [{c.id: number[c.name] for c in r.categories} for r in readings]
 
 
 def _card_notes(known: Sequence[Category], card: Card | None) -> list[str]:
@@ -207,11 +229,9 @@ def _card_notes(known: Sequence[Category], card: Card | None) -> list[str]:
     return [f"category {c.name!r} is not in dataset.yaml; it got id {c.id} as a thing" for c in new]
 
 
-def _recategorised(p: Picture, reading: Reading, number: dict[str, int]) -> Picture:
-    names = {c.id: c.name for c in reading.categories}
-    segments = tuple(
-        replace(s, category_id=number[names[s.category_id]]) for s in p.sample.segments
-    )
+def _recategorised(p: Picture, number: Mapping[int, int]) -> Picture:
+    """A picture whose segments have the dataset's category ids, with the split it came in."""
+    segments = tuple(replace(s, category_id=number[s.category_id]) for s in p.sample.segments)
     split = SPLITS.get(str(p.sample.source.get("subset", "")).casefold())
     return Picture(replace(p.sample, segments=segments, split=split), p.member)
 

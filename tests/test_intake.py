@@ -9,7 +9,7 @@ import pytest
 import publisher
 from publisher import intake, workspace
 from publisher.card import parse
-from publisher.errors import InvalidDataset
+from publisher.errors import FormatError, InvalidDataset
 from publisher.files import open_tree
 from tests.makers import (
     coco_document,
@@ -202,3 +202,35 @@ def test_frames_without_extension_find_their_pictures_elsewhere_too(tmp_path):
     source = tmp_path / "annotations.xml"
     taken = intake.take_in([source], tmp_path / "out", images=tmp_path / "frames")
     assert names(taken) == ["frame_000000.PNG", "frame_000001.PNG"]
+
+
+def test_ids_used_twice_in_one_file_are_given_anew_and_said(tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{"id": 5}, {"id": 5}]))
+    taken = intake.take_in([source], tmp_path / "out")
+    assert [s.id for s in taken.dataset[0].segments] == [1, 2]
+    assert any("annotation ids are used twice" in n for n in taken.notes)
+    _, findings = intake.read_leniently(source)
+    assert [f.code for f in findings] == ["A301"]
+
+
+def test_an_image_id_used_twice_is_refused(tmp_path):
+    one = {"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}
+    document = coco_document([{}], images=[one, {**one, "file_name": "b.jpg"}])
+    with pytest.raises(InvalidDataset, match="I101: image id 1 is used 2 times"):
+        intake.take_in([coco_folder(tmp_path / "in", document)], tmp_path / "out")
+
+
+def test_categories_of_one_name_stay_apart_or_are_refused(tmp_path):
+    twins = [{"id": 1, "name": "hand"}, {"id": 2, "name": "hand"}]
+    source = coco_folder(tmp_path / "in", coco_document([{}, {"category_id": 2}], categories=twins))
+    taken = intake.take_in([source], tmp_path / "out")
+    assert [s.category_id for s in taken.dataset[0].segments] == [1, 2]
+    with pytest.raises(FormatError, match="two categories share a name"):
+        intake.take_in([source], tmp_path / "two", card=parse(b"name: d"))
+
+
+def test_a_category_id_used_twice_is_refused(tmp_path):
+    twins = [{"id": 1, "name": "hand"}, {"id": 1, "name": "table"}]
+    source = coco_folder(tmp_path / "in", coco_document([{}], categories=twins))
+    with pytest.raises(FormatError, match="category id 1 is used twice"):
+        intake.take_in([source], tmp_path / "out")

@@ -25,7 +25,7 @@ from ..masks import Rle
 from ..names import safe_path
 from ..validate import Finding, finding_of
 from .cvat import box_ring
-from .reading import Item, Picture, Reading, Tally
+from .reading import Picture, Reading, Tally
 
 _LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
 
@@ -115,10 +115,6 @@ def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[s
     }
 
 
-def _category(c: _Category) -> Category:
-    return Category(c.id, c.name, c.supercategory or "", bool(c.isthing), c.color)
-
-
 def category_json(c: Category) -> dict[str, Any]:
     """COCO's category; instance files do not mind the panoptic keys."""
     said = {"id": c.id, "name": c.name, "supercategory": c.supercategory, "isthing": int(c.isthing)}
@@ -201,12 +197,15 @@ class _File:
         self.by_cvat = _by_cvat(document)
         for i, raw in enumerate(document["categories"]):
             with at("categories", i):
-                c = _converted(raw, _Category)
-                self.categories.setdefault(c.id, _category(c))
+                self._category(_converted(raw, _Category))
         for i, raw in enumerate(document["images"]):
             with at("images", i):
                 self._image(_converted(raw, _Image))
         sizes = {i.id: i for i in self.images}
+        for image_id, n in Counter(i.id for i in self.images).items():
+            if n > 1:
+                said = f"image id {image_id} is used {n} times: whose are its annotations?"
+                self.findings.append(Finding("I101", "error", said, self.name))
         pixels: Counter[str] = Counter()
         for i, raw in enumerate(document["annotations"]):
             try:
@@ -217,6 +216,12 @@ class _File:
                 self.findings.append(finding_of(error, image.file_name if image else self.name))
         self.counted = Tally(len(self.images), len(document["annotations"]), pixels)
         return self
+
+    def _category(self, c: _Category) -> None:
+        if c.id in self.categories:
+            raise FormatError(f"category id {c.id} is used twice", code="C201")
+        supercategory = c.supercategory or ""
+        self.categories[c.id] = Category(c.id, c.name, supercategory, bool(c.isthing), c.color)
 
     def _image(self, image: _Image) -> None:
         safe_path(image.file_name)
@@ -268,22 +273,11 @@ class _File:
 
 def _joined(files: Sequence[_File]) -> Reading:
     """All files of one export as one reading; ids that collide are given anew."""
-    notes: list[str] = []
-    image_ids = Counter(i.id for f in files for i in f.images)
-    keep_images = all(n == 1 and i > 0 for i, n in image_ids.items())
-    segment_ids = Counter(s.id for f in files for ss in f.segments.values() for s in ss)
-    keep_segments = all(n == 1 and i > 0 for i, n in segment_ids.items())
-    if not keep_images:
-        again = sorted(i for i, n in image_ids.items() if n > 1 or i <= 0)
-        notes.append(f"image ids are used twice or below 1 ({again[:5]}); all numbered anew")
-    if not keep_segments:
-        notes.append("annotation ids are used twice or below 1; all numbered anew")
+    keep_images, keep_segments, notes = _usable_ids(files)
     finder = _Images(files[0].tree)
     pictures = [p for f in files for p in _pictures(f, finder, keep_images, keep_segments)]
     shared = _shared(pictures)
     notes += [_overwritten(pictures, member) for member in sorted(shared)]
-    pictures = [_marked(p, shared) for p in pictures]
-    notes += _lost_by_cvat(files)
     counted = Tally()
     for f in files:
         counted += f.counted
@@ -291,12 +285,34 @@ def _joined(files: Sequence[_File]) -> Reading:
         name="",
         format="coco",
         categories=_categories(files),
-        pictures=tuple(pictures),
+        pictures=tuple(_marked(p, shared) for p in pictures),
         counted=counted,
-        items=tuple(_twice(files)),
-        notes=tuple(notes),
+        notes=(*notes, *_lost_by_cvat(files)),
         findings=tuple(x for f in files for x in f.findings),
+        mended=tuple(x for f in files for x in _repeated_segments(f)),
     )
+
+
+def _usable_ids(files: Sequence[_File]) -> tuple[bool, bool, list[str]]:
+    """Can image ids stay, can annotation ids stay, and what to say if not."""
+    notes = []
+    images = Counter(i.id for f in files for i in f.images)
+    bad_images = sorted(i for i, n in images.items() if n > 1 or i <= 0)
+    if bad_images:
+        notes.append(f"image ids are used twice or below 1 ({bad_images[:5]}); all numbered anew")
+    segments = Counter(s.id for f in files for ss in f.segments.values() for s in ss)
+    bad_segments = any(n > 1 or i <= 0 for i, n in segments.items())
+    if bad_segments:
+        notes.append("annotation ids are used twice or below 1; all numbered anew")
+    return not bad_images, not bad_segments, notes
+
+
+def _repeated_segments(f: _File) -> Iterator[Finding]:
+    """Annotation ids that one file uses twice: readers that index by id lose all but one."""
+    ids = Counter(s.id for ss in f.segments.values() for s in ss)
+    for i, n in ids.items():
+        if n > 1 and i != 0:  # 0 stands for an id that is missing
+            yield Finding("A301", "error", f"annotation id {i} is used {n} times", f.name)
 
 
 def _categories(files: Sequence[_File]) -> tuple[Category, ...]:
@@ -332,18 +348,6 @@ def _pictures(
             source={k: v for k, v in source.items() if v},
         )
         yield Picture(sample, finder.find(image.file_name, f.name, f.subset))
-
-
-def _twice(files: Sequence[_File]) -> Iterator[Item]:
-    """Images listed twice under one id in one file: which one annotations mean is not said."""
-    for f in files:
-        for image_id, n in Counter(i.id for i in f.images).items():
-            if n > 1:
-                name = next(i.file_name for i in f.images if i.id == image_id)
-                yield Item(
-                    f"image id {image_id} is there {n} times; its annotations go to the first",
-                    file_name=name,
-                )
 
 
 class _Images:

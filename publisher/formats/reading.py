@@ -63,7 +63,7 @@ class Reading:
 
     `counted` is what the source holds, counted on its own elements; `items` say how the
     pictures differ from that; `notes` say what the export itself has lost or bent;
-    `findings` are spots that could not be read.
+    `findings` are spots that could not be read, `mended` those that reading set right.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Reading:
     items: tuple[Item, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    mended: tuple[Finding, ...] = ()
 
 
 def tally(samples: Iterable[Sample], names: Mapping[int, str]) -> Tally:

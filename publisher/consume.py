@@ -13,14 +13,11 @@ import errno
 import hashlib
 import os
 import shutil
-import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -34,12 +31,11 @@ from .errors import (
     UsageError,
     VersionNotFound,
 )
-from .files import canonical_json, sha256_of, write_atomic
+from .files import canonical_json, write_atomic
 from .manifest import (
     CHANNELS,
     MANIFEST,
     MAX_DOCUMENT,
-    MAX_MANIFEST,
     RELEASES,
     STATE,
     ChannelState,
@@ -56,17 +52,15 @@ from .manifest import (
     read_shard,
     record_key,
 )
+from .names import listing
 from .progress import Progress, silent
 from .storage import Bucket
+from .trees import check_tree, each, files_in, is_file_of, read_manifest
 from .version import Caret, Channel, RootPrefix, Selector, Version, check_name, parse_selector
 
-THREADS = 16
 _PARTS = ".publisher.parts"  # files on their way, and lists of what pulls may have put there
 _CUTS = 5  # times that one file's connection may break
 _SPARE = 2**26  # bytes of disk to leave free
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 # ── what is there ────────────────────────────────────────────────────────────────────────────
@@ -590,107 +584,3 @@ def _reads_sound(bucket: Bucket, entry: Entry) -> bool:
     except ObjectNotFound:
         return False
     return size == entry.size and digest.hexdigest() == entry.sha256
-
-
-def read_manifest(tree: Path) -> Manifest:
-    """
-    Read the manifest.json of a folder.
-
-    Raises:
-        UsageError: it has none.
-        FormatError, IntegrityError: it is broken.
-    """
-    try:
-        with (tree / MANIFEST).open("rb") as stream:
-            return Manifest.from_bytes(stream.read(MAX_MANIFEST + 1))
-    except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(
-            f"{tree} is no release: it has no {MANIFEST}",
-            hint="make one with `publisher build` or `publisher pull`",
-        ) from None
-
-
-def check_tree(tree: Path, manifest: Manifest, on_file: Progress = silent) -> None:
-    """
-    Hash every file of a folder and compare with a manifest.
-
-    Raises:
-        IntegrityError: files are missing, changed or too many; `.paths` names them all.
-    """
-    there = set(files_in(tree)) - {MANIFEST, STATE}
-    here = [e for e in manifest.entries if e.path in there]
-    sound = each(lambda e: is_file_of(tree / e.path, e), here, on_file)
-    kinds: Mapping[str, list[str]] = {
-        "missing": [e.path for e in manifest.entries if e.path not in there],
-        "changed": [e.path for e, good in zip(here, sound, strict=True) if not good],
-        "not in the manifest": sorted(there - {e.path for e in here}),
-    }
-    said = [f"{kind}: {listing(paths)}" for kind, paths in kinds.items() if paths]
-    if said:
-        raise IntegrityError(
-            f"{tree} is not what its {MANIFEST} says; " + "; ".join(said),
-            [path for paths in kinds.values() for path in paths],
-            hint="build or pull it again, or remove what does not belong there",
-        )
-
-
-def files_in(tree: Path) -> Iterator[str]:
-    """Every file, and every link, below a folder, as a path with "/"."""
-    for folder, folders, files in os.walk(tree):
-        links = [f for f in folders if Path(folder, f).is_symlink()]
-        for file in (*files, *links):
-            yield Path(folder, file).relative_to(tree).as_posix()
-
-
-def is_file_of(path: Path, entry: Entry) -> bool:
-    """Is this a regular file with the bytes of the entry?"""
-    try:
-        return (
-            not path.is_symlink()
-            and path.is_file()
-            and path.stat().st_size == entry.size
-            and sha256_of(path) == entry.sha256
-        )
-    except FileNotFoundError:
-        return False
-
-
-def listing(texts: Sequence[str], most: int = 5) -> str:
-    """The first few of many."""
-    rest = len(texts) - most
-    return ", ".join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")
-
-
-# ── many at once ─────────────────────────────────────────────────────────────────────────────
-
-
-def each(work: Callable[[T], R], items: Sequence[T], on_item: Progress = silent) -> list[R]:
-    """
-    Run `work` on all items in threads and give the results in the items' order.
-
-    The first error ends it, after the calls that are under way.
-    """
-    results: dict[int, R] = {}
-    left, lock, stop = iter(enumerate(items)), threading.Lock(), threading.Event()
-
-    def drain() -> None:
-        try:
-            while not stop.is_set():
-                with lock:
-                    index, item = next(left, (-1, None))
-                if index < 0:
-                    return
-                result = work(item)  # type: ignore[arg-type]
-                with lock:
-                    results[index] = result
-                    on_item(len(results), len(items))
-        finally:
-            stop.set()  # whoever ends, by an error or for want of work, ends all
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        try:
-            for future in [pool.submit(drain) for _ in range(min(THREADS, len(items)))]:
-                future.result()
-        finally:
-            stop.set()
-    return [results[i] for i in range(len(items))]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from .errors import FormatError
 
-__all__ = ["collision_key", "portable", "printable", "safe_path"]
+__all__ = ["collision_key", "listing", "portable", "printable", "safe_path"]
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 
@@ -65,3 +66,9 @@ def printable(text: str) -> str:
         c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else f"\\u{ord(c):04x}"
         for c in text
     )
+
+
+def listing(texts: Sequence[str], most: int = 5) -> str:
+    """The first few of many."""
+    rest = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")

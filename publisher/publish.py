@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from . import __version__
-from .consume import check_tree, each, find_record, is_file_of, read_manifest
+from .consume import find_record
 from .errors import (
     IntegrityError,
     ObjectExists,
@@ -46,6 +46,7 @@ from .manifest import (
 )
 from .progress import Progress, silent
 from .storage import Bucket, ObjectInfo, require_conditional_writes
+from .trees import check_tree, each, is_file_of, read_manifest
 from .version import Channel, Version, check_name
 
 _SMALL = 2**23  # bytes of a file that is read once, hashed, and sent from memory

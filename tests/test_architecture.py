@@ -29,7 +29,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {"files", "formats", "images", "provenance", "storage", "workspace"},
+    {"files", "formats", "images", "provenance", "storage", "trees", "workspace"},
     {"checking", "consume", "conversion", "dealing", "intake", "publish", "release", "scaffold"},
     {"api"},
     {"cli", "__main__"},

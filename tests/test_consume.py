@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from publisher import consume
+from publisher import consume, trees
 from publisher.consume import (
     channels,
     each,
@@ -200,7 +200,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(bucket, tmp_path):
 
 
 def test_a_pull_cut_short_is_incomplete_says_so_and_goes_on(bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(consume, "THREADS", 1)
+    monkeypatch.setattr(trees, "THREADS", 1)
     out = tmp_path / "out"
     with pytest.raises(StorageError):
         pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.0.0", out)
@@ -258,7 +258,7 @@ def test_denied_access_is_not_tried_again(bucket, tmp_path):
     denies._objects = bucket._objects
     with pytest.raises(AccessDenied):
         pull(denies, "hands", "1.0.0", tmp_path / "out")
-    assert denies.asked <= consume.THREADS
+    assert denies.asked <= trees.THREADS
 
 
 # ── damage ───────────────────────────────────────────────────────────────────────────────────

@@ -77,7 +77,7 @@ def test_a_version_is_published_once_and_whole(tree, tmp_path):
 def test_a_push_cut_short_anywhere_shows_nothing_and_can_be_repeated(
     tree, tmp_path, monkeypatch, applied
 ):
-    monkeypatch.setattr("publisher.consume.THREADS", 1)  # one put after another
+    monkeypatch.setattr("publisher.trees.THREADS", 1)  # one put after another
     total = puts_of_a_push(tree)
     for puts in range(total):
         bucket = FailsAfter(puts, applied=applied)

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..errors import PublisherError
+from ..errors import IntegrityError, InvalidDataset, PublisherError
 from . import bucket, dataset, scaffold
 
 
@@ -38,7 +38,12 @@ def _say(error: PublisherError, as_json: bool) -> None:
 
     message = " ".join(printable(line) for line in str(error).splitlines())
     if as_json:
-        said = {"kind": type(error).__name__, "message": message, "hint": error.hint}
+        said: dict[str, Any] = {"kind": type(error).__name__, "message": message}
+        said["hint"] = error.hint
+        if isinstance(error, IntegrityError):
+            said["paths"] = list(error.paths)
+        if isinstance(error, InvalidDataset):
+            said["findings"] = [str(finding) for finding in error.findings]
         click.echo(json.dumps({"error": said, "exit_code": error.exit_code}))
         return
     click.echo(f"error: {message}", err=True)

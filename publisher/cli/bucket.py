@@ -152,6 +152,7 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
     import msgspec
 
     from .. import consume
+    from ..dataset import ordered_splits
 
     ref, bucket = _open(reference, endpoint_url, profile)
     record = consume.resolve(bucket, ref.name, ref.selector)
@@ -161,7 +162,8 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
     click.echo(f"{record.name} {record.version}")
     click.echo(f"root       {record.root}")
     click.echo(f"published  {record.created} by {record.tool}")
-    rows = [(n, str(s.images), str(s.files), f"{s.bytes:,}") for n, s in record.splits.items()]
+    splits = [(n, record.splits[n]) for n in ordered_splits(set(record.splits))]
+    rows = [(n, str(s.images), str(s.files), f"{s.bytes:,}") for n, s in splits]
     rows.append(("all", "", str(record.files_total), f"{record.bytes_total:,}"))
     for line in table(("split", "images", "files", "bytes"), rows):
         click.echo(line)

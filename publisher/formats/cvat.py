@@ -21,7 +21,7 @@ from ..dataset import Category, Sample, Segment
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, own_names
 from ..masks import Mask, Rle, ellipse, mask_from_crop, rotate
-from ..names import safe_path
+from ..names import listing, safe_path
 from ..validate import Finding, finding_of
 from .reading import Item, Picture, Reading, Tally
 
@@ -142,7 +142,6 @@ class _Reader:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     aside: Counter[str] = field(default_factory=Counter)
-    ungrouped: int = 0
 
     def take(self, element: Element) -> None:
         match element.tag:
@@ -261,10 +260,8 @@ class _Reader:
                 labels_of.setdefault(group, set()).add(label)
         for group, labels in labels_of.items():
             if len(labels) > 1:
-                self.ungrouped += 1
-                self.items.append(
-                    Item(f"group {group} mixes {_listed(labels)}; kept apart", Tally(), file_name)
-                )
+                mixed = f"group {group} mixes {listing(sorted(labels))}; kept apart"
+                self.items.append(Item(mixed, file_name=file_name))
         return [self._joined(parts, file_name) for parts in groups.values()]
 
     def _shape(
@@ -315,17 +312,13 @@ class _Reader:
         label = next(c.name for c in self.categories.values() if c.id == first.category_id)
         lost = union.area - sum(m.area for m in masks)
         depths = {s.z_order or 0 for s in segments}
-        self.items.append(
-            Item(
-                f"group {first.origin['group']}: {len(parts)} shapes are one {label}"
-                + (f"; they overlap in {-lost} px" if lost else "")
-                + (
-                    f"; z-order {_listed(map(str, depths))} becomes the highest" * (len(depths) > 1)
-                ),
-                Tally(segments=1 - len(parts), pixels={label: lost}),
-                file_name,
-            )
-        )
+        reason = f"group {first.origin['group']}: {len(parts)} shapes are one {label}"
+        if lost:
+            reason += f"; they overlap in {-lost} px"
+        if len(depths) > 1:
+            reason += f"; of z-orders {listing(sorted(map(str, depths)))} the highest counts"
+        change = Tally(segments=1 - len(parts), pixels={label: lost})
+        self.items.append(Item(reason, change, file_name))
         origin = {**first.origin, "shape": "group"}
         origin["parts"] = [{**s.origin, "attributes": dict(s.attributes)} for s in segments]
         return replace(
@@ -347,7 +340,7 @@ class _Reader:
         if extra := self.members.unused():
             self.notes.append(
                 f"{len(extra)} image file(s) have no entry in {XML} and were left out "
-                f"(a ground-truth job's export holds its whole task): {_listed(extra)}"
+                f"(a ground-truth job's export holds its whole task): {listing(sorted(extra))}"
             )
         if any(t.video for t in self.tasks.values()):
             self.notes.append(
@@ -355,7 +348,7 @@ class _Reader:
             )
         if mangled := self._mangled():
             self.notes.append(
-                f"project exports rename files of one stem; maybe renamed: {_listed(mangled)} "
+                f"project exports rename files of one stem; maybe renamed: {listing(mangled)} "
                 "(export task by task to keep names)"
             )
 
@@ -540,9 +533,3 @@ def _float(node: Element, key: str, default: str = "") -> float:
     if not abs(value) <= 1e6:
         raise FormatError(f"{key} is {text[:40]!r}", code="P406")
     return value
-
-
-def _listed(names: Any, most: int = 5) -> str:
-    names = sorted(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -220,7 +220,8 @@ def _show_intake(taken: Intake, out: Path) -> None:
 def _show_findings(findings: list[Finding], counts: dict[str, Any], most: int = 200) -> None:
     from ..names import printable
 
-    for finding in findings[:most]:
+    worst_first = sorted(findings, key=lambda f: ("error", "warning", "info").index(f.severity))
+    for finding in worst_first[:most]:
         click.echo(printable(str(finding)))
     if len(findings) > most:
         say(f"... and {len(findings) - most} more; --json lists all")

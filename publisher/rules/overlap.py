@@ -16,25 +16,22 @@ SLIVER = 0.01  # of the smaller one; borders that are drawn twice always overlap
 @rule("O601", "warning")
 def overlap(scene: Scene) -> Iterator[Finding]:
     """
-    Two instances claim the same pixels: more than 1 % of the smaller one.
+    Two segments claim the same pixels, more than 1 % of the smaller one, and no order decides.
 
     Why it matters: a panoptic map gives each pixel to one segment; panopticapi's converter stops
     at the first shared one (issues 44, 51, 57), and others let one win by chance.
     Fix: cut one of them, set z-order in CVAT, or choose `--overlap smaller-on-top`.
-    Looks at: things with things, and also stuff where an order (z) is missing. Crowds may overlap.
+    Looks at: segments without a z-order, as from COCO. Crowds may overlap.
     Example: a knife drawn over the hand that holds it, and the hand drawn through.
     """
     for i, j, shared in _clashes(scene):
-        a, b = scene.sample.segments[i], scene.sample.segments[j]
-        things = scene.isthing(i) and scene.isthing(j)
-        if not things and a.z_order is not None and b.z_order is not None:
-            continue
-        iou = _iou(scene, i, j, shared)
-        yield scene.find(
-            f"{scene.category(j)} overlaps {scene.category(i)} (segment {i}) on {shared} px, "
-            f"IoU {iou:.3f}",
-            j,
-        )
+        if None in _depths(scene, i, j):
+            iou = _iou(scene, i, j, shared)
+            yield scene.find(
+                f"{scene.category(j)} overlaps {scene.category(i)} (segment {i}) on {shared} px, "
+                f"IoU {iou:.3f}",
+                j,
+            )
 
 
 @rule("O602", "error")
@@ -68,6 +65,25 @@ def hidden(scene: Scene) -> Iterator[Finding]:
             yield scene.find(f"{scene.category(low)} is wholly hidden by {tops}", low)
 
 
+@rule("O603", "info")
+def decided(scene: Scene) -> Iterator[Finding]:
+    """
+    A thing covers part of another one, and their z-order says so.
+
+    Why it matters: nothing is wrong, but the instances share these pixels and the panoptic map
+    gives them to the upper one, so the two disagree about the lower one's area.
+    Fix: none is needed. If the wrong one wins, change the order in CVAT.
+    Example: a cup on its saucer, drawn through beneath it.
+    """
+    for i, j, shared in _clashes(scene):
+        a, b = _depths(scene, i, j)
+        if a is None or b is None or a == b or not (scene.isthing(i) and scene.isthing(j)):
+            continue
+        low, high = (i, j) if a < b else (j, i)
+        said = f"{scene.category(high)} covers {shared} px of {scene.category(low)} (segment {low})"
+        yield scene.find(said, high)
+
+
 @rule("O604", "warning")
 def no_order(scene: Scene) -> Iterator[Finding]:
     """
@@ -79,10 +95,8 @@ def no_order(scene: Scene) -> Iterator[Finding]:
     Example: CVAT gives every new shape z-order 0.
     """
     for i, j, shared in _clashes(scene):
-        z = scene.sample.segments[i].z_order
-        if z is None or z != scene.sample.segments[j].z_order:
-            continue
-        if _region(scene, i) != _region(scene, j):
+        z, other = _depths(scene, i, j)
+        if z is not None and z == other and _region(scene, i) != _region(scene, j):
             names = f"{scene.category(j)} and {scene.category(i)} (segment {i})"
             yield scene.find(f"{names} share {shared} px and z-order {z}", j)
 
@@ -124,6 +138,10 @@ def _clashes(scene: Scene) -> Iterator[tuple[int, int, int]]:
             continue
         if shared > SLIVER * min(scene.areas[i], scene.areas[j]):
             yield i, j, shared
+
+
+def _depths(scene: Scene, i: int, j: int) -> tuple[int | None, int | None]:
+    return scene.sample.segments[i].z_order, scene.sample.segments[j].z_order
 
 
 def _iou(scene: Scene, i: int, j: int, shared: int) -> float:

@@ -30,6 +30,10 @@ EXAMPLES = {
         image(other(z_order=0), hand(z_order=1)),
         "a.jpg segment 0: error O602: knife is wholly hidden by hand (segment 1)",
     ),
+    "O603": (
+        image(hand(z_order=1), other(z_order=2)),
+        "a.jpg segment 1: info O603: knife covers 9 px of hand (segment 0)",
+    ),
     "O604": (
         image(hand(z_order=3), other(z_order=3)),
         "a.jpg segment 1: warning O604: knife and hand (segment 0) share 9 px and z-order 3",
@@ -53,6 +57,12 @@ def test_the_rule_fires_on_its_example(code):
 
 def test_a_border_drawn_twice_is_no_overlap():
     assert not {"O601", "O604"} & codes(image(hand(), other(box(14.9, 5, 12, 10))))
+
+
+def test_every_overlap_is_told_once():
+    told = {"O601", "O603", "O604"}
+    for z in (None, None), (1, None), (1, 1), (1, 2), (2, 1):
+        assert len(told & codes(image(hand(z_order=z[0]), other(z_order=z[1])))) == 1
 
 
 def test_crowds_may_overlap_with_anything():

@@ -38,15 +38,17 @@ def run(
         raise UsageError(
             "only a working dataset can be mended", hint=f"first `publisher import {path} -o DIR`"
         )
+    found: list[Finding] = []
     try:
         dataset, findings = intake.read_leniently(path, format_name)
-        found = list(findings)
+        found += findings
         if mend_to is not None:
             dataset, mended = _mend(dataset, mend_to, ignore)
             found += mended
-        found += check(dataset, look=_look(dataset), ignore=ignore, on_sample=on_image)
-    except FormatError as error:
-        return [finding_of(error)]
+        for finding in check(dataset, look=_look(dataset), ignore=ignore, on_sample=on_image):
+            found.append(finding)
+    except FormatError as error:  # a lazy dataset may break at any line
+        found.append(finding_of(error))
     return [f for f in found if f.code not in ignore]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from . import card as cards
 from .card import Card
-from .dataset import Category, Dataset, Sample
+from .dataset import Category, Dataset, Sample, Segment
 from .errors import InvalidDataset, UsageError
 from .files import canonical_json, new_folder, sha256_of, write_atomic
 from .formats import coco, coco_panoptic
@@ -28,8 +28,13 @@ from .names import safe_path
 from .panoptic import Loss, Overlap, Painted
 from .progress import Progress, silent
 from .stats import Stats, stats_of
+from .validate import RULES, check
 
 MARKER = "manifest.json"
+_NEEDED = {  # without these a release would overwrite its own files or mix up its ids
+    *("I101", "I102", "I109", "I111"),
+    *("A301", "A302", "A304", "C201", "C203"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ def build(
         OverlapError: segments overlap and nothing says who wins.
         FormatError: a segment has no valid mask.
     """
-    dataset = replace(dataset, categories=cards.categories(card, dataset.categories))
+    dataset = _under(card, dataset)
     _check(dataset)
     stats = stats_of(dataset)
     with new_folder(out, marker=MARKER) as part:
@@ -84,6 +89,23 @@ def build(
         manifest = manifest_of(part, card.name, dataset.splits)
         write_atomic(part / MARKER, manifest.to_bytes())
     return Built(manifest, stats, tuple(losses), stripped)
+
+
+def _under(card: Card, dataset: Dataset) -> Dataset:
+    """The dataset with the card's categories; segments follow their category by its name."""
+    known = cards.categories(card, dataset.categories)
+    number = {c.name: c.id for c in known}
+    moved = {c.id: number[c.name] for c in dataset.categories}
+    if all(old == new for old, new in moved.items()):
+        return replace(dataset, categories=known)
+    samples = tuple(
+        replace(s, segments=tuple(_moved(g, moved) for g in s.segments)) for s in dataset
+    )
+    return replace(dataset, categories=known, samples=samples)
+
+
+def _moved(segment: Segment, moved: Mapping[int, int]) -> Segment:
+    return replace(segment, category_id=moved.get(segment.category_id, 0))  # 0: no category
 
 
 def manifest_of(tree: Path, name: str, splits: Sequence[str]) -> Manifest:
@@ -116,15 +138,13 @@ def _check(dataset: Dataset) -> None:
     reserved = {"annotations", "common", "provenance"} & set(dataset.splits)
     if reserved:
         raise InvalidDataset(f"a split cannot be called {reserved.pop()!r}")
-    seen: dict[str, str] = {}
-    for sample in dataset:
-        png = f"{sample.split}/{coco_panoptic.png_name(sample)}".casefold()
-        if png in seen:
-            raise InvalidDataset(
-                f"{seen[png]} and {sample.file_name} would share one panoptic PNG",
-                hint="rename one: names must differ in more than their extension",
-            )
-        seen[png] = sample.file_name
+    wrong = list(check(dataset, ignore=RULES.keys() - _NEEDED))
+    if wrong:
+        raise InvalidDataset(
+            f"{len(wrong)} finding(s) stand in the way, the first: {wrong[0]}",
+            wrong,
+            hint="`publisher validate DIR` lists them",
+        )
 
 
 def _put_image(dataset: Dataset, sample: Sample, folder: Path) -> bool:

@@ -167,3 +167,12 @@ def test_init_lays_out_a_repository_and_never_overwrites(cli, tmp_path):
     for name in ("dvc.yaml", "dataset.yaml", ".gitignore", "README.md"):
         assert "NAME_OF_DATASET" not in (tmp_path / "My Hands!" / name).read_text()
     assert "has dvc.yaml" in cli("init", tmp_path / "My Hands!", code=2).stderr
+
+
+def test_a_damaged_line_is_a_finding_beside_the_others(cli, tmp_path):
+    empty = cvat_zip(tmp_path / "in.zip", {"a.jpg": cvat_polygon("5,5;9,5;7,5"), "b.jpg": ""})
+    cli("import", empty, "-o", tmp_path / "in")
+    lines = (tmp_path / "in" / "samples.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "in" / "samples.jsonl").write_bytes(lines[0] + b'{"id": NaN}\n')
+    report = json.loads(cli("validate", tmp_path / "in", "--json", code=3).stdout)
+    assert {"A316", "J001"} <= {f["code"] for f in report["findings"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from publisher import dealing, intake, release, workspace
-from publisher.card import Card
+from publisher.card import Card, parse
 from publisher.errors import InvalidDataset, OverlapError
 from publisher.images import strip_metadata
 from publisher.panoptic import ids_from_rgb
@@ -156,3 +157,45 @@ def test_stripping_never_breaks_a_damaged_file(cut):
     for body in (exif_jpeg(), picture(kind="PNG")):
         assert strip_metadata(body[:cut]) == body[:cut]
     assert strip_metadata(b"RIFFxxxx") == b"RIFFxxxx"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"category_id": 77}, "A304"),
+        ({"id": 1}, "A301"),
+        ({"id": -4}, "A302"),
+    ],
+)
+def test_a_dataset_that_would_mix_up_its_ids_is_refused(split, tmp_path, change, said):
+    samples = [s for s in split if len(s.segments) > 1]
+    first = samples[0]
+    bad = replace(first.segments[1], **change)
+    samples[0] = replace(first, segments=(replace(first.segments[0], id=1), bad))
+    with pytest.raises(InvalidDataset, match=said):
+        release.build(replace(split, samples=tuple(samples)), tmp_path / "out", CARD)
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_would_share_a_map_are_refused(split, tmp_path):
+    one, two, *_ = split
+    twins = (replace(one, file_name="a.jpg"), replace(two, file_name="a.png"))
+    with pytest.raises(InvalidDataset, match="I111"):
+        release.build(replace(split, samples=twins), tmp_path / "out", CARD)
+
+
+def test_a_card_given_only_to_build_moves_segments_with_their_category(split, tmp_path):
+    card = parse(
+        b"name: d\ncategories: [{name: table, id: 1, isthing: false}, {name: hand, id: 9}]"
+    )
+    release.build(split, tmp_path / "out", card)
+    names = {c.id: c.name for c in split.categories}
+    for part in split.splits:
+        judge = COCO(tmp_path / "out" / "annotations" / f"instances_{part}.json")
+        told = {c["id"]: c["name"] for c in judge.cats.values()}
+        for sample in (s for s in split if s.split == part):
+            found = judge.loadAnns(judge.getAnnIds([sample.id]))
+            assert [told[a["category_id"]] for a in found] == [
+                names[s.category_id] for s in sample.segments
+            ]
+    assert {told[1], told[9]} == {"table", "hand"}

@@ -93,6 +93,8 @@ def build(
 
 def _under(card: Card, dataset: Dataset) -> Dataset:
     """The dataset with the card's categories; segments follow their category by its name."""
+    if len({c.name for c in dataset.categories}) < len(dataset.categories):
+        raise InvalidDataset("two categories share a name (C202)", hint="rename one of them")
     known = cards.categories(card, dataset.categories)
     number = {c.name: c.id for c in known}
     moved = {c.id: number[c.name] for c in dataset.categories}

@@ -199,3 +199,9 @@ def test_a_card_given_only_to_build_moves_segments_with_their_category(split, tm
                 names[s.category_id] for s in sample.segments
             ]
     assert {told[1], told[9]} == {"table", "hand"}
+
+
+def test_two_categories_of_one_name_are_refused(split, tmp_path):
+    twins = tuple(replace(c, name="hand") for c in split.categories)
+    with pytest.raises(InvalidDataset, match="C202"):
+        release.build(replace(split, categories=twins), tmp_path / "out", CARD)

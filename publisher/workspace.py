@@ -110,7 +110,12 @@ def write(path: Path, dataset: Dataset) -> None:
     Write a working dataset that points to the images where they are; replaces our own only.
 
     Samples must come sorted by file name.
+
+    Raises:
+        UsageError: the images lie in the folder that would be replaced.
     """
+    if dataset.images is not None and dataset.images.is_relative_to(path.resolve()):
+        raise UsageError(f"{path} holds the images themselves", hint="choose another folder for -o")
     with new_folder(path, marker=MARKER) as part:
         fill(part, dataset, images=_relative(dataset.images, path))
 

@@ -176,3 +176,11 @@ def test_a_damaged_line_is_a_finding_beside_the_others(cli, tmp_path):
     (tmp_path / "in" / "samples.jsonl").write_bytes(lines[0] + b'{"id": NaN}\n')
     report = json.loads(cli("validate", tmp_path / "in", "--json", code=3).stdout)
     assert {"A316", "J001"} <= {f["code"] for f in report["findings"]}
+
+
+def test_a_dataset_is_never_written_over_its_own_images(cli, export, tmp_path):
+    cli("import", export, "-o", tmp_path / "in")
+    lock = tmp_path / "splits.lock"
+    result = cli("split", tmp_path / "in", "-o", tmp_path / "in", "--lock", lock, code=2)
+    assert "holds the images themselves" in result.stderr
+    assert (tmp_path / "in" / "images" / "0.jpg").is_file()

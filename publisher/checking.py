@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import images, intake, workspace
 from .dataset import Dataset, Sample
 from .errors import FormatError, UsageError
-from .files import MAX_MEMBER
-from .names import safe_path
 from .progress import Progress, silent
-from .validate import Finding, ImageFacts, Look, check, finding_of, mend
+from .validate import Finding, Look, check, finding_of, mend
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found, and whether pictures were looked at, or only annotations."""
+
+    findings: list[Finding]
+    looked: bool
 
 
 def run(
@@ -23,7 +29,7 @@ def run(
     ignore: Collection[str] = (),
     mend_to: Path | None = None,
     on_image: Progress = silent,
-) -> list[Finding]:
+) -> Checked:
     """
     Findings about anything that can be read; a file that cannot is one finding too.
 
@@ -39,17 +45,20 @@ def run(
             "only a working dataset can be mended", hint=f"first `publisher import {path} -o DIR`"
         )
     found: list[Finding] = []
+    looked = False
     try:
-        dataset, findings = intake.read_leniently(path, format_name)
-        found += findings
-        if mend_to is not None:
-            dataset, mended = _mend(dataset, mend_to, ignore)
-            found += mended
-        for finding in check(dataset, look=_look(dataset), ignore=ignore, on_sample=on_image):
-            found.append(finding)
+        with intake.opened(path, format_name) as source:
+            dataset, look = source.dataset, _look(source)
+            looked = look is not None
+            found += source.findings
+            if mend_to is not None:
+                dataset, mended = _mend(dataset, mend_to, look, ignore)
+                found += mended
+            for finding in check(dataset, look=look, ignore=ignore, on_sample=on_image):
+                found.append(finding)
     except FormatError as error:  # a lazy dataset may break at any line
         found.append(finding_of(error))
-    return [f for f in found if f.code not in ignore]
+    return Checked([f for f in found if f.code not in ignore], looked)
 
 
 def to_json(finding: Finding) -> dict[str, Any]:
@@ -57,11 +66,13 @@ def to_json(finding: Finding) -> dict[str, Any]:
     return {k: v for k, v in asdict(finding).items() if v is not None}
 
 
-def _mend(dataset: Dataset, out: Path, ignore: Collection[str]) -> tuple[Dataset, list[Finding]]:
+def _mend(
+    dataset: Dataset, out: Path, look: Look | None, ignore: Collection[str]
+) -> tuple[Dataset, list[Finding]]:
     fixed: list[Finding] = []
 
     def samples() -> Iterator[Sample]:
-        for sample, mended in mend(dataset, look=_look(dataset), ignore=ignore):
+        for sample, mended in mend(dataset, look=look, ignore=ignore):
             for f in mended:
                 fixed.append(replace(f, severity="info", message=f"fixed: {f.message}"))
             yield sample
@@ -70,18 +81,7 @@ def _mend(dataset: Dataset, out: Path, ignore: Collection[str]) -> tuple[Dataset
     return workspace.read(out), fixed
 
 
-def _look(dataset: Dataset) -> Look | None:
-    """Opens pictures where the dataset knows its image folder."""
-    folder = dataset.images
-    if folder is None:
-        return None
-
-    def look(sample: Sample) -> ImageFacts:
-        path = folder / safe_path(sample.file_name)
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise FormatError("a link leads out of the image folder", code="I109")
-        if path.is_file() and path.stat().st_size > MAX_MEMBER:
-            raise FormatError(f"file has more than {MAX_MEMBER:,} bytes", code="I119")
-        return images.look(path)
-
-    return look
+def _look(source: intake.Opened) -> Look | None:
+    """Opens pictures, where the source has any."""
+    picture = source.picture
+    return None if picture is None else lambda sample: images.look(picture(sample))

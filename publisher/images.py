@@ -40,17 +40,13 @@ def size_of(stream: BinaryIO) -> tuple[int, int]:
         return image.height, image.width
 
 
-def look(path: Path) -> ImageFacts:
+def look(body: bytes) -> ImageFacts:
     """
     Read an image file whole: header, metadata, and every pixel, so that damage shows.
 
     Raises:
-        FormatError: missing (I103), not an image or damaged (I112), too large (I119).
+        FormatError: not an image or damaged (I112), too large (I119).
     """
-    try:
-        body = path.read_bytes()
-    except OSError as error:
-        raise FormatError(f"image file is missing: {error.strerror}", code="I103") from error
     with _opened(io.BytesIO(body)) as image:
         exif = image.getexif()
         return ImageFacts(

@@ -8,9 +8,10 @@ as written. The two must differ by exactly the items on the report, or nothing i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,6 +27,7 @@ from .progress import Progress, silent
 from .validate import Finding, finding_of
 
 REPORT = "import.json"
+MAX_PICTURE = 2**29  # bytes of one image file that is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +119,52 @@ def read(path: Path, format_name: str | None = None) -> Dataset:
         return _join([reading], [tree.label], None).dataset
 
 
-def read_leniently(
-    path: Path, format_name: str | None = None
-) -> tuple[Dataset, tuple[Finding, ...]]:
-    """A dataset as far as it can be read, and findings about what was not or was set right."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A dataset as far as it can be read, what was not or was set right, and its pictures."""
+
+    dataset: Dataset
+    findings: tuple[Finding, ...]
+    picture: Callable[[Sample], bytes] | None  # None: annotations only
+
+
+@contextmanager
+def opened(path: Path, format_name: str | None = None) -> Iterator[Opened]:
+    """
+    Look at whatever is there without unpacking it.
+
+    `picture` raises FormatError: I103 where a sample has none, I119 where it is too large.
+    """
     if _is_workspace(path, format_name):
-        return workspace.read(path), ()
+        dataset = workspace.read(path)
+        if dataset.images is None:
+            yield Opened(dataset, (), None)
+            return
+        with open_tree(dataset.images) as tree:
+            yield Opened(dataset, (), partial(_picture, tree, lambda name: name))
+        return
     with open_tree(path) as tree:
         reading = _read(tree, format_name)
         joined = _join([reading], [tree.label], None)
-    return joined.dataset, (*reading.findings, *reading.mended)
+        pairs = zip(joined.dataset.samples, joined.members, strict=True)
+        members = {s.file_name: member for s, (_, member) in pairs if member is not None}
+        picture = partial(_picture, tree, members.get) if members else None
+        yield Opened(joined.dataset, (*reading.findings, *reading.mended), picture)
+
+
+def _picture(tree: Tree, member_of: Callable[[str], str | None], sample: Sample) -> bytes:
+    """The bytes of a sample's picture."""
+    member = member_of(sample.file_name)
+    if member is None:
+        raise FormatError("image file is missing", code="I103")
+    try:
+        with tree.open(member) as stream:
+            body = stream.read(MAX_PICTURE + 1)
+    except OSError as error:
+        raise FormatError(f"image file is missing: {error.strerror}", code="I103") from error
+    if len(body) > MAX_PICTURE:
+        raise FormatError(f"image file has more than {MAX_PICTURE:,} bytes", code="I119")
+    return body
 
 
 def _is_workspace(path: Path, format_name: str | None) -> bool:

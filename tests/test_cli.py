@@ -184,3 +184,14 @@ def test_a_dataset_is_never_written_over_its_own_images(cli, export, tmp_path):
     result = cli("split", tmp_path / "in", "-o", tmp_path / "in", "--lock", lock, code=2)
     assert "holds the images themselves" in result.stderr
     assert (tmp_path / "in" / "images" / "0.jpg").is_file()
+
+
+def test_pictures_are_looked_at_where_they_lie(cli, export, tmp_path):
+    wrong = {"id": 1, "file_name": "a.jpg", "height": 40, "width": 60}
+    source = coco_folder(tmp_path / "in", coco_document([{}], images=[wrong]))
+    assert "error I105" in cli("validate", source, code=3).stdout
+    (source / "images" / "a.jpg").unlink()
+    assert "pictures were not looked at" in cli("validate", source).stderr
+    cli("import", export, "-o", tmp_path / "imported")
+    (tmp_path / "imported" / "images" / "0.jpg").unlink()
+    assert "0.jpg: error I103" in cli("validate", tmp_path / "imported", code=3).stdout

@@ -90,14 +90,23 @@ def validate(
     if fix != (out is not None):
         raise click.UsageError("--fix and -o DIR go together")
     with progress("images", quiet=as_json) as on_image:
-        findings = checking.run(path, format_name, ignore=ignore, mend_to=out, on_image=on_image)
+        checked = checking.run(path, format_name, ignore=ignore, mend_to=out, on_image=on_image)
+    findings = checked.findings
     counts = summary(findings)
     if metrics is not None:
         write_atomic(metrics, canonical_json(counts, indent=1))
     if as_json:
-        show_json({**counts, "findings": [checking.to_json(f) for f in findings]})
+        show_json(
+            {
+                **counts,
+                "looked_at_pictures": checked.looked,
+                "findings": [checking.to_json(f) for f in findings],
+            }
+        )
     else:
         _show_findings(findings, counts)
+        if not checked.looked and not any(f.code.startswith("J") for f in findings):
+            say("note: there are no pictures here, so pictures were not looked at")
     sys.exit(3 if counts["error"] or (strict and counts["warning"]) else 0)
 
 

@@ -58,7 +58,7 @@ class _Annotation(msgspec.Struct):
     bbox: list[float] | None = None
     area: float | None = None
     iscrowd: int | None = None
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, Any] | None = None
 
 
 def detect(tree: Tree) -> bool:
@@ -246,21 +246,21 @@ class _File:
         self.segments[a.image_id].append(segment)
 
     def _segment(self, a: _Annotation) -> Segment:
-        geometry = a.segmentation
+        geometry, said = a.segmentation, a.attributes or {}
         crowd = a.iscrowd == 1
         origin: dict[str, Any] = {"bbox": a.bbox, "area": a.area}
         if self.by_cvat and geometry == [] and a.bbox is not None and len(a.bbox) == 4:
-            geometry = [list(_box(a.bbox, a.attributes))]
+            geometry = [list(_box(a.bbox, said))]
             origin["shape"] = "box"
             self.boxes += 1
         if isinstance(geometry, list) and geometry:
             self.parts += len(geometry) > 1
             self.wider += self.by_cvat and _is_wider(a.bbox, geometry)
-        if self.by_cvat and crowd and not a.attributes.get("is_crowd"):
+        if self.by_cvat and crowd and not said.get("is_crowd"):
             crowd = False
             origin["shape"] = "mask"
             self.uncrowded += 1
-        attributes = {k: v for k, v in a.attributes.items() if (k, v) != ("occluded", False)}
+        attributes = {k: v for k, v in said.items() if (k, v) != ("occluded", False)}
         return Segment(
             id=a.id,
             category_id=a.category_id,
@@ -297,11 +297,11 @@ def _usable_ids(files: Sequence[_File]) -> tuple[bool, bool, list[str]]:
     """Can image ids stay, can annotation ids stay, and what to say if not."""
     notes = []
     images = Counter(i.id for f in files for i in f.images)
-    bad_images = sorted(i for i, n in images.items() if n > 1 or i <= 0)
+    bad_images = sorted(i for i, n in images.items() if n > 1 or not 0 < i < 2**53)
     if bad_images:
         notes.append(f"image ids are used twice or below 1 ({bad_images[:5]}); all numbered anew")
     segments = Counter(s.id for f in files for ss in f.segments.values() for s in ss)
-    bad_segments = any(n > 1 or i <= 0 for i, n in segments.items())
+    bad_segments = any(n > 1 or not 0 < i < 2**53 for i, n in segments.items())
     if bad_segments:
         notes.append("annotation ids are used twice or below 1; all numbered anew")
     return not bad_images, not bad_segments, notes

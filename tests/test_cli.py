@@ -195,3 +195,14 @@ def test_pictures_are_looked_at_where_they_lie(cli, export, tmp_path):
     cli("import", export, "-o", tmp_path / "imported")
     (tmp_path / "imported" / "images" / "0.jpg").unlink()
     assert "0.jpg: error I103" in cli("validate", tmp_path / "imported", code=3).stdout
+
+
+def test_our_coco_keeps_the_order_so_panoptic_needs_no_policy(cli, tmp_path):
+    shapes = cvat_polygon(label="table") + cvat_polygon("2,2;5,2;5,5;2,5")
+    export = cvat_zip(tmp_path / "in.zip", {"a.jpg": shapes})
+    cli("convert", export, "--to", "coco", "-o", tmp_path / "coco")
+    source = tmp_path / "coco" / "instances.json"
+    cli("convert", source, "--to", "coco-panoptic", "-o", tmp_path / "one")
+    cli("convert", export, "--to", "coco-panoptic", "-o", tmp_path / "two")
+    maps = [tmp_path / n / "panoptic" / "a.png" for n in ("one", "two")]
+    assert maps[0].read_bytes() == maps[1].read_bytes()

@@ -36,7 +36,9 @@ FORMATS = {
     f.name: f
     for f in (
         Format("cvat", "everything", cvat.detect, cvat.read),
-        Format("coco", "instances, crowds, attributes", coco.detect, coco.read, coco.write),
+        Format(
+            "coco", "instances, crowds, attributes, z-order", coco.detect, coco.read, coco.write
+        ),
         Format("coco-panoptic", "one segment a pixel", write=coco_panoptic.write, flat=True),
     )
 }

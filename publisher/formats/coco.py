@@ -58,6 +58,7 @@ class _Annotation(msgspec.Struct):
     bbox: list[float] | None = None
     area: float | None = None
     iscrowd: int | None = None
+    z_order: int | None = None
     attributes: dict[str, Any] | None = None
 
 
@@ -124,7 +125,7 @@ def category_json(c: Category) -> dict[str, Any]:
 def _annotations(sample: Sample) -> Iterator[dict[str, Any]]:
     for s in sample.segments:
         mask = s.mask(sample.height, sample.width)
-        said = {
+        said: dict[str, Any] = {
             "id": s.id,
             "image_id": sample.id,
             "category_id": s.category_id,
@@ -133,6 +134,8 @@ def _annotations(sample: Sample) -> Iterator[dict[str, Any]]:
             "bbox": list(mask.bbox),
             "iscrowd": int(s.iscrowd),
         }
+        if s.z_order is not None:
+            said["z_order"] = s.z_order  # not COCO's; readers pass over it, and ours keeps it
         yield {**said, "attributes": s.attributes} if s.attributes else said
 
 
@@ -266,6 +269,7 @@ class _File:
             category_id=a.category_id,
             segmentation=_geometry(geometry),
             iscrowd=crowd,
+            z_order=a.z_order,
             attributes=attributes,
             origin={k: v for k, v in origin.items() if v is not None},
         )

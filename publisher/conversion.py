@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from . import formats, intake, workspace
+from .conservation import Item
 from .dataset import Dataset
 from .errors import UsageError
 from .files import new_folder
@@ -32,18 +33,21 @@ def run(
     return dataset
 
 
-def write(dataset: Dataset, out: Path, target: str, overlap: Overlap | None = None) -> None:
-    """Write a dataset's annotations into the folder `out`; see `run`."""
+def write(
+    dataset: Dataset, out: Path, target: str, overlap: Overlap | None = None
+) -> tuple[Item, ...]:
+    """Write a dataset's annotations into the folder `out`; says how that differs. See `run`."""
     if target == "publisher":
         workspace.write(out, dataset)
-        return
+        return ()
     found = formats.get(target)
     if found.write is None:
         raise UsageError(f"{target} is read, but not written, so far")
     put = partial(found.write, overlap=overlap) if found.flat else found.write
     with new_folder(out, marker=_MARKER) as part:
-        put(dataset, part)
+        items = put(dataset, part)
         (part / _MARKER).write_text(f"{target}\n")
+    return tuple(items)
 
 
 _MARKER = ".publisher-format"

@@ -17,6 +17,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {"errors"},
     {
         "card",
+        "conservation",
         "dataset",
         "manifest",
         "masks",
@@ -24,12 +25,15 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "panoptic",
         "progress",
         "rules",
+        "runs",
+        "outlines",
+        "png",
         "split",
         "stats",
         "validate",
         "version",
     },
-    {"files", "formats", "images", "provenance", "storage", "trees", "workspace"},
+    {"engine", "files", "formats", "images", "provenance", "storage", "trees", "workspace"},
     {"checking", "consume", "conversion", "dealing", "intake", "publish", "release", "scaffold"},
     {"api"},
     {"cli", "__main__"},
@@ -43,9 +47,11 @@ HOME = {
     "click": "cli",
     "rich": "cli",
     "defusedxml": "formats",
+    "multiprocessing": "engine",
+    "zlib_ng": "png",
     "yaml": "card",
 }
-PURE = sys.stdlib_module_names | {"numpy", "msgspec", "pycocotools", "yaml"}
+PURE = sys.stdlib_module_names | {"numpy", "msgspec", "pycocotools", "yaml", "zlib_ng"}
 IMPURE_STDLIB = {"os", "shutil", "socket", "subprocess", "tempfile", "time", "random", "threading"}
 
 

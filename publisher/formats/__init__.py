@@ -9,37 +9,48 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from ..conservation import Item
 from ..errors import FormatError, UsageError
 from ..files import Tree
 from . import coco, coco_panoptic, cvat
-from .reading import Item, Picture, Reading, Tally, tally
+from .keeping import Trait, everything_but, keeps
+from .reading import Picture, Reading
 
-__all__ = ["FORMATS", "Format", "Item", "Picture", "Reading", "Tally", "detect", "get", "tally"]
+__all__ = ["FORMATS", "Format", "Picture", "Reading", "Trait", "detect", "get"]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
     """
-    A format by its functions. `keeps` says in words what survives writing it; a `flat` one
-    gives each pixel to one segment, and its `write` takes the overlap policy.
+    A format by its functions. `keeps` declares what survives writing it and reading it back.
+
+    `write` takes a dataset and a folder, writes annotations only, and gives an Item for
+    each way in which what it wrote differs from the dataset in images, segments or pixels.
+    A `flat` format gives each pixel to one segment; its `write` takes the overlap policy, too.
     """
 
     name: str
-    keeps: str
+    title: str
+    keeps: frozenset[Trait]
     detect: Callable[[Tree], bool] | None = None
     read: Callable[[Tree], Reading] | None = None
-    write: Callable[..., None] | None = None  # (dataset, folder[, overlap])
+    write: Callable[..., tuple[Item, ...]] | None = None  # (dataset, folder[, overlap])
     flat: bool = False
 
 
 FORMATS = {
     f.name: f
     for f in (
-        Format("cvat", "everything", cvat.detect, cvat.read),
+        Format("cvat", "CVAT for images 1.1", everything_but(), cvat.detect, cvat.read),
+        Format("coco", "COCO instances", everything_but(), coco.detect, coco.read, coco.write),
         Format(
-            "coco", "instances, crowds, attributes, z-order", coco.detect, coco.read, coco.write
+            "coco-panoptic",
+            "COCO panoptic",
+            keeps("instances", "holes", "parts", "crowds", "isthing", "colors", "supercategories")
+            | keeps("category ids", "unused categories", "splits", "extensions", "empty images"),
+            write=coco_panoptic.write,
+            flat=True,
         ),
-        Format("coco-panoptic", "one segment a pixel", write=coco_panoptic.write, flat=True),
     )
 }
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from ..conservation import Item, Tally
 from ..dataset import Category, Dataset, Sample, Segment, by_split
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, canonical_json, own_names, read_json
@@ -25,7 +26,7 @@ from ..masks import Rle
 from ..names import safe_path
 from ..validate import Finding, finding_of
 from .cvat import box_ring
-from .reading import Picture, Reading, Tally
+from .reading import Picture, Reading
 
 _LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
 
@@ -91,11 +92,12 @@ def read(tree: Tree) -> Reading:
     return _joined(readers)
 
 
-def write(dataset: Dataset, folder: Path) -> None:
+def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
     """Write `instances_<split>.json` for each split; `instances.json` for what has none."""
     for split, samples in by_split(dataset):
         name = "instances.json" if split is None else f"instances_{split}.json"
         (folder / name).write_bytes(canonical_json(to_json(dataset.categories, samples)))
+    return ()
 
 
 def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[str, Any]:

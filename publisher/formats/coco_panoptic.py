@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..conservation import Item, Ledger
 from ..dataset import Category, Dataset, Sample, by_split
 from ..files import canonical_json
 from ..images import write_png
@@ -13,19 +14,41 @@ from ..panoptic import Overlap, Painted, paint, rgb_from_ids
 from .coco import category_json
 
 
-def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> None:
+def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tuple[Item, ...]:
     """
     Write `panoptic_<split>.json` and `panoptic_<split>/<stem>.png` for each split, and
     `panoptic.json` and `panoptic/` for samples that have none.
 
+    The items say what segments lose to others above them, and which become one region.
+
     Raises:
         OverlapError: segments overlap and nothing says who wins.
     """
+    ledger = Ledger()
     for split, samples in by_split(dataset):
         name = "panoptic" if split is None else f"panoptic_{split}"
         painted = write_maps(samples, dataset.category_of, folder / name, overlap)
         document = to_json(dataset.categories, samples, painted)
         (folder / f"{name}.json").write_bytes(canonical_json(document))
+        _book(ledger, samples, painted, dataset)
+    return ledger.items
+
+
+def _book(
+    ledger: Ledger, samples: Sequence[Sample], painted: Sequence[Painted], dataset: Dataset
+) -> None:
+    names = {c.id: c.name for c in dataset.categories}
+    for sample, p in zip(samples, painted, strict=True):
+        lost = {loss.segment: loss for loss in p.losses}
+        for index, loss in lost.items():
+            reason = "a segment is wholly hidden" if loss.hidden else "others cover a part"
+            name = names[sample.segments[index].category_id]
+            change = {"segments": -int(loss.hidden), "pixels": {name: -loss.pixels}}
+            ledger.note(reason, sample.file_name, **change)  # type: ignore[arg-type]
+        merged = len(sample.segments) - sum(x.hidden for x in p.losses) - len(p.regions)
+        if merged:
+            reason = "patches of one stuff class, or crowds of one class, become one region"
+            ledger.note(reason, sample.file_name, segments=-merged)
 
 
 def write_maps(

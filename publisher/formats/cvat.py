@@ -17,13 +17,14 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
+from ..conservation import Item, Tally
 from ..dataset import Category, Sample, Segment
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, own_names
 from ..masks import Mask, Rle, ellipse, mask_from_crop, rotate
 from ..names import listing, safe_path
 from ..validate import Finding, finding_of
-from .reading import Item, Picture, Reading, Tally
+from .reading import Picture, Reading
 
 XML = "annotations.xml"
 _MAX_DEPTH = 32

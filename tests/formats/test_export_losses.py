@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from publisher import formats, intake
+from publisher.conservation import Tally
 from publisher.errors import FormatError
 from publisher.files import open_tree
 from tests.truth import DATA
@@ -83,7 +84,7 @@ def test_frames_of_a_video_are_one_group(xml):
 
 def test_counts_add_up(xml, coco):
     for taken in (xml, coco):
-        change = formats.Tally()
+        change = Tally()
         for item in taken.items:
             change += item.change
         assert not taken.kept - taken.counted - change

@@ -42,7 +42,14 @@ FORMATS = {
     f.name: f
     for f in (
         Format("cvat", "CVAT for images 1.1", everything_but(), cvat.detect, cvat.read),
-        Format("coco", "COCO instances", everything_but(), coco.detect, coco.read, coco.write),
+        Format(
+            "coco",
+            "COCO instances",
+            everything_but("outlines"),
+            coco.detect,
+            coco.read,
+            coco.write,
+        ),
         Format(
             "coco-panoptic",
             "COCO panoptic",

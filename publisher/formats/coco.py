@@ -28,6 +28,7 @@ from ..validate import Finding, finding_of
 from .cvat import box_ring
 from .reading import Picture, Reading
 
+_NAMED = re.compile(r"(^|/)(instances(_[^/]*)?|_annotations\.coco)\.json$")
 _LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
 
 
@@ -147,7 +148,9 @@ def _annotations(sample: Sample) -> Iterator[dict[str, Any]]:
 def _documents(tree: Tree) -> list[str]:
     """The instance files: by CVAT's and COCO's names, else by content."""
     found = [n for n in own_names(tree) if n.lower().endswith(".json")]
-    named = [n for n in found if re.search(r"(^|/)(instances_[^/]*|_annotations\.coco)\.json$", n)]
+    named = [
+        n for n in found if re.search(r"(^|/)(instances(_[^/]*)?|_annotations\.coco)\.json$", n)
+    ]
     if named:
         return named
     return [n for n in found if _looks_like_coco(tree, n)]

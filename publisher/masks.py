@@ -266,18 +266,25 @@ def compress(runs: NDArray[np.int64]) -> bytes:
     x = np.asarray(runs, dtype=np.int64).copy()
     if len(x) > 3:
         x[3:] -= runs[1:-2]
-    groups = []
-    open_ = np.ones(len(x), dtype=bool)
-    while open_.any():
-        bits = x & 0x1F
-        x = x >> 5
-        more = np.where(bits & 0x10, x != -1, x != 0)
-        groups.append(np.where(open_, bits | (more << 5), -1))
-        open_ &= more
-    if not groups:
-        return b""
-    table = np.stack(groups, axis=1)
-    return (table[table >= 0] + 48).astype(np.uint8).tobytes()
+    return spelled(x)[0].tobytes()
+
+
+def spelled(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """
+    Numbers below 2^34 as COCO's characters, the low bits first, and how many each takes, (N,).
+
+    Each character holds 5 bits, and a sixth that says whether more follow; the highest bit of
+    the last one is the sign (maskApi.c, rleToString).
+    """
+    sizes = np.searchsorted(_LIMITS, numbers ^ (numbers >> 63), side="right") + 1
+    end = np.cumsum(sizes)
+    place = np.arange(len(numbers) and end[-1]) - np.repeat(end - sizes, sizes)
+    chars = np.repeat(numbers, sizes) >> (5 * place) & 0x1F | 0x20
+    chars[end - 1] &= 0x1F
+    return (chars + 48).astype(np.uint8), sizes
+
+
+_LIMITS = 16 << 5 * np.arange(6)  # what needs a second character, a third, ...
 
 
 def decompress(counts: bytes) -> NDArray[np.int64]:

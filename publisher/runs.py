@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .masks import Mask
+from .masks import Mask, spelled
 
 Ints = NDArray[np.int64]
 
@@ -40,6 +42,57 @@ class Runs:
         return weights.astype(np.int64)
 
 
+@dataclass(frozen=True, slots=True)
+class IdRuns:
+    """
+    A map of ids, (height, width), as runs of one id each, ordered by position.
+
+    Run i covers the column-major pixels start[i] .. stop[i] - 1. No run is empty, and where
+    two of one id touch, they are one. Pixels that no run covers belong to nobody.
+    """
+
+    height: int
+    width: int
+    start: Ints  # (R,)
+    stop: Ints  # (R,)
+    id: Ints  # (R,)
+
+    def without(self, id_: int) -> IdRuns:
+        """Give the pixels of an id to nobody."""
+        kept = self.id != id_
+        return IdRuns(self.height, self.width, self.start[kept], self.stop[kept], self.id[kept])
+
+    def by_id(self) -> tuple[Ints, Runs]:
+        """All ids, ascending, (N,), and the runs of each; owner i is the i-th id."""
+        ids, owner = np.unique(self.id, return_inverse=True)
+        order = np.argsort(owner, kind="stable")
+        return ids, Runs(self.start[order], self.stop[order], owner[order], len(ids))
+
+    def masks(self) -> dict[int, Mask]:
+        """The mask of each id, by ascending id."""
+        ids, runs = self.by_id()
+        sizes = np.full(len(ids), self.height * self.width, dtype=np.int64)
+        masks = (Mask(self.height, self.width, c) for c in counts_of(runs, sizes))
+        return dict(zip(ids.tolist(), masks, strict=True))
+
+
+def masks_of_ids(ids: NDArray[Any]) -> dict[int, Mask]:
+    """The mask of each value of a map of integers, (H, W), by ascending value; 0 is one, too."""
+    return runs_of_ids(ids).masks()
+
+
+def runs_of_ids(ids: NDArray[Any]) -> IdRuns:
+    """Every pixel of a map of integers, (H, W), of any type; the map is not transposed."""
+    height, width = ids.shape
+    row, column = np.nonzero(ids[1:] != ids[:-1])
+    tops = np.flatnonzero(ids[0, 1:] != ids[-1, :-1]) + 1
+    inside = column * height + row + 1
+    start = np.sort(np.concatenate([np.zeros(1, np.int64), inside, tops * height]))
+    stop = np.append(start[1:], height * width)
+    column, row = np.divmod(start, height)
+    return IdRuns(height, width, start, stop, ids[row, column].astype(np.int64))
+
+
 def runs_of(masks: Sequence[Mask]) -> Runs:
     """Decode the compressed counts of all masks in one pass."""
     numbers, first = _numbers([m.counts for m in masks])
@@ -51,6 +104,32 @@ def runs_of(masks: Sequence[Mask]) -> Runs:
     end -= np.repeat(end[first[many > 0]] - counts[first[many > 0]], many[many > 0])
     inside = (place & 1 == 1) & (counts > 0)
     return Runs(end[inside] - counts[inside], end[inside], owner[inside], len(masks))
+
+
+def counts_of(runs: Runs, sizes: Ints) -> list[bytes]:
+    """
+    The compressed counts of all masks in one pass, canonical: the inverse of `runs_of`.
+
+    Args:
+        sizes: pixels, height x width, of the image of each mask, (N,).
+    """
+    many = 2 * np.bincount(runs.owner, minlength=runs.count) + 1  # gap, run, gap, ..., gap
+    first = np.cumsum(many) - many
+    ends = np.empty(2 * len(runs.owner) + runs.count, dtype=np.int64)
+    at_run = 2 * np.arange(len(runs.owner)) + runs.owner
+    ends[at_run], ends[at_run + 1], ends[first + many - 1] = runs.start, runs.stop, sizes
+    counts = np.diff(ends, prepend=0)
+    counts[first] = ends[first]
+    place = np.arange(len(ends)) - np.repeat(first, many)
+    later = np.flatnonzero(place > 2)
+    numbers = counts.copy()
+    numbers[later] -= counts[later - 2]
+    kept = (counts > 0) | (place == 0)  # a mask that ends with its image has no last gap
+    chars, used = spelled(numbers[kept])
+    body = chars.tobytes()
+    cuts = np.append(0, np.cumsum(used))[np.append(0, np.cumsum(kept))]
+    edges = [*cuts[first].tolist(), len(body)]
+    return [body[a:b] for a, b in pairwise(edges)]
 
 
 def boxes_of(runs: Runs, heights: Ints) -> Ints:

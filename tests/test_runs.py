@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from publisher.masks import Mask
-from publisher.runs import boxes_of, runs_of
+from publisher.masks import Mask, spelled
+from publisher.runs import boxes_of, counts_of, masks_of_ids, runs_of, runs_of_ids
 from tests import strategies
 
 
@@ -30,3 +31,48 @@ def test_a_ring_around_a_pixel_has_two_runs():
     ring[1, 1] = False
     runs = runs_of([Mask.from_array(ring)])
     assert list(zip(runs.start.tolist(), runs.stop.tolist(), strict=True)) == [(0, 4), (5, 9)]
+
+
+@given(st.lists(strategies.SIZES.flatmap(lambda size: strategies.masks(*size)), max_size=5))
+def test_counts_of_runs_are_those_of_each_mask(masks):
+    sizes = np.array([m.height * m.width for m in masks], dtype=np.int64)
+    assert counts_of(runs_of(masks), sizes) == [m.counts for m in masks]
+
+
+@given(st.lists(st.integers(-(2**33), 2**33 - 1), max_size=20))
+def test_numbers_are_spelled_as_cocos_c_code_spells_them(numbers):
+    chars, sizes = spelled(np.array(numbers, dtype=np.int64))
+    one_by_one = [_spelled(n) for n in numbers]
+    assert chars.tobytes() == b"".join(one_by_one)
+    assert sizes.tolist() == [len(b) for b in one_by_one]
+
+
+def _spelled(x: int) -> bytes:
+    """maskApi.c, rleToString."""
+    out, more = bytearray(), True
+    while more:
+        c = x & 0x1F
+        x >>= 5
+        more = x != -1 if c & 0x10 else x != 0
+        out.append((c | 0x20 if more else c) + 48)
+    return bytes(out)
+
+
+DTYPES = st.sampled_from([np.uint8, np.int16, np.uint32, np.int64])
+MAPS = st.tuples(DTYPES, strategies.SIZES).flatmap(
+    lambda both: arrays(both[0], both[1], elements=st.integers(0, 4))
+)
+
+
+@given(MAPS)
+def test_the_masks_of_a_map_of_ids_are_those_of_pycocotools(ids):
+    found = masks_of_ids(ids)
+    assert list(found) == np.unique(ids).tolist()
+    for value, mask in found.items():
+        assert mask == Mask.from_array(ids == value)
+
+
+def test_a_map_of_one_id_is_one_run():
+    runs = runs_of_ids(np.full((3, 4), 7, np.uint8))
+    assert (runs.start.tolist(), runs.stop.tolist(), runs.id.tolist()) == ([0], [12], [7])
+    assert runs.without(7).masks() == {}

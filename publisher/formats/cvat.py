@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 from xml.etree.ElementTree import Element, ParseError
@@ -21,9 +21,10 @@ from ..conservation import Item, Tally
 from ..dataset import Category, Sample, Segment
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, own_names
-from ..masks import Mask, Rle, ellipse, mask_from_crop, rotate
+from ..masks import Rle, ellipse, mask_from_crop, rotate
 from ..names import listing, safe_path
 from ..validate import Finding, finding_of
+from .grouping import Shape, grouped
 from .reading import Picture, Reading
 
 XML = "annotations.xml"
@@ -246,28 +247,17 @@ class _Reader:
         self, shapes: Sequence[Element], file_name: str, height: int, width: int
     ) -> list[Segment]:
         """One a shape, or one a group of shapes that share label and group id."""
-        groups: dict[tuple[str, str] | int, list[tuple[Segment, Mask]]] = {}
-        labels_of: dict[str, set[str]] = {}
+        read = []
         for index, node in enumerate(shapes):
             with at(str(node.tag), index):
-                read = self._shape(node, file_name, height, width)
-            if read is None:
-                continue
-            group, label = node.get("group_id", "0"), node.get("label", "")
-            if group in ("", "0"):
-                groups[index] = [read]
-            else:
-                groups.setdefault((group, label), []).append(read)
-                labels_of.setdefault(group, set()).add(label)
-        for group, labels in labels_of.items():
-            if len(labels) > 1:
-                mixed = f"group {group} mixes {listing(sorted(labels))}; kept apart"
-                self.items.append(Item(mixed, file_name=file_name))
-        return [self._joined(parts, file_name) for parts in groups.values()]
+                shape = self._shape(node, file_name, height, width)
+            if shape is not None:
+                read.append(shape)
+        segments, items = grouped(read, file_name)
+        self.items += items
+        return segments
 
-    def _shape(
-        self, node: Element, file_name: str, height: int, width: int
-    ) -> tuple[Segment, Mask] | None:
+    def _shape(self, node: Element, file_name: str, height: int, width: int) -> Shape | None:
         label = node.get("label", "")
         self.counted += Tally(segments=1)
         try:
@@ -281,7 +271,7 @@ class _Reader:
             self.findings.append(finding_of(error, file_name))
             return None
         self.counted += Tally(pixels={label: mask.area})
-        return segment, mask
+        return Shape(label, segment.origin.get("group", ""), segment, mask)
 
     def _segment(self, node: Element, category: Category, height: int, width: int) -> Segment:
         attributes = _attributes(node, category.name, self.kinds)
@@ -298,38 +288,6 @@ class _Reader:
             z_order=_int(node, "z_order", "0"),
             attributes=attributes,
             origin={k: v for k, v in origin.items() if v},
-        )
-
-    def _joined(self, parts: Sequence[tuple[Segment, Mask]], file_name: str) -> Segment:
-        """The parts of one instance, drawn as several shapes, as one segment."""
-        first = parts[0][0]
-        if len(parts) == 1:
-            return first
-        segments = [segment for segment, _ in parts]
-        masks = [mask for _, mask in parts]
-        union = Mask.union(masks)
-        rings = [s.segmentation for s in segments if not isinstance(s.segmentation, Rle)]
-        as_polygons = len(rings) == len(parts)
-        label = next(c.name for c in self.categories.values() if c.id == first.category_id)
-        lost = union.area - sum(m.area for m in masks)
-        depths = {s.z_order or 0 for s in segments}
-        reason = f"group {first.origin['group']}: {len(parts)} shapes are one {label}"
-        if lost:
-            reason += f"; they overlap in {-lost} px"
-        if len(depths) > 1:
-            reason += f"; of z-orders {listing(sorted(map(str, depths)))} the highest counts"
-        change = Tally(segments=1 - len(parts), pixels={label: lost})
-        self.items.append(Item(reason, change, file_name))
-        origin = {**first.origin, "shape": "group"}
-        origin["parts"] = [{**s.origin, "attributes": dict(s.attributes)} for s in segments]
-        return replace(
-            first,
-            segmentation=tuple(r for ring in rings for r in ring)
-            if as_polygons
-            else Rle(union.height, union.width, union.counts.decode()),
-            z_order=max(depths),
-            attributes=_merged(segments),
-            origin=origin,
         )
 
     def _note_the_lost(self) -> None:
@@ -488,14 +446,6 @@ def _typed(text: str, kind: str) -> Any:
         if number == number and abs(number) < 2**53:
             return int(number) if number == int(number) else number
     return text
-
-
-def _merged(segments: Sequence[Segment]) -> dict[str, Any]:
-    """Attributes of the first part; occluded where any part is."""
-    attributes = dict(segments[0].attributes)
-    if any(s.attributes.get("occluded") for s in segments):
-        attributes["occluded"] = True
-    return attributes
 
 
 def _text(node: Element, tag: str) -> str:

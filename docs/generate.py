@@ -2,13 +2,16 @@
 Write the pages that come from the code: `python docs/generate.py`.
 
 docs/rules.md: one entry a rule, its docstring.
+docs/formats.md: what each format keeps, by its declaration, and its module's docstring.
 """
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 from publisher import rules
+from publisher.formats import FORMATS, TRAITS, Format
 from publisher.validate import RULES, Rule
 
 INTRODUCTION = """\
@@ -22,6 +25,22 @@ which writes a new dataset and reports every fix. Rules marked *reading* are fou
 is read. Codes never change their meaning.
 """
 
+FORMATS_INTRODUCTION = """\
+# Formats
+
+Written by `python docs/generate.py` from `publisher/formats/`; change that.
+
+```
+publisher import SRC... -o DIR                 # take in, with pictures
+publisher convert PATH --to FORMAT -o OUT      # annotations from any format to any other
+```
+
+PATH is a file, a folder or a zip; its format is told by its content (`--format` overrides that).
+`convert` first says what the target cannot hold of this very dataset, then writes, reads back what
+it wrote, and prints images, segments and pixels by class on both sides. They must differ by exactly
+the reasons it lists, or nothing is kept.
+"""
+
 
 def rules_page() -> str:
     """The text of docs/rules.md."""
@@ -32,6 +51,40 @@ def rules_page() -> str:
         sections.append(f"## {family.capitalize()}\n\n{_first_line(module.__doc__)}\n")
         sections += [_entry(r) for r in members]
     return "\n".join(sections)
+
+
+def formats_page() -> str:
+    """The text of docs/formats.md."""
+    sections = [FORMATS_INTRODUCTION, _table_of_formats(), _table_of_traits()]
+    return "\n".join([*sections, *map(_format_entry, FORMATS.values())])
+
+
+def _table_of_formats() -> str:
+    lines = ["| Format | | read | write |", "|---|---|---|---|"]
+    for f in FORMATS.values():
+        can = ("yes" if f.read else "", "yes" if f.write else "")
+        lines.append(f"| [{f.name}](#{f.name}) | {f.title} | {can[0]} | {can[1]} |")
+    lines.append("| publisher | the working dataset between stages | yes | yes |")
+    return "\n".join(lines) + "\n"
+
+
+def _table_of_traits() -> str:
+    """What survives writing and reading back; the contract in tests/formats holds it true."""
+    written = [f for f in FORMATS.values() if f.write]
+    lines = ["What survives being written and read back:\n"]
+    lines += [
+        "| | " + " | ".join(f.name for f in written) + " |",
+        "|---" * (len(written) + 1) + "|",
+    ]
+    for trait in TRAITS:
+        marks = ["✓" if trait in f.keeps else "–" for f in written]
+        lines.append(f"| {trait} | " + " | ".join(marks) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _format_entry(f: Format) -> str:
+    module = inspect.getmodule(f.read or f.write)
+    return f"## {f.name}\n\n{inspect.getdoc(module)}\n"
 
 
 def _members(module: str) -> list[Rule]:
@@ -75,4 +128,5 @@ def _first_line(doc: str | None) -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("rules.md").write_text(rules_page(), "utf-8")
+    for name, page in (("rules", rules_page()), ("formats", formats_page())):
+        Path(__file__).with_name(f"{name}.md").write_text(page, "utf-8")

@@ -101,20 +101,45 @@ def take_in(
     return replace(intake, dataset=workspace.read(out))
 
 
-def read(path: Path, format_name: str | None = None) -> Dataset:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A dataset as it was read, what its source held, and every reason why they differ."""
+
+    dataset: Dataset
+    counted: Tally
+    items: tuple[Item, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def source(path: Path, format_name: str | None = None, images: Path | None = None) -> Source:
     """
     Read annotations of any known format, without their pictures: a pure look.
+
+    Args:
+        images: a folder or archive of pictures, for formats that need their sizes.
 
     Raises:
         FormatError: as `take_in`.
         InvalidDataset: parts of it cannot be read; `.findings` says which.
     """
     if _is_workspace(path, format_name):
-        return workspace.read(path)
-    with open_tree(path) as tree:
+        dataset = workspace.read(path)
+        return Source(dataset, tally(dataset, {c.id: c.name for c in dataset.categories}))
+    with ExitStack() as stack:
+        tree: Tree = stack.enter_context(open_tree(path))
+        if images is not None:
+            tree = Overlay(tree, stack.enter_context(open_tree(images)))
         reading = _read(tree, format_name)
         _refuse_findings([reading])
-        return _join([reading], [tree.label], None).dataset
+        joined = _join([reading], [tree.label], None)
+    return Source(joined.dataset, reading.counted, reading.items, joined.notes)
+
+
+def read(path: Path, format_name: str | None = None) -> Dataset:
+    """The dataset of `source`, alone."""
+    if _is_workspace(path, format_name):
+        return workspace.read(path)
+    return source(path, format_name).dataset
 
 
 @dataclass(frozen=True, slots=True)

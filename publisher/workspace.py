@@ -114,10 +114,20 @@ def write(path: Path, dataset: Dataset) -> None:
     Raises:
         UsageError: the images lie in the folder that would be replaced.
     """
+    keep_images(dataset, path)
+    with new_folder(path, marker=MARKER) as part:
+        fill(part, dataset, images=relative(dataset.images, path))
+
+
+def keep_images(dataset: Dataset, path: Path) -> None:
+    """
+    Refuse to replace a folder that the dataset's own images lie in.
+
+    Raises:
+        UsageError: they do.
+    """
     if dataset.images is not None and dataset.images.is_relative_to(path.resolve()):
         raise UsageError(f"{path} holds the images themselves", hint="choose another folder for -o")
-    with new_folder(path, marker=MARKER) as part:
-        fill(part, dataset, images=_relative(dataset.images, path))
 
 
 def fill(folder: Path, dataset: Dataset, *, images: str | None) -> None:
@@ -268,7 +278,8 @@ def _plain_segment(s: Segment) -> dict[str, Any]:
     }
 
 
-def _relative(images: Path | None, folder: Path) -> str | None:
+def relative(images: Path | None, folder: Path) -> str | None:
+    """The image root as a working dataset in `folder` names it."""
     if images is None:
         return None
     return Path(os.path.relpath(images, folder.resolve())).as_posix()

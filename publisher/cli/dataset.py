@@ -12,6 +12,7 @@ from .talk import json_option, progress, say, show_json, table
 
 if TYPE_CHECKING:
     from ..card import Card
+    from ..conservation import Tally
     from ..intake import Intake
     from ..panoptic import Overlap
     from ..release import Built
@@ -137,18 +138,37 @@ def split(path: Path, out: Path, ratios: str, lock: Path, as_json: bool) -> None
 
 @click.command()
 @click.argument("path", type=_existing)
-@click.option("--to", "target", required=True, help="coco, coco-panoptic or publisher.")
+@click.option("--to", "target", required=True, help="Format to write; docs/formats.md lists all.")
 @click.option("-o", "--out", required=True, type=_new, help="Folder to write.")
 @click.option("--format", "format_name", help="Format of PATH; told by content otherwise.")
+@click.option("--images", type=_existing, help="Where pictures are, if PATH does not know sizes.")
 @_overlap_option
+@json_option
 def convert(
-    path: Path, target: str, out: Path, format_name: str | None, overlap: str | None
+    path: Path,
+    target: str,
+    out: Path,
+    format_name: str | None,
+    images: Path | None,
+    overlap: str | None,
+    as_json: bool,
 ) -> None:
-    """Rewrite annotations in another format."""
+    """Rewrite annotations in another format, and account for every difference."""
     from .. import conversion
 
-    dataset = conversion.run(path, target, out, format_name, cast("Overlap | None", overlap))
-    click.echo(f"{out}: {len(dataset)} images as {target}")
+    plan = conversion.plan(path, target, format_name, images)
+    if not as_json:
+        for shortfall in plan.shortfalls:
+            say(f"{target} keeps {shortfall}")
+    converted = conversion.run(plan, out, cast("Overlap | None", overlap))
+    if as_json:
+        shortfalls = [{"trait": s.trait, "count": s.count} for s in plan.shortfalls]
+        show_json({"cannot_hold": shortfalls, **converted.to_json()})
+        return
+    _show_tallies(converted.counted, converted.kept)
+    for note in (*plan.source.notes, *converted.items):
+        say(f"note: {note}")
+    say(f"{out}: {target}; every difference above has its reason")
 
 
 @click.command()
@@ -208,15 +228,7 @@ def _card(path: Path | None) -> Card | None:
 
 
 def _show_intake(taken: Intake, out: Path) -> None:
-    counted, kept = taken.counted, taken.kept
-    rows = [
-        ("images", str(counted.images), str(kept.images)),
-        ("segments", str(counted.segments), str(kept.segments)),
-    ]
-    names = [n for n in kept.pixels if counted.pixels.get(n) or kept.pixels[n]]
-    rows += [(f"pixels {n}", str(counted.pixels.get(n, 0)), str(kept.pixels[n])) for n in names]
-    for line in table(("", "in", "out"), rows):
-        click.echo(line)
+    _show_tallies(taken.counted, taken.kept)
     for item in taken.items:
         say(f"note: {item}")
     for old, new in taken.renames:
@@ -224,6 +236,18 @@ def _show_intake(taken: Intake, out: Path) -> None:
     for note in taken.notes:
         say(f"note: {note}")
     say(f"{out}: every difference above has its reason; kept in {out / 'import.json'}")
+
+
+def _show_tallies(counted: Tally, kept: Tally) -> None:
+    rows = [
+        ("images", str(counted.images), str(kept.images)),
+        ("segments", str(counted.segments), str(kept.segments)),
+    ]
+    classes = sorted({*counted.pixels, *kept.pixels})
+    pixels = [(n, counted.pixels.get(n, 0), kept.pixels.get(n, 0)) for n in classes]
+    rows += [(f"pixels {n}", str(a), str(b)) for n, a, b in pixels if a or b]
+    for line in table(("", "in", "out"), rows):
+        click.echo(line)
 
 
 def _show_findings(findings: list[Finding], counts: dict[str, Any], most: int = 200) -> None:

@@ -13,10 +13,10 @@ from ..conservation import Item
 from ..errors import FormatError, UsageError
 from ..files import Tree
 from . import coco, coco_panoptic, cvat
-from .keeping import Trait, everything_but, keeps
+from .keeping import TRAITS, Trait, everything_but, keeps
 from .reading import Picture, Reading
 
-__all__ = ["FORMATS", "Format", "Picture", "Reading", "Trait", "detect", "get"]
+__all__ = ["FORMATS", "TRAITS", "Format", "Picture", "Reading", "Trait", "detect", "get"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,19 @@
-"""What a format can hold: the traits of a dataset that survive writing it and reading it back."""
+"""What a format can hold, and what of a dataset it cannot."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
 from typing import Literal, get_args
+
+import numpy as np
+
+from ..dataset import Category, Dataset, Sample
+from ..masks import Mask
+from ..outlines import has_holes, parts
+from ..runs import runs_of
 
 Trait = Literal[
     "instances",  # each object of a thing class apart from the others
@@ -35,3 +46,112 @@ def keeps(*traits: Trait) -> frozenset[Trait]:
 def everything_but(*traits: Trait) -> frozenset[Trait]:
     """The declaration of a rich format."""
     return frozenset(TRAITS) - frozenset(traits)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A trait of a dataset that a format cannot hold, and how often the dataset has it."""
+
+    trait: Trait
+    count: int
+    file_name: str | None = None  # the first image that has it
+
+    def __str__(self) -> str:
+        said = _SAID[self.trait].format(n=self.count)
+        return f"{said} (first: {self.file_name})" if self.file_name else said
+
+
+def forecast(dataset: Dataset, kept: frozenset[Trait]) -> tuple[Shortfall, ...]:
+    """
+    What a dataset has that a format with these traits cannot hold, counted before anything
+    is written.
+
+    Raises:
+        FormatError: a segment has no valid mask.
+    """
+    missing = [t for t in TRAITS if t not in kept]
+    if not missing:
+        return ()
+    counts = {t: count(dataset.categories) for t, count in _OF_CLASSES.items() if t in missing}
+    first: dict[Trait, str] = {}
+    used: set[int] = set()
+    for sample in dataset:
+        view = _View(sample, dataset.category_of)
+        used.update(s.category_id for s in sample.segments)
+        for trait in missing:
+            n = _OF_SAMPLE[trait](view) if trait in _OF_SAMPLE else 0
+            counts[trait] = counts.get(trait, 0) + n
+            if n:
+                first.setdefault(trait, sample.file_name)
+    if "unused categories" in missing:
+        counts["unused categories"] = len({c.id for c in dataset.categories} - used)
+    return tuple(Shortfall(t, counts[t], first.get(t)) for t in missing if counts.get(t))
+
+
+_SAID: Mapping[Trait, str] = {
+    "instances": "objects of one class become one region: {n} objects",
+    "overlaps": "each pixel belongs to one segment: overlaps in {n} image(s)",
+    "holes": "no holes: {n} segment(s) have some",
+    "parts": "no separate parts: {n} segment(s) have several",
+    "outlines": "polygons become pixels: {n} segment(s)",
+    "crowds": "no crowds: {n} segment(s)",
+    "z-order": "no z-order: it differs in {n} image(s)",
+    "attributes": "no attributes: {n} segment(s) have some",
+    "isthing": "does not tell things from stuff: {n} class(es) are stuff",
+    "colors": "no colours: {n} class(es) have one",
+    "supercategories": "no supercategories: {n} class(es) have one",
+    "category ids": "numbers classes itself: {n} id(s) change",
+    "unused categories": "only classes in use: {n} are not",
+    "ids": "numbers images and segments itself: {n} image(s)",
+    "splits": "no splits: {n} image(s) have one",
+    "extensions": "labels are named by the stem: {n} image(s) are no .jpg",
+    "empty images": "no images without segments: {n}",
+}
+
+
+class _View:
+    """A sample and its masks."""
+
+    def __init__(self, sample: Sample, categories: Mapping[int, Category]) -> None:
+        self.sample = sample
+        self.segments = sample.segments
+        self._categories = categories
+
+    @cached_property
+    def masks(self) -> list[Mask]:
+        return [s.mask(self.sample.height, self.sample.width) for s in self.segments]
+
+    def alike(self) -> int:
+        """Things that share their class with another one."""
+        things = [s.category_id for s in self.segments if self._categories[s.category_id].isthing]
+        return sum(n for c in set(things) if (n := things.count(c)) > 1)
+
+    def overlap(self) -> bool:
+        """Does any pixel belong to two segments?"""
+        runs = runs_of(self.masks)
+        order = np.argsort(runs.start)
+        reach = np.maximum.accumulate(runs.stop[order])
+        return bool(np.any(runs.start[order][1:] < reach[:-1]))
+
+
+_OF_SAMPLE: Mapping[Trait, Callable[[_View], int]] = {
+    "instances": _View.alike,
+    "overlaps": _View.overlap,
+    "holes": lambda v: sum(map(has_holes, v.masks)),
+    "parts": lambda v: sum(parts(m) > 1 for m in v.masks),
+    "outlines": lambda v: sum(isinstance(s.segmentation, tuple) for s in v.segments),
+    "crowds": lambda v: sum(s.iscrowd for s in v.segments),
+    "z-order": lambda v: len({s.z_order for s in v.segments}) > 1,
+    "attributes": lambda v: sum(bool(s.attributes) for s in v.segments),
+    "ids": lambda _: 1,
+    "splits": lambda v: v.sample.split is not None,
+    "extensions": lambda v: PurePosixPath(v.sample.file_name).suffix != ".jpg",
+    "empty images": lambda v: not v.segments,
+}
+
+_OF_CLASSES: Mapping[Trait, Callable[[tuple[Category, ...]], int]] = {
+    "isthing": lambda cs: sum(not c.isthing for c in cs),
+    "colors": lambda cs: sum(c.color is not None for c in cs),
+    "supercategories": lambda cs: sum(bool(c.supercategory) for c in cs),
+    "category ids": lambda cs: sum(c.id != n for n, c in enumerate(cs, start=1)),
+}

@@ -111,6 +111,43 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
+def read_mask(body: bytes, most: int = MAX_PIXELS) -> NDArray[np.bool_]:
+    """
+    Decode a grey, 1-bit or palette image as a mask (H, W): every value but 0 is foreground.
+
+    Raises:
+        FormatError: no such image or damaged (I112), or more than `most` pixels (I119).
+    """
+    with _opened(io.BytesIO(body)) as image:
+        if image.height * image.width > most:
+            said = f"mask is {image.height}x{image.width}, more than {most:,} pixels"
+            raise FormatError(said, code="I119")
+        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+            raise FormatError(f"mask is {image.mode}, not grey", code="I112")
+        return np.asarray(np.asarray(image) != 0, dtype=np.bool_)
+
+
+def png_of_mask(pixels: NDArray[np.bool_]) -> bytes:
+    """A mask (H, W) as an 8-bit grey PNG of 0 and 1, the same bytes on every machine."""
+    height, width = pixels.shape
+    lines = np.pad(pixels.astype(np.uint8), ((0, 0), (1, 0)))  # filter None on every line
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = zlib.compress(lines.tobytes(), 6)
+    chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b""))
+    return b"".join((_PNG_MAGIC, *chunks))
+
+
+def is_turned(stream: BinaryIO) -> bool:
+    """
+    Does EXIF ask to turn the picture by 90 degrees? Viewers then show it width by height.
+
+    Raises:
+        FormatError: as `size_of`.
+    """
+    with _opened(stream) as image:
+        return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+
+
 @contextmanager
 def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
     """A Pillow image whose every failure is a FormatError."""

@@ -216,11 +216,21 @@ def mask_from_crop(
     if not (-width < left < image_width and -height < top < image_height):
         raise FormatError("mask lies wholly outside the image", code="K822")
     values = np.arange(len(runs), dtype=np.uint8) & 1
-    box = np.repeat(values, runs).reshape(height, width)
-    pixels = np.zeros((image_height, image_width), dtype=np.uint8)
+    return placed(np.repeat(values, runs).reshape(height, width), left, top, image)
+
+
+def placed(crop: NDArray[Any], left: int, top: int, image: tuple[int, int]) -> Mask:
+    """
+    Place a crop (h, w), every value but 0 foreground, into an image of (height, width).
+
+    What hangs over the image is cut off; a crop wholly outside gives an empty mask.
+    """
+    _check_size(*image)
+    pixels = np.zeros(image, dtype=np.bool_)
     y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + height, image_height), min(left + width, image_width)
-    pixels[y0:y1, x0:x1] = box[y0 - top : y1 - top, x0 - left : x1 - left]
+    y1, x1 = min(top + crop.shape[0], image[0]), min(left + crop.shape[1], image[1])
+    if y0 < y1 and x0 < x1:
+        pixels[y0:y1, x0:x1] = crop[y0 - top : y1 - top, x0 - left : x1 - left]
     return Mask.from_array(pixels)
 
 

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from ..conservation import Item
 from ..errors import FormatError, UsageError
 from ..files import Tree
-from . import coco, coco_panoptic, cvat
+from . import coco, coco_panoptic, cvat, datumaro
 from .keeping import TRAITS, Trait, everything_but, keeps
 from .reading import Picture, Reading
 
@@ -43,6 +43,14 @@ FORMATS = {
     for f in (
         Format("cvat", "CVAT for images 1.1", everything_but(), cvat.detect, cvat.read),
         Format(
+            "datumaro",
+            "Datumaro 1.0",
+            everything_but("isthing", "category ids"),
+            datumaro.detect,
+            datumaro.read,
+            datumaro.write,
+        ),
+        Format(
             "coco",
             "COCO instances",
             everything_but("outlines"),
@@ -61,7 +69,9 @@ FORMATS = {
     )
 }
 
-READABLE = "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0)"
+READABLE = (
+    "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0), datumaro (Datumaro 1.0)"
+)
 
 _TELLTALES = (  # what a tree holds, and what it then is; for the message only
     ("samples.jsonl", "a working dataset, which needs no import"),
@@ -107,6 +117,4 @@ def _looks_like(tree: Tree) -> str:
     for telltale, what in _TELLTALES:
         if telltale in parts:
             return f"this looks like {what}"
-    if any(n.startswith("annotations/") and n.endswith(".json") for n in tree.names()):
-        return "this looks like a Datumaro export"
     return "no annotations found that I know"

@@ -26,6 +26,7 @@ from ..masks import Rle
 from ..names import safe_path
 from ..validate import Finding, finding_of
 from .cvat import box_ring
+from .documents import converted
 from .reading import Picture, Reading
 
 _NAMED = re.compile(r"(^|/)(instances(_[^/]*)?|_annotations\.coco)\.json$")
@@ -283,7 +284,7 @@ class _File:
 def _joined(files: Sequence[_File]) -> Reading:
     """All files of one export as one reading; ids that collide are given anew."""
     keep_images, keep_segments, notes = _usable_ids(files)
-    finder = _Images(files[0].tree)
+    finder = ImageFinder(files[0].tree)
     pictures = [p for f in files for p in _pictures(f, finder, keep_images, keep_segments)]
     shared = _shared(pictures)
     notes += [_overwritten(pictures, member) for member in sorted(shared)]
@@ -339,7 +340,7 @@ def _categories(files: Sequence[_File]) -> tuple[Category, ...]:
 
 
 def _pictures(
-    f: _File, finder: _Images, keep_images: bool, keep_segments: bool
+    f: _File, finder: ImageFinder, keep_images: bool, keep_segments: bool
 ) -> Iterator[Picture]:
     seen: set[int] = set()
     for image in f.images:
@@ -359,7 +360,7 @@ def _pictures(
         yield Picture(sample, finder.find(image.file_name, f.name, f.subset))
 
 
-class _Images:
+class ImageFinder:
     """Finds image files in the layouts that people use."""
 
     def __init__(self, tree: Tree) -> None:
@@ -473,9 +474,4 @@ _CODES = (  # where a value of the wrong type stands, and the rule that it break
 
 def _converted(raw: Any, kind: type[Any]) -> Any:
     """Check the types of one record."""
-    try:
-        return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        text = str(error)
-        code = next((c for spot, c in _CODES if f"$.{spot}" in text), "J005")
-        raise FormatError(text.replace(" - at `$.", " at `"), code=code) from None
+    return converted(raw, kind, _CODES)

@@ -1,0 +1,60 @@
+"""JSON from outside as readers meet it: told by its first bytes, checked record by record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from ..errors import FormatError
+from ..files import Tree
+
+T = TypeVar("T")
+_HEAD = 2**18  # bytes
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z)|[{}\[\]:]', re.S)
+
+
+def converted(raw: Any, kind: type[T], codes: Sequence[tuple[str, str]] = ()) -> T:
+    """
+    Check the types of one record.
+
+    Args:
+        codes: where a value of the wrong type stands, and the rule that it breaks.
+
+    Raises:
+        FormatError: a type is wrong; J005 where `codes` say nothing else.
+    """
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        code = next((c for spot, c in codes if f"$.{spot}" in text), "J005")
+        raise FormatError(text.replace(" - at `$.", " at `"), code=code) from None
+
+
+def top_keys(tree: Tree, name: str) -> tuple[frozenset[str], bool]:
+    """
+    The keys of a JSON object that its first 256 KiB show, and whether that was all of it.
+
+    What is no object has no keys. Nothing is decoded: a guess for `detect`, cheap at any size.
+    """
+    try:
+        with tree.open(name) as stream:
+            head = stream.read(_HEAD)
+            whole = len(head) < _HEAD or not stream.read(1)
+    except (FormatError, OSError):
+        return frozenset(), True
+    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+        return frozenset(), True
+    keys, depth, last = set(), 0, b""
+    for token in _TOKEN.findall(head):
+        if token in b"{[":
+            depth += 1
+        elif token in b"}]":
+            depth -= 1
+        elif token == b":" and depth == 1:
+            keys.add(last.strip(b'"').decode("utf-8", "replace"))
+        last = token
+    return frozenset(keys), whole

@@ -40,6 +40,22 @@ def size_of(stream: BinaryIO) -> tuple[int, int]:
         return image.height, image.width
 
 
+def header_of(stream: BinaryIO) -> tuple[int, int, int]:
+    """
+    (height, width, EXIF orientation) from the header; no pixel is decoded.
+
+    Height and width are those of the stored pixels; orientation is 1 where nothing is said.
+
+    Raises:
+        FormatError: as `size_of`.
+    """
+    with _opened(stream) as image:
+        # a PNG may say it after its pixels; to look there would decode them
+        late = image.format == "PNG" and "exif" not in image.info
+        orientation = 1 if late else image.getexif().get(_ORIENTATION, 1)
+        return image.height, image.width, orientation
+
+
 def look(body: bytes) -> ImageFacts:
     """
     Read an image file whole: header, metadata, and every pixel, so that damage shows.
@@ -135,17 +151,6 @@ def png_of_mask(pixels: NDArray[np.bool_]) -> bytes:
     data = zlib.compress(lines.tobytes(), 6)
     chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b""))
     return b"".join((_PNG_MAGIC, *chunks))
-
-
-def is_turned(stream: BinaryIO) -> bool:
-    """
-    Does EXIF ask to turn the picture by 90 degrees? Viewers then show it width by height.
-
-    Raises:
-        FormatError: as `size_of`.
-    """
-    with _opened(stream) as image:
-        return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
 
 
 @contextmanager

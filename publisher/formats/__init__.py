@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from ..conservation import Item
 from ..errors import FormatError, UsageError
 from ..files import Tree
-from . import coco, coco_panoptic, cvat, datumaro
+from . import coco, coco_panoptic, cvat, datumaro, labelme
 from .keeping import TRAITS, Trait, everything_but, keeps
 from .reading import Picture, Reading
 
@@ -51,6 +51,15 @@ FORMATS = {
             datumaro.write,
         ),
         Format(
+            "labelme",
+            "Labelme",
+            keeps("instances", "overlaps", "holes", "parts", "outlines", "z-order", "attributes")
+            | keeps("unused categories", "extensions", "empty images"),
+            labelme.detect,
+            labelme.read,
+            labelme.write,
+        ),
+        Format(
             "coco",
             "COCO instances",
             everything_but("outlines"),
@@ -70,7 +79,8 @@ FORMATS = {
 }
 
 READABLE = (
-    "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0), datumaro (Datumaro 1.0)"
+    "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0), datumaro (Datumaro 1.0), "
+    "labelme (Labelme)"
 )
 
 _TELLTALES = (  # what a tree holds, and what it then is; for the message only

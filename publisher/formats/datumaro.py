@@ -78,10 +78,13 @@ class _Counts(msgspec.Struct):
     size: tuple[int, int]
 
 
-class _Annotation(msgspec.Struct):
+class _Head(msgspec.Struct):
     type: str
-    id: int | None = 0
     label_id: int | None = None
+
+
+class _Annotation(_Head):
+    id: int | None = 0
     group: int | None = 0
     z_order: int | None = None
     object_id: int | None = None
@@ -256,15 +259,16 @@ class _Reader:
     def _annotation(
         self, raw: Any, labels: Sequence[Category], height: int, width: int
     ) -> Shape | dict[str, Any]:
-        a = converted(raw, _Annotation, _CODES)
-        index = -1 if a.label_id is None else a.label_id
+        head = converted(raw, _Head)
+        index = -1 if head.label_id is None else head.label_id
         label = labels[index] if 0 <= index < len(labels) else None
-        if a.type in _NOT_SEGMENTS:
-            said = {"kind": a.type, "label": label.name if label else "", **raw}
+        if head.type in _NOT_SEGMENTS:
+            said = {"kind": head.type, "label": label.name if label else "", **raw}
             return {k: v for k, v in said.items() if k not in ("type", "label_id")}
         self.shapes += 1
         if label is None:
-            raise FormatError(f"no label has index {a.label_id}", code="A304")
+            raise FormatError(f"no label has index {head.label_id}", code="A304")
+        a = converted(raw, _Annotation, _CODES)
         segment = _segment(a, label)
         mask = segment.mask(height, width)
         self.pixels[label.name] += mask.area

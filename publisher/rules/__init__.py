@@ -1,11 +1,12 @@
 """The rules, one file a family. Importing this package registers them all."""
 
-from . import annotations, categories, images, overlap, polygons, reading, rle, splits
+from . import annotations, categories, images, labelme, overlap, polygons, reading, rle, splits
 
 __all__ = [
     "annotations",
     "categories",
     "images",
+    "labelme",
     "overlap",
     "polygons",
     "reading",

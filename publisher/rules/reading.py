@@ -151,18 +151,6 @@ def crop_outside(scene: Scene) -> Iterator[Finding]:
     yield from ()
 
 
-@reading_rule("L817", "warning")
-def unknown_shape(scene: Scene) -> Iterator[Finding]:
-    """
-    A shape has no area, or is of an unknown kind.
-
-    Why it matters: points and lines are no masks: they are left out.
-    Fix: draw a polygon or a mask where a segment is meant.
-    Example: `"shape_type": "linestrip"`.
-    """
-    yield from ()
-
-
 @reading_rule("N704")
 def id_map_mode(scene: Scene) -> Iterator[Finding]:
     """

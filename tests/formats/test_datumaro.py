@@ -154,6 +154,19 @@ def test_a_box_turns_about_its_centre_and_an_ellipse_fills_its_box(tmp_path):
     assert abs(round_.mask(20, 30).area - np.pi * 25) < 3
 
 
+def test_what_has_no_pixels_is_kept_aside_whatever_its_points(tmp_path):
+    line = annotation("polyline", points=[1, 2, 3, 4])
+    cuboid = annotation("cuboid_2d", points=[[1, 1], [3, 1]], label_id=None)
+    sample = only(tmp_path, [line, cuboid, {"type": "caption", "caption": "x"}])
+    assert sample.segments == ()
+    aside = sample.source["not_segments"]
+    assert [(x["kind"], x["label"]) for x in aside] == [
+        ("polyline", "hand"),
+        ("cuboid_2d", ""),
+        ("caption", ""),
+    ]
+
+
 def test_runs_are_read_compressed_and_not(tmp_path):
     counts = [22, 3, 575]
     plain = annotation("mask", rle={"counts": counts, "size": [20, 30]})

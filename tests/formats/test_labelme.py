@@ -1,0 +1,6 @@
+from __future__ import annotations
+from tests.formats.contract import FormatContract
+
+
+class TestLabelme(FormatContract):
+    name = "labelme"

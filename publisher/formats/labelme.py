@@ -391,16 +391,16 @@ class _Pictures:
             FormatError: L815, nothing says which picture it is, or several could be meant.
         """
         place = PurePosixPath(document)
-        if not said:
+        path = PureWindowsPath(said or "")
+        if not said or path.suffix.lower() == ".json":  # Labelme 4 could write its own name
             return self._beside(place)
-        path = PureWindowsPath(said)
         name = posixpath.normpath((place.parent / path.as_posix()).as_posix())
         leads_out = bool(path.anchor) or name == ".." or name.startswith("../")
         if not leads_out:
             safe_path(name)
             if (member := self._member(name)) is not None:
                 return name, member, ""
-        if not path.name:
+        if path.name in ("", ".."):
             raise FormatError(f"imagePath {said!r} names no file", code="L815")
         found = self._by_last.get(path.name, [])
         if len(found) > 1:
@@ -424,12 +424,13 @@ class _Pictures:
         return next((p for p in places if p in self._names), None)
 
     def _beside(self, place: PurePosixPath) -> tuple[str, str | None, str]:
-        """The picture of the same stem, for a file that names none."""
+        """The picture of the same stem, for a file that names no picture."""
         stem = place.with_suffix("").as_posix()
         found = [n for n in self._own if PurePosixPath(n).with_suffix("").as_posix() == stem]
         if len(found) != 1:
-            raise FormatError(f"no imagePath, and {len(found)} pictures beside it", code="L815")
-        return found[0], found[0], f"no imagePath; taken to be {found[0]}"
+            said = f"imagePath names no picture, and {len(found)} of its name are beside it"
+            raise FormatError(said, code="L815")
+        return found[0], found[0], f"imagePath names no picture; taken to be {found[0]}"
 
 
 # ── shapes ───────────────────────────────────────────────────────────────────────────────────

@@ -29,7 +29,7 @@ from ..validate import Finding, finding_of
 from .coco import ImageFinder
 from .cvat import box_ring
 from .documents import converted, top_keys
-from .grouping import Shape, joined
+from .grouping import Shape, grouped
 from .reading import Picture, Reading
 
 NO_SUBSET = "default"  # Datumaro's name for it
@@ -220,7 +220,7 @@ class _Reader:
                 drawn.append(found)
             else:
                 aside.append(found)
-        segments, items = joined(drawn, name)
+        segments, items = grouped(drawn, name)
         self.items.extend(items)
         self.aside.update(a["kind"] for a in aside)
         attr = item.attr or {}
@@ -272,7 +272,7 @@ class _Reader:
         segment = _segment(a, label)
         mask = segment.mask(height, width)
         self.pixels[label.name] += mask.area
-        return Shape(segment, mask, label.name, str(a.group) if a.group else None)
+        return Shape(label.name, str(a.group) if a.group else "", segment, mask)
 
 
 def _segment(a: _Annotation, label: Category) -> Segment:

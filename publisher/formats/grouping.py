@@ -75,6 +75,7 @@ def _joined(parts: Sequence[Shape], file_name: str) -> tuple[Segment, Item]:
         segmentation=tuple(r for ring in rings for r in ring)
         if as_polygons
         else Rle(union.height, union.width, union.counts.decode()),
+        iscrowd=any(s.iscrowd for s in segments),
         z_order=max(known, default=None),
         attributes=_merged(segments),
         origin={

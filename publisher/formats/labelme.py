@@ -35,7 +35,7 @@ from ..masks import MAX_COORDINATE, Rle, check_polygons, ellipse, placed
 from ..names import collision_key, listing, safe_path
 from ..validate import Finding, finding_of
 from .documents import converted, top_keys
-from .grouping import Shape, joined, mixed
+from .grouping import Shape, grouped
 from .reading import Picture, Reading
 
 LABELS = "labels.txt"
@@ -155,11 +155,12 @@ class _Reader:
             raise FormatError(f"{file_name} is annotated in {other}, too", code="L815")
         height, width = self._size(document, file_name, member)
         drawn, aside = self._drawn(document.shapes, file_name, height, width)
-        segments, items = joined(drawn, file_name)
-        self.items.extend(i for i in items if i.change)  # L814 says the others
-        for group, labels in mixed(drawn).items():
-            said = f"group {group} mixes {listing(labels)}; kept apart"
-            self.mended.append(Finding("L814", "warning", said, file_name))
+        segments, items = grouped(drawn, file_name)
+        for item in items:
+            if item.change:
+                self.items.append(item)
+            else:  # a group of several labels
+                self.mended.append(Finding("L814", "warning", item.reason, file_name))
         if aside:
             kinds = listing(sorted({a["kind"] for a in aside}))
             said = f"{len(aside)} shape(s) have no pixels: {kinds}"
@@ -289,8 +290,8 @@ class _Reader:
             self.ledger.note(reason, file_name, segments=-1, pixels={said.label: -mask.area})
             return None
         self.numbers[said.label] = number
-        group = None if said.group_id is None else str(said.group_id)
-        return Shape(segment, mask, said.label, group)
+        group = "" if said.group_id is None else str(said.group_id)
+        return Shape(said.label, group, segment, mask)
 
     def _segment(
         self, said: _Shape, number: int, file_name: str, height: int, width: int
@@ -356,10 +357,10 @@ def _stacked(shapes: Sequence[Shape], unordered: Sequence[bool]) -> list[Shape]:
     """
     top: dict[tuple[str, str], int] = {}
     for place, shape in enumerate(shapes):
-        if shape.group is not None:
+        if shape.group:
             top[shape.group, shape.label] = place
     return [
-        replace(s, segment=replace(s.segment, z_order=top.get((s.group or "", s.label), place)))
+        replace(s, segment=replace(s.segment, z_order=top.get((s.group, s.label), place)))
         if without
         else s
         for place, (s, without) in enumerate(zip(shapes, unordered, strict=True))

@@ -6,6 +6,9 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from publisher import images
@@ -58,6 +61,39 @@ def test_an_id_map_of_another_mode_is_refused(tmp_path, mode):
     Image.new(mode, (3, 2)).save(path)
     with pytest.raises(FormatError, match="not 8-bit RGB"):
         images.read_rgb(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_the_header_alone_says_size_and_orientation(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned, plain = picture(200, 300, kind, exif=exif), picture(200, 300, kind)
+    assert images.header_of(io.BytesIO(turned)) == (200, 300, 6)
+    assert images.header_of(io.BytesIO(plain[: len(plain) // 2])) == (200, 300, 1)
+
+
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda s: arrays(np.bool_, s)))
+def test_masks_are_grey_pngs_that_anyone_decodes(mask):
+    body = images.png_of_mask(mask)
+    with Image.open(io.BytesIO(body)) as image:
+        assert image.mode == "L"
+        assert np.array_equal(np.asarray(image), mask.astype(np.uint8))
+    assert np.array_equal(images.read_mask(body), mask)
+
+
+def test_a_mask_larger_than_allowed_is_refused_before_it_is_decoded():
+    body = images.png_of_mask(np.zeros((30, 40), bool))
+    with pytest.raises(FormatError) as e:
+        images.read_mask(body, most=1199)
+    assert e.value.code == "I119"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_a_coloured_mask_is_refused(mode):
+    out = io.BytesIO()
+    Image.new(mode, (3, 2)).save(out, "PNG")
+    with pytest.raises(FormatError, match="not grey"):
+        images.read_mask(out.getvalue())
 
 
 def test_a_colour_profile_survives_stripping():

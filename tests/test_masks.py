@@ -23,6 +23,7 @@ from publisher.masks import (
     decompress,
     ellipse,
     mask_from_crop,
+    placed,
     rotate,
 )
 from tests import strategies
@@ -294,6 +295,11 @@ def test_a_crop_lands_where_its_box_says(case):
             expected[top + y, left + x] = True
     mask = mask_from_crop(row_major_runs(box), left, top, box.shape[1], box.shape[0], image)
     assert (mask.to_array() == expected).all()
+
+
+@pytest.mark.parametrize(("left", "top"), [(-3, 0), (5, 0), (0, -2), (0, 3), (10**9, -(10**9))])
+def test_a_crop_beside_the_image_leaves_it_empty(left, top):
+    assert placed(np.ones((2, 3)), left, top, (3, 5)).area == 0
 
 
 def test_a_crop_by_example():

@@ -377,9 +377,11 @@ class _Pictures:
     def __init__(self, tree: Tree) -> None:
         self._names = frozenset(tree.names())
         self._own = [n for n in own_names(tree) if PurePosixPath(n).suffix.lower() in SUFFIXES]
-        self._by_last: dict[str, list[str]] = {}
+        self._free: dict[str, list[str]] = {}  # by last part: pictures without a JSON beside
         for n in self._own:
-            self._by_last.setdefault(PurePosixPath(n).name, []).append(n)
+            path = PurePosixPath(n)
+            if path.with_suffix(".json").as_posix() not in self._names:
+                self._free.setdefault(path.name, []).append(n)
 
     def find(self, document: str, said: str | None) -> tuple[str, str | None, str]:
         """
@@ -403,7 +405,7 @@ class _Pictures:
                 return name, member, ""
         if path.name in ("", ".."):
             raise FormatError(f"imagePath {said!r} names no file", code="L815")
-        found = self._by_last.get(path.name, [])
+        found = self._free.get(path.name, [])
         if len(found) > 1:
             raise FormatError(f"imagePath {said!r} may be {listing(found)}", code="L815")
         if found:

@@ -321,6 +321,13 @@ def test_a_missing_or_ambiguous_picture_is_an_error(tmp_path, files, pictures):
     assert len(reading.pictures) == len(files) - 1
 
 
+def test_a_missing_picture_is_not_that_of_another_file(tmp_path):
+    files = {"1/a.json": document(), "2/a.json": document()}
+    reading = read(folder(tmp_path, files, ["1/a.jpg"]))
+    assert [p.member for p in reading.pictures] == ["1/a.jpg", None]
+    assert (*reading.findings, *reading.mended) == ()
+
+
 def test_a_picture_of_another_size_is_an_error(tmp_path):
     reading = reading_of(tmp_path, shape(), imageHeight=40, imageWidth=60)
     assert [f.code for f in reading.findings] == ["L811"]

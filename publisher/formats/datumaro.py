@@ -20,7 +20,7 @@ import msgspec
 
 from ..conservation import Item, Tally
 from ..dataset import Category, Dataset, Sample, Segment, by_split
-from ..errors import FormatError, at
+from ..errors import FormatError, UsageError, at
 from ..files import Tree, canonical_json, own_names, read_json
 from ..images import size_of
 from ..masks import Rle, check_polygons, ellipse
@@ -351,7 +351,12 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
 
     One item a line. Rings of one segment are polygons of one group; what is an RLE stays
     one. Datumaro itself rounds polygons to hundredths of a pixel when it reads them.
+
+    Raises:
+        UsageError: a split has Datumaro's name for none.
     """
+    if NO_SUBSET in dataset.splits:
+        raise UsageError(f"Datumaro takes the split {NO_SUBSET!r} for no split")
     place = folder / "annotations"
     place.mkdir(parents=True, exist_ok=True)
     index = {c.id: i for i, c in enumerate(dataset.categories)}

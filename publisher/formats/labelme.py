@@ -503,9 +503,9 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
     Write `<stem>.json` to where the picture `<stem>.<ext>` lies, and labels.txt.
 
     Labelme finds a JSON beside its picture, so splits do not become folders: pictures stay
-    where they are. Shapes are in their z-order; rings of one segment are polygons of one
-    group; an RLE is a mask shape. Booleans are flags, `description` is the description, and
-    other attributes are a key of their own, which Labelme keeps.
+    where they are. Shapes are in their z-order, crowds below all. Rings of one segment are
+    polygons of one group; an RLE is a mask shape. Booleans are flags, `description` is the
+    description, and other attributes are a key of their own, which Labelme keeps.
     """
     ledger = Ledger()
     names = {c.id: c.name for c in dataset.categories}
@@ -542,7 +542,7 @@ def _is_listable(name: str) -> bool:
 def _to_json(sample: Sample, names: Mapping[int, str], ledger: Ledger) -> dict[str, Any]:
     groups = iter(range(1, len(sample.segments) + 1))
     shapes: list[dict[str, Any]] = []
-    for segment in sorted(sample.segments, key=lambda s: s.z_order or 0):
+    for segment in sorted(sample.segments, key=lambda s: (not s.iscrowd, s.z_order or 0)):
         label = names[segment.category_id]
         if label in VOID:
             reason = f"Labelme takes {label} for no class: its segments are void"

@@ -13,7 +13,7 @@ from pycocotools import mask as coco
 from publisher import formats, intake
 from publisher.conservation import balance, tally
 from publisher.dataset import Category, Dataset, Sample, Segment
-from publisher.errors import FormatError
+from publisher.errors import FormatError, UsageError
 from publisher.files import open_tree
 from publisher.formats import datumaro
 from publisher.masks import Mask, Rle
@@ -353,6 +353,11 @@ def test_what_is_written_decodes_to_the_same_masks_without_us(tmp_path):
     assert [name for name, _ in written["x/a"]] == ["hand", "hand"]
     for segment, (_, mask) in zip(segments, written["x/a"], strict=True):
         assert np.array_equal(segment.mask(RING.height, RING.width).to_array(), mask)
+
+
+def test_a_split_that_datumaro_takes_for_none_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="default"):
+        datumaro.write(dataset(Sample(1, "a.jpg", 4, 4, split="default")), tmp_path)
 
 
 def test_pictures_of_one_stem_keep_apart(tmp_path):

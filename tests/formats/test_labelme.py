@@ -402,6 +402,14 @@ def test_an_archive_imports_with_its_pictures(tmp_path):
     assert (tmp_path / "out/images/d/a.jpg").is_file()
 
 
+def test_pictures_may_come_from_another_folder(tmp_path):
+    folder(tmp_path / "labels", {"a.json": document(shape())}, [])
+    folder(tmp_path / "images", {}, ["a.jpg"])
+    taken = intake.take_in([tmp_path / "labels"], tmp_path / "out", images=tmp_path / "images")
+    assert [s.file_name for s in taken.dataset] == ["a.jpg"]
+    assert taken.kept.pixels == {"hand": 64}
+
+
 # ── telling it from other formats ────────────────────────────────────────────────────────────
 
 
@@ -674,6 +682,15 @@ def test_a_class_that_labelme_takes_for_none_is_itemised(tmp_path, label):
     names = {c.id: c.name for c in data.categories}
     balance("convert", tally(data, names), tally(back, {1: "cup"}), items)
     assert [i.change.segments for i in items] == [-1]
+
+
+def test_shapes_are_painted_in_their_order_and_crowds_first(tmp_path):
+    square = ((1.0, 1.0, 9.0, 1.0, 9.0, 9.0),)
+    depths = [(3, False), (1, False), (7, True), (1, False)]
+    data = dataset(*(Segment(i, 1, square, c, z) for i, (z, c) in enumerate(depths, 1)))
+    labelme.write(data, tmp_path)
+    said = json.loads((tmp_path / "x/a.json").read_text())
+    assert [s["z_order"] for s in said["shapes"]] == [7, 1, 1, 3]
 
 
 def test_pictures_of_one_stem_keep_apart(tmp_path):

@@ -107,7 +107,7 @@ def _entry(r: Rule) -> str:
 
 
 def _marks(r: Rule) -> str:
-    marks = {"fixable": r.fix is not None, "reading": r.scope == "reading"}
+    marks = {"fixable": r.fixable, "reading": r.scope == "reading"}
     return ", ".join(f"*{m}*" for m, there in marks.items() if there)
 
 

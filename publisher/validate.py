@@ -18,18 +18,21 @@ from typing import Any
 from .dataset import Dataset, Sample, Segment
 from .errors import FormatError, spot
 from .progress import Progress, silent
-from .rules.rule import RULES, Finding, ImageFacts, Look, Rule, Scene, Survey
+from .rules.rule import RULES, Beside, Finding, ImageFacts, Look, Rule, Scene, Survey
 
 __all__ = [
     "RULES",
+    "Beside",
     "Finding",
     "ImageFacts",
     "Look",
     "Rule",
     "check",
+    "chosen",
     "finding_of",
     "mend",
     "summary",
+    "surveyed",
 ]
 
 
@@ -37,19 +40,22 @@ def check(
     dataset: Dataset,
     *,
     look: Look | None = None,
+    select: Collection[str] = (),
     ignore: Collection[str] = (),
+    beside: Beside | None = None,
     on_sample: Progress = silent,
 ) -> Iterator[Finding]:
     """
-    Run every rule that is not ignored; findings come sample by sample, then the dataset's.
+    Run every rule that is chosen; findings come sample by sample, then the dataset's.
 
     Args:
         look: how to open images; without it, rules about image files stay silent.
-        ignore: codes to leave out.
+        select, ignore: codes, or how they begin; see `chosen`.
+        beside: what the dataset is held against, such as its previous version.
         on_sample: told after each sample.
     """
-    rules = [r for r in _rules() if r.code not in ignore]
-    survey = Survey(dataset.categories)
+    rules = [r for r in _rules() if chosen(r.code, select, ignore)]
+    survey = Survey(dataset.categories, beside or Beside())
     categories = dataset.category_of
     for done, sample in enumerate(dataset, 1):
         scene = Scene(sample, categories, look)
@@ -63,8 +69,25 @@ def check(
             yield from _run(r, survey)
 
 
+def chosen(code: str, select: Collection[str] = (), ignore: Collection[str] = ()) -> bool:
+    """Is a code selected, or nothing is, and not ignored? `P` and `P4` stand for all of them."""
+    return (not select or code.startswith(tuple(select))) and not code.startswith(tuple(ignore))
+
+
+def surveyed(dataset: Dataset) -> Survey:
+    """What rules about a whole dataset need to know of an earlier version; no mask is drawn."""
+    survey = Survey(dataset.categories)
+    for sample in dataset:
+        survey.add(Scene(sample, {}))
+    return survey
+
+
 def mend(
-    dataset: Dataset, *, look: Look | None = None, ignore: Collection[str] = ()
+    dataset: Dataset,
+    *,
+    look: Look | None = None,
+    select: Collection[str] = (),
+    ignore: Collection[str] = (),
 ) -> Iterator[tuple[Sample, list[Finding]]]:
     """
     Give each sample after all safe fixes, with the findings that were fixed.
@@ -72,7 +95,7 @@ def mend(
     A fix runs only where its rule fires, and all run again until none changes anything, so
     mending what is mended changes nothing. Findings count segments as they were at first.
     """
-    rules = [r for r in _rules() if r.fix is not None and r.code not in ignore]
+    rules = [r for r in _rules() if (r.fix or r.fix_sample) and chosen(r.code, select, ignore)]
     categories = dataset.category_of
     for sample in dataset:
         patient = _Patient(Scene(sample, categories, look))
@@ -91,34 +114,41 @@ class _Patient:
 
     def treat(self, r: Rule) -> bool:
         """Mend what the rule finds and can fix; did anything change?"""
-        if r.fix is None:
-            return False
         segments: list[Segment | None] = list(self.scene.sample.segments)
-        before = len(self.fixed)
+        sample, before = self.scene.sample, len(self.fixed)
         for finding in _run(r, self.scene):
             at = finding.segment
-            if at is None or segments[at] is None:
-                continue
-            mended = r.fix(self.scene, at)
-            if mended != segments[at]:
-                segments[at] = mended
-                self.fixed.append(replace(finding, segment=self._first[at]))
+            if at is None and r.fix_sample is not None:
+                mended_sample = r.fix_sample(self.scene)
+                if mended_sample != sample:
+                    sample = mended_sample
+                    self.fixed.append(finding)
+            elif at is not None and segments[at] is not None and r.fix is not None:
+                mended = r.fix(self.scene, at)
+                if mended != segments[at]:
+                    segments[at] = mended
+                    self.fixed.append(replace(finding, segment=self._first[at]))
         if len(self.fixed) == before:
             return False
         self._first = [f for f, s in zip(self._first, segments, strict=True) if s is not None]
-        sample = replace(self.scene.sample, segments=tuple(s for s in segments if s is not None))
+        sample = replace(sample, segments=tuple(s for s in segments if s is not None))
         self.scene = Scene(sample, self.scene.categories, self.scene._look)
         return True
 
 
 def summary(findings: Iterable[Finding]) -> dict[str, Any]:
-    """Counts by severity and by rule, for reports and `dvc metrics`."""
-    counts = Counter((f.severity, f.code) for f in findings)
+    """Counts by severity, by rule and by file; `""` stands for the dataset as a whole."""
     severities = dict.fromkeys(("error", "warning", "info"), 0)
-    for (severity, _), n in counts.items():
-        severities[severity] += n
-    by_rule = {code: n for (_, code), n in sorted(counts.items(), key=lambda c: c[0][1])}
-    return {**severities, "rules": by_rule}
+    rules, files = Counter[str](), Counter[str]()
+    for f in findings:
+        severities[f.severity] += 1
+        rules[f.code] += 1
+        files[f.file_name or ""] += 1
+    return {
+        **severities,
+        "rules": dict(sorted(rules.items())),
+        "files": dict(sorted(files.items())),
+    }
 
 
 def finding_of(error: FormatError, file_name: str | None = None) -> Finding:

@@ -229,6 +229,8 @@ class _File:
     def _category(self, c: _Category) -> None:
         if c.id in self.categories:
             raise FormatError(f"category id {c.id} is used twice", code="C201")
+        if c.isthing not in (0, 1):
+            raise FormatError(f"isthing is {c.isthing}", where=("isthing",), code="C208")
         supercategory = c.supercategory or ""
         self.categories[c.id] = Category(c.id, c.name, supercategory, bool(c.isthing), c.color)
 
@@ -469,6 +471,7 @@ _CODES = (  # where a value of the wrong type stands, and the rule that it break
     ("segmentation", "P402"),
     ("bbox", "A309"),
     ("iscrowd", "A305"),
+    ("isthing", "C208"),
 )
 
 

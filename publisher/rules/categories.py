@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 
+from ..names import listing
 from .rule import Finding, Survey, dataset_rule
+
+MOST = 254  # values of a byte but background and void
 
 
 @dataset_rule("C201", "error")
@@ -57,6 +61,22 @@ def id_below_one(survey: Survey) -> Iterator[Finding]:
             yield survey.find(f"category {c.name!r} has id {c.id}, below 1")
 
 
+@dataset_rule("C204", "info")
+def gaps(survey: Survey) -> Iterator[Finding]:
+    """
+    Category ids leave out numbers.
+
+    Why it matters: it is legal, and COCO does it: 80 categories, ids 1 to 90. Tools that take the
+    id for the position, such as a model with 80 outputs, then mix up the classes after the gap.
+    Fix: nothing to do once published, since ids never change; before, number without gaps.
+    Example: ids 1, 2, 4.
+    """
+    ids = sorted({c.id for c in survey.categories})
+    for low, high in pairwise(ids):
+        if high - low > 1:
+            yield survey.find(f"no category has an id between {low} and {high}")
+
+
 @dataset_rule("C205", "error")
 def empty_name(survey: Survey) -> Iterator[Finding]:
     """
@@ -88,6 +108,28 @@ def unused(survey: Survey) -> Iterator[Finding]:
             yield survey.find(f"category {c.name!r} ({c.id}) is not used")
 
 
+@dataset_rule("C207", "error")
+def renamed(survey: Survey) -> Iterator[Finding]:
+    """
+    A category has another id, or another name, than in the earlier version.
+
+    Why it matters: models give numbers, not names. Whoever trained on the last version reads
+    "knife" for every "hand" of this one, and no tool will notice.
+    Fix: set the old ids in `dataset.yaml`; a new class gets a new number.
+    Looks at: `validate --against EARLIER`.
+    Example: 1 was "hand" and is "knife" now.
+    """
+    if survey.beside.previous is None:
+        return
+    known = survey.beside.previous.categories
+    name, number = {c.id: c.name for c in known}, {c.name: c.id for c in known}
+    for c in survey.categories:
+        if name.get(c.id, c.name) != c.name:
+            yield survey.find(f"category {c.id} was {name[c.id]!r} and is {c.name!r}")
+        elif number.get(c.name, c.id) != c.id:
+            yield survey.find(f"category {c.name!r} had id {number[c.name]} and has {c.id}")
+
+
 @dataset_rule("C209", "warning")
 def colors(survey: Survey) -> Iterator[Finding]:
     """
@@ -107,6 +149,34 @@ def colors(survey: Survey) -> Iterator[Finding]:
             yield survey.find(f"colour {_hex(color)} is shared by {', '.join(map(repr, names))}")
         if color == (0, 0, 0):
             yield survey.find(f"{', '.join(map(repr, names))} is black, the colour of void")
+
+
+@dataset_rule("C210", "info")
+def many(survey: Survey) -> Iterator[Finding]:
+    """
+    There are more than 254 categories.
+
+    Why it matters: one byte a pixel is all that Pascal VOC and class-id PNGs have, and 0 and 255
+    mean background and void. The 255th class cannot be written there.
+    Fix: nothing to do unless these formats are wanted; then merge or leave out classes.
+    Example: the 1,203 categories of LVIS.
+    """
+    if len(survey.categories) > MOST:
+        yield survey.find(f"{len(survey.categories)} categories; one byte a pixel holds {MOST}")
+
+
+@dataset_rule("C211", "info")
+def no_supercategory(survey: Survey) -> Iterator[Finding]:
+    """
+    Some categories have a supercategory, and others have none.
+
+    Why it matters: scores by supercategory leave these out: their sum is not that of all classes.
+    Fix: give it in `dataset.yaml`, to all or to none.
+    Example: "cat" is an animal, and "dog" is nothing.
+    """
+    without = [c.name for c in survey.categories if not c.supercategory]
+    if 0 < len(without) < len(survey.categories):
+        yield survey.find(f"no supercategory: {listing([repr(n) for n in without])}")
 
 
 @dataset_rule("C212", "info")

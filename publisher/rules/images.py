@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 
+import numpy as np
+
+from ..dataset import Sample
 from ..errors import FormatError
-from ..masks import MAX_PIXELS
-from ..names import collision_key, portable, safe_path
+from ..masks import MAX_PIXELS, Rle
+from ..names import collision_key, listing, portable, safe_path
 from .rule import Finding, ImageFacts, Scene, Seen, Survey, dataset_rule, rule
+from .splits import near_pairs, says_enough
+
+MOST_ALIKE = 2048  # pictures that share a band of their hash and are still compared
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe"),
@@ -21,13 +28,13 @@ SUFFIXES = {
 }
 
 
-@dataset_rule("I101", "error")
+@dataset_rule("I101", "error", renumbered=True)
 def duplicate_id(survey: Survey) -> Iterator[Finding]:
     """
     Two images share an id.
 
     Why it matters: pycocotools keeps the last, and shows it with the annotations of both.
-    Fix: import again; readers number anew where ids collide.
+    Fix: automatic; all images get new ids, as they do where `import` meets such a source.
     Example: files of two tasks, both numbered from 1, joined by hand.
     """
     first: dict[int, Seen] = {}
@@ -63,13 +70,41 @@ def missing(scene: Scene) -> Iterator[Finding]:
     yield from _unreadable(scene, "I103")
 
 
-@rule("I105", "error")
+@dataset_rule("I104", "warning")
+def unclaimed(survey: Survey) -> Iterator[Finding]:
+    """
+    Pictures lie beside those of the dataset that no annotation file lists.
+
+    Why it matters: of 5,000 pictures and 4,200 entries, 800 were annotated for nothing, were
+    forgotten, or have lost their entry; the release has none of them.
+    Fix: annotate them, list them without segments, or move them away.
+    Looks at: folders with pictures of the dataset, and files with extensions that these have.
+    Example: `images/0801.jpg`, which `instances.json` does not know.
+    """
+    for folder, names in survey.beside.unclaimed.items():
+        said = f"{len(names)} picture(s) in {folder or 'the top folder'} have no entry: "
+        yield survey.find(said + listing(list(names), 3))
+
+
+def _sized_as_file(scene: Scene) -> Sample:
+    """With the file's size, where every RLE has it already and none has the sample's."""
+    facts, sample = scene.facts, scene.sample
+    rles = [s.segmentation for s in sample.segments if isinstance(s.segmentation, Rle)]
+    if facts is None or not rles or len(rles) < len(sample.segments):
+        return sample
+    if any((r.height, r.width) != (facts.height, facts.width) for r in rles):
+        return sample
+    return replace(sample, height=facts.height, width=facts.width)
+
+
+@rule("I105", "error", fix_sample=_sized_as_file)
 def size_differs(scene: Scene) -> Iterator[Finding]:
     """
     The image file has another size than its annotations say.
 
     Why it matters: all masks of the picture are shifted or scaled, and RLEs cannot be decoded.
-    Fix: find the picture that was annotated; if it was scaled since, scale the annotations.
+    Fix: automatic where all segments are RLEs of the file's size. Otherwise find the picture that
+    was annotated; if it was scaled since, scale the annotations.
     Example: annotated at 1920 x 1080, published at 1280 x 720.
     """
     facts, sample = scene.facts, scene.sample
@@ -229,7 +264,7 @@ def unusual_mode(scene: Scene) -> Iterator[Finding]:
         yield scene.find(f"file holds {scene.facts.frames} frames")
 
 
-@dataset_rule("I115", "info")
+@dataset_rule("I115", "warning")
 def same_bytes(survey: Survey) -> Iterator[Finding]:
     """
     Two image files of one split are byte for byte the same.
@@ -246,6 +281,35 @@ def same_bytes(survey: Survey) -> Iterator[Finding]:
         other = first.setdefault((s.sha256, s.split), s)
         if other is not s:
             yield survey.find(f"has the bytes of {other.file_name}", s)
+
+
+@dataset_rule("I116", "info")
+def near_duplicate(survey: Survey) -> Iterator[Finding]:
+    """
+    Two pictures of one split look nearly the same, and belong to no common group.
+
+    Why it matters: they count twice and add little; and as nothing holds them together, the next
+    split may part them, which is S902. 91 % of one set's test frames leaked so.
+    Fix: give both one group (a video, a burst, a place), or keep one.
+    Looks at: 64-bit difference hashes that differ in at most 4 bits; each picture is told once.
+    Example: two frames of one video, imported as loose pictures.
+    """
+    splits: dict[str | None, list[Seen]] = defaultdict(list)
+    for s in survey.seen:
+        if s.sha256 is not None and says_enough(s.dhash):
+            splits[s.split].append(s)
+    for members in splits.values():
+        owners = {
+            key: n for n, key in enumerate({s.group or f"\0{s.file_name}": 0 for s in members})
+        }
+        groups = np.array([owners[s.group or f"\0{s.file_name}"] for s in members], dtype=np.int64)
+        hashes = np.array([s.dhash for s in members], dtype=np.uint64)
+        told = set[int]()
+        for i, j, bits in near_pairs(hashes, groups, most=MOST_ALIKE):
+            if j not in told and members[i].sha256 != members[j].sha256:
+                told.add(j)
+                said = f"looks like {members[i].file_name} ({bits} of 64 bits differ)"
+                yield survey.find(said, members[j])
 
 
 @rule("I117", "info")
@@ -279,7 +343,7 @@ def too_many_pixels(scene: Scene) -> Iterator[Finding]:
         yield from _unreadable(scene, "I119")
 
 
-@rule("I120", "warning")
+@rule("I120", "info")
 def location(scene: Scene) -> Iterator[Finding]:
     """
     The file says where it was taken (EXIF GPS).

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ..dataset import Segment
 from ..errors import FormatError
-from ..masks import MAX_COORDINATE, boxes
+from ..masks import MAX_COORDINATE, Mask, Rle, boxes
 from .rle import broken
 from .rule import Finding, Scene, overlapping, rule
 
 MAX_VERTICES = 2000  # rings with more are not searched for crossings
+FINEST = 0.01  # px
 
 Ring = tuple[float, ...]
 Points = NDArray[np.float64]  # (N, 2), x and y
@@ -82,14 +83,46 @@ def wild(scene: Scene) -> Iterator[Finding]:
     yield from broken(scene, "P406")
 
 
-@rule("P407", "warning")
+def _clip_ring(ring: Ring, height: int, width: int) -> Ring:
+    """The part of a ring inside the image: Sutherland and Hodgman 1974, one border at a time."""
+    points = list(zip(ring[::2], ring[1::2], strict=True))
+    for axis, border, sign in (
+        (0, 0.0, 1),
+        (0, float(width), -1),
+        (1, 0.0, 1),
+        (1, float(height), -1),
+    ):
+        kept: list[tuple[float, float]] = []
+        for n, point in enumerate(points):
+            before = points[n - 1]
+            inside, came = sign * (point[axis] - border), sign * (before[axis] - border)
+            if (inside >= 0) != (came >= 0):
+                share = came / (came - inside)
+                other = before[1 - axis] + share * (point[1 - axis] - before[1 - axis])
+                kept.append((border, other) if axis == 0 else (other, border))
+            if inside >= 0:
+                kept.append(point)
+        points = kept
+    return tuple(v for p in points for v in p)
+
+
+def _clip(scene: Scene, index: int) -> Segment:
+    segment, mask = scene.sample.segments[index], scene.masks[index]
+    if mask is None or not isinstance(segment.segmentation, tuple):
+        return segment
+    rings = (_clip_ring(r, mask.height, mask.width) for r in segment.segmentation)
+    return _redrawn(segment, mask, tuple(r for r in rings if len(r) >= 6))
+
+
+@rule("P407", "warning", fix=_clip)
 def sticks_out(scene: Scene) -> Iterator[Finding]:
     """
     A polygon leaves the image by more than a pixel.
 
     Why it matters: masks are clipped, but boxes and areas that tools compute from the vertices
     are not: a CVAT export had a box at x = -20 for an object at 0.
-    Fix: nothing to do if the object leaves the picture; releases have clipped masks and boxes.
+    Fix: automatic where exactly the same pixels result: the ring is clipped. Releases have clipped
+    masks and boxes anyway.
     Example: a hand drawn past the border.
     """
     for index in range(len(scene.masks)):
@@ -140,7 +173,11 @@ def _drop_repeats(scene: Scene, index: int) -> Segment:
     segment, mask = scene.sample.segments[index], scene.masks[index]
     if mask is None or not isinstance(segment.segmentation, tuple):
         return segment
-    rings = tuple(map(_without_repeats, segment.segmentation))
+    return _redrawn(segment, mask, tuple(map(_without_repeats, segment.segmentation)))
+
+
+def _redrawn(segment: Segment, mask: Mask, rings: tuple[Ring, ...]) -> Segment:
+    """The segment with these rings, where they have exactly its pixels."""
     mended = replace(segment, segmentation=rings)
     try:
         same = mended.mask(mask.height, mask.width) == mask
@@ -170,14 +207,23 @@ def _repeated(points: Points) -> int:
     return int(np.count_nonzero((points == following).all(axis=1)))
 
 
-@rule("P411", "warning")
+def _as_pixels(scene: Scene, index: int) -> Segment:
+    segment, mask = scene.sample.segments[index], scene.masks[index]
+    if mask is None or not isinstance(segment.segmentation, tuple) or not scene.areas[index]:
+        return segment
+    rle = Rle(mask.height, mask.width, mask.counts.decode("ascii"))
+    return replace(segment, segmentation=rle)
+
+
+@rule("P411", "warning", fix=_as_pixels)
 def crosses_itself(scene: Scene) -> Iterator[Finding]:
     """
     A ring crosses itself.
 
     Why it matters: COCO fills by parity, so what the ring goes round twice is not filled: a
     bow-tie on 9 x 9 pixels keeps 40. Other tools fill it.
-    Fix: untangle the outline in the annotation tool.
+    Fix: automatic; the pixels that COCO's rule gives are kept as an RLE, which all tools read
+    alike. Where too little is filled, untangle the outline in the annotation tool instead.
     Looks at: rings of up to 2,000 vertices; edges that only touch are no crossing.
     Example: `[0, 0, 9, 9, 9, 0, 0, 9]`.
     """
@@ -307,6 +353,76 @@ def scaled(scene: Scene) -> Iterator[Finding]:
     for index in range(len(scene.masks)):
         if normalised(scene, index):
             yield scene.find("coordinates are fractions of the image, not pixels", index)
+
+
+@rule("P415", "error")
+def swapped(scene: Scene) -> Iterator[Finding]:
+    """
+    Polygons lie outside the image, and inside once x and y are swapped.
+
+    Why it matters: every mask of the picture is mirrored along the diagonal. In a 640 x 480
+    picture, all that stood in its right quarter is gone, and the rest covers something else.
+    Fix: mend the exporter: COCO's coordinates are x first, arrays have the row first.
+    Looks at: images that are not square, and polygons whose middle is outside; swapped, all
+    polygons of the image must fit.
+    Example: `[500, 20, 600, 20, 600, 90]` in an image 480 px wide and 640 high.
+    """
+    height, width = scene.sample.height, scene.sample.width
+    extents = [e for e in scene.extents if e is not None]
+    if height == width or not extents:
+        return
+    box = np.array(extents)
+    middle = (box[:, :2] + box[:, 2:]) / 2
+    out = int(np.count_nonzero((middle < 0).any(axis=1) | (middle > (width, height)).any(axis=1)))
+    if out and box.min() >= -1 and box[:, 3].max() <= width + 1 and box[:, 2].max() <= height + 1:
+        yield scene.find(f"{out} of {len(box)} polygons fit only with x and y swapped")
+
+
+@rule("P416", "info")
+def too_fine(scene: Scene) -> Iterator[Finding]:
+    """
+    A ring has more than 2,000 vertices, or vertices within a hundredth of a pixel.
+
+    Why it matters: more than the picture can tell. COCO's outlines have some 30 vertices; 2,000
+    take 30 kB of JSON where the RLE of the same mask takes one, and slow down every tool.
+    Fix: simplify it in the annotation tool, or draw it with the brush.
+    Example: each step of the mouse kept as a vertex.
+    """
+    v = scene.vertices
+    if not len(v.points):
+        return
+    long = np.abs(v.steps).max(axis=1)
+    close = np.add.reduceat((long > 0) & (long < FINEST), v.first)
+    for ring in np.flatnonzero((v.sizes > MAX_VERTICES) | (close > 0)).tolist():
+        said = f"{v.sizes[ring]:,} vertices"
+        if close[ring]:
+            said += f", {close[ring]} of them within {FINEST} px of the next"
+        yield scene.find(f"a ring has {said}", int(v.owner[ring]))
+
+
+@rule("P417", "warning")
+def through_centres(scene: Scene) -> Iterator[Finding]:
+    """
+    Outlines run through the centres of pixels, as cv2.findContours traces them.
+
+    Why it matters: in COCO, pixel 3 reaches from 3 to 4. Its border pixels taken for corners, a
+    mask loses half a pixel all round: drawn again, it has an IoU of 0.95 with itself, 0.68 at
+    worst (300 masks), and small objects suffer most.
+    Fix: trace along pixel edges, or keep the mask as an RLE.
+    Looks at: rings of 12 and more whole-numbered vertices, all of whose edges are level, upright
+    or diagonal, four and more of them diagonal.
+    Example: `cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)`.
+    """
+    v = scene.vertices
+    if not len(v.points):
+        return
+    dx, dy = np.abs(v.steps).T
+    diagonal = (dx == dy) & (dx > 0)
+    traced = np.logical_and.reduceat(diagonal | (dx == 0) | (dy == 0), v.first)
+    traced &= np.logical_and.reduceat((v.points == np.rint(v.points)).all(axis=1), v.first)
+    traced &= (np.add.reduceat(diagonal, v.first) >= 4) & (v.sizes >= 12)
+    if n := np.count_nonzero(traced):
+        yield scene.find(f"{n} of {len(traced)} outlines run through pixel centres")
 
 
 def outside(scene: Scene, index: int) -> float:

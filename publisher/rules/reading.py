@@ -88,6 +88,19 @@ def crowd_flag(scene: Scene) -> Iterator[Finding]:
     yield from ()
 
 
+@reading_rule("C208")
+def not_thing_or_stuff(scene: Scene) -> Iterator[Finding]:
+    """
+    A category's `isthing` is something else than 0 or 1, or is missing in a panoptic file.
+
+    Why it matters: PQ is told apart for things and stuff by it; panopticapi stops with a KeyError
+    where it is missing (issue 2). Datumaro 1.13 writes 0 for all, so that nothing is a thing.
+    Fix: say it in `dataset.yaml`: 1 for what can be counted.
+    Example: `{"id": 1, "name": "hand", "isthing": 2}`.
+    """
+    yield from ()
+
+
 @reading_rule("P402")
 def flat_polygon(scene: Scene) -> Iterator[Finding]:
     """

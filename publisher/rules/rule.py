@@ -11,16 +11,17 @@ import inspect
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dataset import Category, Sample, Segment
 from ..errors import FormatError
-from ..masks import Mask, boxes
+from ..masks import Mask, Rle, boxes
 from ..names import printable
+from ..runs import Runs, runs_of
 
 Severity = Literal["error", "warning", "info"]
 
@@ -34,6 +35,7 @@ class Finding:
     message: str
     file_name: str | None = None
     segment: int | None = None  # its position in the sample, from 0
+    segment_id: int | None = None
 
     def __str__(self) -> str:
         place = self.file_name or "dataset"
@@ -59,6 +61,27 @@ class ImageFacts:
 
 Look = Callable[[Sample], ImageFacts]
 """Opens the image of a sample; raises FormatError with code I103, I112 or I119."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vertices:
+    """The vertices of R rings, one ring after the other; none is empty."""
+
+    points: NDArray[np.float64]  # (N, 2), x and y
+    first: NDArray[np.int64]  # (R,), where each ring begins
+    owner: NDArray[np.int64]  # (R,), the segment it belongs to
+
+    @property
+    def steps(self) -> NDArray[np.float64]:
+        """From each vertex to the next of its ring, (N, 2); from the last to the first."""
+        following = np.roll(self.points, -1, axis=0)
+        following[np.append(self.first[1:], len(self.points)) - 1] = self.points[self.first]
+        return following - self.points
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """How many vertices each ring has, (R,)."""
+        return np.diff(np.append(self.first, len(self.points)))
 
 
 class Scene:
@@ -116,6 +139,40 @@ class Scene:
         )
 
     @cached_property
+    def claimed(self) -> tuple[tuple[float, float, float, float] | None, ...]:
+        """The box that the source gives each segment, xywh; None where it gives none, or no box."""
+        return tuple(
+            _four(s.origin["bbox"]) if "bbox" in s.origin else None for s in self.sample.segments
+        )
+
+    @cached_property
+    def vertices(self) -> Vertices:
+        """The vertices of all outlines as one array, for rules that look at each."""
+        rings = [ring for rings in self.outlines for ring in rings]
+        sizes = np.array([len(ring) for ring in rings], dtype=np.int64)
+        owner = [i for i, rings in enumerate(self.outlines) for _ in rings]
+        points = np.concatenate(rings) if rings else np.empty((0, 2))
+        return Vertices(points, np.cumsum(sizes) - sizes, np.array(owner, dtype=np.int64))
+
+    @cached_property
+    def instance_runs(self) -> tuple[tuple[int, ...], Runs]:
+        """
+        Segments that are sound RLEs with pixels and no crowds, and their runs.
+
+        Owner n is the n-th of them. Each lies so far behind the one before that a pixel's
+        neighbours, up to a row and a column on, are never another mask's.
+        """
+        which = tuple(
+            i
+            for i, s in enumerate(self.sample.segments)
+            if isinstance(s.segmentation, Rle) and not s.iscrowd and self.areas[i]
+        )
+        runs = runs_of([m for i in which if (m := self.masks[i]) is not None])
+        height, width = (self.sample.height, self.sample.width) if which else (0, 0)
+        away = runs.owner * (height * width + 2 * (height + width))
+        return which, Runs(runs.start + away, runs.stop + away, runs.owner, runs.count)
+
+    @cached_property
     def broken(self) -> tuple[tuple[int, FormatError], ...]:
         """Position and reason of every segment without a mask."""
         results = enumerate(self._rasterised)
@@ -148,7 +205,8 @@ class Scene:
 
     def find(self, message: str, segment: int | None = None) -> Finding:
         """A finding about this sample; the engine puts in the rule's code and severity."""
-        return Finding("", "error", message, self.sample.file_name, segment)
+        key = None if segment is None else self.sample.segments[segment].id
+        return Finding("", "error", message, self.sample.file_name, segment, key)
 
     @cached_property
     def _rasterised(self) -> tuple[Mask | FormatError, ...]:
@@ -173,6 +231,16 @@ class Seen:
     dhash: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a dataset is held against, as far as it was given."""
+
+    previous: Survey | None = None  # an earlier version of it
+    lock: Mapping[str, str] = field(default_factory=dict)  # split by group, from `splits.lock`
+    ratios: Mapping[str, float] = field(default_factory=dict)  # share by split
+    unclaimed: Mapping[str, Sequence[str]] = field(default_factory=dict)  # pictures, by folder
+
+
 @dataclass(slots=True)
 class Survey:
     """
@@ -183,6 +251,7 @@ class Survey:
     """
 
     categories: tuple[Category, ...]
+    beside: Beside = field(default_factory=Beside)
     seen: list[Seen] = field(default_factory=list)
     segment_ids: array[int] = field(default_factory=lambda: array("q"))
     _sets: dict[frozenset[int], frozenset[int]] = field(default_factory=dict)
@@ -214,6 +283,8 @@ SceneCheck = Callable[[Scene], Iterator[Finding]]
 DatasetCheck = Callable[[Survey], Iterator[Finding]]
 Fix = Callable[[Scene, int], Segment | None]
 """Gives a segment of the scene mended, None where it must go, or as it is if it must stay so."""
+SampleFix = Callable[[Scene], Sample]
+"""Gives the sample mended as a whole, or as it is; it keeps the number of segments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +302,13 @@ class Rule:
     scope: Literal["scene", "dataset", "reading"]
     check: Callable[[Any], Iterator[Finding]]
     fix: Fix | None = None
+    fix_sample: SampleFix | None = None
+    renumbered: bool = False  # mended by giving all ids anew, which needs the whole dataset
+
+    @property
+    def fixable(self) -> bool:
+        """Can what it finds be mended without asking anyone, at least in part?"""
+        return self.fix is not None or self.fix_sample is not None or self.renumbered
 
     @property
     def page(self) -> str:
@@ -247,15 +325,28 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(
-    code: str, severity: Severity, *, fix: Fix | None = None
+    code: str,
+    severity: Severity,
+    *,
+    fix: Fix | None = None,
+    fix_sample: SampleFix | None = None,
+    renumbered: bool = False,
 ) -> Callable[[SceneCheck], SceneCheck]:
-    """Register a rule about one sample. `fix` mends the segment that a finding points at."""
-    return lambda check: _register(Rule(code, severity, "scene", check, fix))
+    """
+    Register a rule about one sample.
+
+    `fix` mends the segment that a finding points at; `fix_sample` the sample, where it
+    points at none.
+    """
+    made = partial(Rule, fix=fix, fix_sample=fix_sample, renumbered=renumbered)
+    return lambda check: _register(made(code, severity, "scene", check))
 
 
-def dataset_rule(code: str, severity: Severity) -> Callable[[DatasetCheck], DatasetCheck]:
+def dataset_rule(
+    code: str, severity: Severity, *, renumbered: bool = False
+) -> Callable[[DatasetCheck], DatasetCheck]:
     """Register a rule about the dataset as a whole."""
-    return lambda check: _register(Rule(code, severity, "dataset", check))
+    return lambda check: _register(Rule(code, severity, "dataset", check, renumbered=renumbered))
 
 
 def reading_rule(code: str, severity: Severity = "error") -> Callable[[SceneCheck], SceneCheck]:
@@ -275,6 +366,20 @@ def _rasterise(segment: Segment, height: int, width: int) -> Mask | FormatError:
         return segment.mask(height, width)
     except FormatError as error:
         return error
+
+
+def finite(value: object) -> TypeGuard[float]:
+    """Is it a number that a box or an area can have?"""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -1e12 < value < 1e12
+
+
+def _four(raw: object) -> tuple[float, float, float, float] | None:
+    if not isinstance(raw, list | tuple) or len(raw) != 4 or not all(map(finite, raw)):
+        return None
+    x, y, w, h = map(float, raw)
+    return x, y, w, h
 
 
 def _points(rings: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], ...]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dataset import ordered_splits
+from ..names import listing, portable
 from .rule import Finding, Seen, Survey, dataset_rule
 
 NEAR = 4  # bits of 64 that the difference hashes of near-duplicates may differ in
+DRIFT = 0.1  # of the earlier version that may go missing unsaid
 _CELLS = 2**20  # comparisons at once
 _FEATURELESS = 4  # hashes with fewer bits set, or unset, than this plus one say too little
 
@@ -74,7 +76,7 @@ def _same_bytes(survey: Survey, first: dict[tuple[str, str], Seen]) -> Iterator[
 def _near(survey: Survey, placed: list[Seen]) -> Iterator[Finding]:
     first: dict[tuple[int, str], Seen] = {}
     for s in placed:
-        if s.sha256 is not None and _says_enough(s.dhash):
+        if s.sha256 is not None and says_enough(s.dhash):
             first.setdefault((s.dhash, str(s.split)), s)
     entries = list(first.values())
     hashes = np.array([s.dhash for s in entries], dtype=np.uint64)
@@ -90,7 +92,7 @@ def _near(survey: Survey, placed: list[Seen]) -> Iterator[Finding]:
             )
 
 
-def _says_enough(dhash: int) -> bool:
+def says_enough(dhash: int) -> bool:
     """Flat pictures and plain gradients all look alike to a difference hash."""
     if not 0 < dhash < 2**64 - 1:
         return False
@@ -98,12 +100,15 @@ def _says_enough(dhash: int) -> bool:
     return len(set(rows)) > 1 and _FEATURELESS < dhash.bit_count() < 64 - _FEATURELESS
 
 
-def near_pairs(hashes: NDArray[np.uint64], splits: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+def near_pairs(
+    hashes: NDArray[np.uint64], splits: NDArray[np.int64], most: int | None = None
+) -> list[tuple[int, int, int]]:
     """
     Pairs (i < j) of different splits whose hashes differ in at most `NEAR` bits, and how many.
 
     Two that differ in 4 bits agree on at least one of 5 bands, so only those that share a
-    band are compared (pigeonhole; multi-index hashing, Norouzi et al. 2012).
+    band are compared (pigeonhole; multi-index hashing, Norouzi et al. 2012); of those, the
+    first `most`.
     """
     found = dict[tuple[int, int], int]()
     edges = [0, 13, 26, 39, 52, 64]
@@ -113,7 +118,7 @@ def near_pairs(hashes: NDArray[np.uint64], splits: NDArray[np.int64]) -> list[tu
         starts = np.flatnonzero(np.diff(band[order])) + 1
         for bucket in np.split(order, starts):
             if len(bucket) > 1:
-                found.update(_within(bucket, hashes, splits))
+                found.update(_within(bucket[:most], hashes, splits))
     return [(i, j, bits) for (i, j), bits in sorted(found.items())]
 
 
@@ -159,6 +164,135 @@ def lacking(survey: Survey) -> Iterator[Finding]:
             yield survey.find(f"split {split} has no segment of {', '.join(map(repr, lost))}")
 
 
+@dataset_rule("S904", "info")
+def drifted(survey: Survey) -> Iterator[Finding]:
+    """
+    A split has another share of the images than was asked for.
+
+    Why it matters: with 2 % of the images in test instead of 10 %, the score's error bar is more
+    than twice as wide.
+    Fix: add groups; `publisher split` gives new ones to the split that lacks most. Old ones stay.
+    Looks at: `validate --ratios train=0.8,val=0.1,test=0.1`; differences of more than 2 % of all
+    images, and of more than twice the largest group, which no split can halve.
+    Example: one video of 400 frames in a dataset of 1,000 images.
+    """
+    placed = [s for s in survey.seen if s.split is not None]
+    images = Counter(s.split for s in placed)
+    allowed = max(0.02 * len(placed), 2 * max(Counter(map(_group, placed)).values(), default=0))
+    wrong = [
+        f"{split} has {images[split] / len(placed):.1%} of the images, not {ratio:.1%}"
+        for split, ratio in survey.beside.ratios.items()
+        if abs(images[split] - ratio * len(placed)) > allowed
+    ]
+    if wrong:
+        yield survey.find("; ".join(wrong))
+
+
+@dataset_rule("S905", "error")
+def moved(survey: Survey) -> Iterator[Finding]:
+    """
+    An image is in another split than before.
+
+    Why it matters: a model trained on the last version has learnt what is now the test. When a
+    common splitter dealt 300 videos again after 10 % were added, 107 of them moved.
+    Fix: `publisher split` with the `splits.lock` of the last version moves nothing.
+    Looks at: `validate --against EARLIER` and `--lock splits.lock`.
+    Example: `a.jpg` was in train and is in test.
+    """
+    before = {_name(s): s.split for s in _earlier(survey)}
+    for s in survey.seen:
+        was, locked = before.get(_name(s)), survey.beside.lock.get(_group(s))
+        if s.split is not None and was is not None and was != s.split:
+            yield survey.find(f"is in {s.split} and was in {was}", s)
+        elif s.split is not None and locked is not None and locked != s.split:
+            yield survey.find(f"is in {s.split}, and splits.lock has it in {locked}", s)
+
+
+@dataset_rule("S906", "warning")
+def other_test(survey: Survey) -> Iterator[Finding]:
+    """
+    The test split has other images than in the earlier version.
+
+    Why it matters: scores of the two versions are then no longer comparable, and nothing in
+    the numbers shows it: on 100 test images, 10 new ones move a score by points.
+    Fix: freeze test in `splits.lock` and give new groups to train and val; or say so in the
+    changelog.
+    Looks at: `validate --against EARLIER`.
+    Example: 12 images came to test, 3 left it.
+    """
+    before = {_name(s) for s in _earlier(survey) if s.split == "test"}
+    now = {_name(s) for s in survey.seen if s.split == "test"}
+    if not before or before == now:
+        return
+    said = [f"{len(now - before)} image(s) came to test", f"{len(before - now)} left it"]
+    yield survey.find(f"{', '.join(said)}: {listing(sorted(now ^ before), 3)}")
+
+
+@dataset_rule("S907", "info")
+def unbalanced(survey: Survey) -> Iterator[Finding]:
+    """
+    A category is in less than a hundredth of the images that the most frequent one is in.
+
+    Why it matters: a model may ignore it and lose next to nothing; its score, from a handful of
+    objects, says little. LVIS calls classes in up to 10 images rare, and scores them apart.
+    Fix: annotate more of it, sample its images more often, or leave it out.
+    Example: "hand" in 4,000 images, "thimble" in 12.
+    """
+    images = Counter(key for s in survey.seen for key in s.categories)
+    rare = [c for c in survey.categories if 0 < images[c.id] * 100 < max(images.values())]
+    if rare:
+        said = listing([f"{c.name!r} ({images[c.id]})" for c in rare])
+        yield survey.find(f"rare beside {max(images.values())} images of the first class: {said}")
+
+
+@dataset_rule("S908", "warning")
+def orphaned(survey: Survey) -> Iterator[Finding]:
+    """
+    `splits.lock` has groups that the dataset does not have.
+
+    Why it matters: the lock remembers groups for good, so those that were taken out are right
+    to be there. But a group that was renamed is dealt as a new one: what was in train may
+    come to test, one chance in ten.
+    Fix: where it was renamed, rename it in the lock, too; otherwise leave it.
+    Looks at: `validate --lock splits.lock`.
+    Example: "kitchen.mp4" in the lock, "kitchen_v2.mp4" in the dataset.
+    """
+    groups = {_group(s) for s in survey.seen}
+    gone = sorted(g for g in survey.beside.lock if g not in groups)
+    if gone:
+        total = len(survey.beside.lock)
+        yield survey.find(
+            f"{len(gone)} of {total} groups are not in the dataset: {listing(gone, 3)}"
+        )
+
+
+@dataset_rule("S909", "warning")
+def lost(survey: Survey) -> Iterator[Finding]:
+    """
+    More than a tenth of the earlier version's images, segments or of one category are gone.
+
+    Why it matters: tools drop what they do not understand and say nothing: Datumaro 1.13 wrote
+    778 of 2,070 segments, as it skips polygons.
+    Fix: hold the counts of both exports against each other; export again.
+    Looks at: `validate --against EARLIER`; segments and categories in images that both have.
+    Example: every mask drawn with the brush is missing.
+    """
+    now = {_name(s): s for s in survey.seen}
+    earlier = list(_earlier(survey))
+    both = [(s, now[name]) for s in earlier if (name := _name(s)) in now]
+    counts = [
+        ("images", len(earlier), len(both)),
+        ("segments", sum(s.segments for s, _ in both), sum(s.segments for _, s in both)),
+    ]
+    was = Counter(key for s, _ in both for key in s.categories)
+    has = Counter(key for _, s in both for key in s.categories)
+    names = {c.id: c.name for c in survey.categories}
+    counts += [(f"images with {names.get(k, k)!r}", was[k], has[k]) for k in sorted(was)]
+    for what, old, new in counts:
+        if new < (1 - DRIFT) * old and old - new > 1:
+            yield survey.find(f"{old - new} of {old} {what} are gone")
+
+
 @dataset_rule("S910", "warning")
 def in_no_split(survey: Survey) -> Iterator[Finding]:
     """
@@ -172,3 +306,17 @@ def in_no_split(survey: Survey) -> Iterator[Finding]:
     if left_out and len(left_out) < len(survey.seen):
         total, name = len(survey.seen), left_out[0].file_name
         yield survey.find(f"{len(left_out)} of {total} images are in no split, such as {name}")
+
+
+def _earlier(survey: Survey) -> Sequence[Seen]:
+    return survey.beside.previous.seen if survey.beside.previous is not None else ()
+
+
+def _group(s: Seen) -> str:
+    """As in split.py: an image that stands alone is its own group."""
+    return s.group if s.group is not None else s.file_name
+
+
+def _name(s: Seen) -> str:
+    """What `build` calls the image, so that a dataset can be held against a release."""
+    return portable(s.file_name) if s.file_name.isprintable() else s.file_name

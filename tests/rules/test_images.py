@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.rules.build import clean, codes, dataset, look, looks, numbered, only, refuses, sample
+from publisher.masks import Rle
+from publisher.validate import Beside, mend
+from tests.rules.build import (
+    FACTS,
+    clean,
+    codes,
+    dataset,
+    look,
+    looks,
+    numbered,
+    only,
+    refuses,
+    sample,
+)
 from tests.rules.build import segment as seg
 
+HASH = 0x0123456789ABCDEF
 ONE = dataset(sample(seg()))
 
 
@@ -26,6 +42,12 @@ EXAMPLES = {
     ),
     "I102": (named("a.jpg", "a.jpg"), None, "a.jpg: error I102: 2 images have this file name"),
     "I103": (ONE, refuses("I103"), "a.jpg: error I103: cannot be read"),
+    "I104": (
+        ONE,
+        None,
+        "dataset: warning I104: 2 picture(s) in images have no entry: images/b.jpg, images/c.jpg",
+        Beside(unclaimed={"images": ("images/b.jpg", "images/c.jpg")}),
+    ),
     "I105": (
         ONE,
         looks(height=20, width=30),
@@ -59,7 +81,12 @@ EXAMPLES = {
     "I115": (
         named("a.jpg", "b.jpg"),
         same_file(),
-        "b.jpg: info I115: has the bytes of a.jpg",
+        "b.jpg: warning I115: has the bytes of a.jpg",
+    ),
+    "I116": (
+        named("a.jpg", "b.jpg"),
+        lambda s: replace(FACTS, sha256=s.file_name, dhash=HASH ^ (s.file_name == "b.jpg")),
+        "b.jpg: info I116: looks like a.jpg (1 of 64 bits differ)",
     ),
     "I117": (dataset(sample()), None, "a.jpg: info I117: has no segment"),
     "I119": (
@@ -67,7 +94,7 @@ EXAMPLES = {
         None,
         "a.jpg: error I119: image is 20000 x 20000 px",
     ),
-    "I120": (ONE, looks(has_location=True), "a.jpg: warning I120: EXIF holds a GPS position"),
+    "I120": (ONE, looks(has_location=True), "a.jpg: info I120: EXIF holds a GPS position"),
     "I121": (
         dataset(sample(seg(), source={"image_shared_with": "images/a.jpg"})),
         None,
@@ -78,8 +105,8 @@ EXAMPLES = {
 
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_the_rule_fires_on_its_example(code):
-    data, look, said = EXAMPLES[code]
-    assert only(data, code, look=look) == [said]
+    data, look, said, *beside = EXAMPLES[code]
+    assert only(data, code, look=look, beside=beside[0] if beside else None) == [said]
 
 
 @pytest.mark.parametrize("code", ["I103", "I109", "I112", "I119", "J001"])
@@ -124,3 +151,27 @@ def test_equal_bytes_in_two_splits_are_a_leak_instead():
 def test_without_a_look_files_are_not_judged():
     assert not {c for c in codes(clean()) if c.startswith("I")}
     assert codes(clean(), look=look) == set()
+
+
+def test_pictures_of_one_group_or_two_splits_may_look_alike():
+    alike = EXAMPLES["I116"][1]
+    assert not only(named("a.jpg", "b.jpg", group="video"), "I116", look=alike)
+    apart = numbered(*(sample(seg(), file_name=f"{n}.jpg", split=n) for n in "ab"))
+    assert not only(apart, "I116", look=alike)
+
+
+def test_each_picture_that_looks_like_others_is_told_once():
+    data = named(*(f"{n}.jpg" for n in range(9)))
+    said = only(data, "I116", look=lambda s: replace(FACTS, sha256=s.file_name, dhash=HASH))
+    assert len(said) == 8
+
+
+def test_a_size_is_mended_where_all_rles_agree_with_the_file():
+    small = Rle(20, 30, (100, 50, 450))
+    wrong = dataset(sample(seg(small), seg(small)))
+    (mended, fixed), *_ = mend(wrong, look=looks(height=20, width=30))
+    assert (mended.height, mended.width) == (20, 30)
+    assert "I105" in [f.code for f in fixed]
+    for other in (seg(), seg(Rle(40, 60, (100, 50, 2250)))):
+        (kept, _), *_ = mend(dataset(sample(seg(small), other)), look=looks(height=20, width=30))
+        assert kept.height == 40

@@ -12,6 +12,9 @@ from publisher.rules.polygons import crossings
 from publisher.validate import mend
 from tests.rules.build import HAND, KNIFE, box, codes, dataset, only, sample, segment
 
+# as cv2.findContours traces a disc: whole numbers, steps level, upright or diagonal
+TRACED = (12, 5, 9, 5, 7, 7, 6, 7, 5, 8, 5, 12, 7, 14, 7, 15, 8, 16, 12, 16, 15, 13, 15, 8)
+TRACED = tuple(map(float, TRACED))
 LINE = (1.0, 1.0, 20.0, 20.0)
 
 
@@ -41,16 +44,29 @@ EXAMPLES = {
         polygon((0.2, 0.3, 0.6, 0.3, 0.6, 0.8)),
         "coordinates are fractions of the image, not pixels",
     ),
+    "P415": (
+        dataset(sample(segment(box(25, 45, 10, 10)), segment(box(5, 5, 30, 20)))),
+        "1 of 2 polygons fit only with x and y swapped",
+    ),
+    "P416": (
+        polygon((5.0, 5.0, 5.003, 5.004, 20.0, 5.0, 20.0, 20.0)),
+        "a ring has 4 vertices, 1 of them within 0.01 px of the next",
+    ),
+    "P417": (
+        polygon(TRACED),
+        "1 of 1 outlines run through pixel centres",
+    ),
 }
 SEVERITY = {"P407": "warning", "P409": "warning", "P410": "info", "P411": "warning"}
-SEVERITY |= {"P412": "info", "P413": "warning"}
+SEVERITY |= {"P412": "info", "P413": "warning", "P416": "info", "P417": "warning"}
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_the_rule_fires_on_its_example(code):
     data, said = EXAMPLES[code]
     severity = SEVERITY.get(code, "error")
-    assert only(data, code) == [f"a.jpg segment 0: {severity} {code}: {said}"]
+    place = "a.jpg" if code in ("P415", "P417") else "a.jpg segment 0"
+    assert only(data, code) == [f"{place}: {severity} {code}: {said}"]
 
 
 def test_a_polygon_may_end_on_the_border():
@@ -143,3 +159,38 @@ def test_the_worst_outline_takes_seconds_at_most():
     start = time.process_time()
     assert len(list(crossings([worst]))) == 1
     assert time.process_time() - start < 3
+
+
+def test_a_ring_is_clipped_where_its_pixels_stay():
+    (mended, fixed), *_ = mend(polygon(box(-4.0, 5, 20, 20)))
+    assert set(mended.segments[0].segmentation[0][::2]) == {0.0, 16.0}
+    assert [f.code for f in fixed] == ["P407"]
+    assert "P407" not in codes(dataset(mended))
+
+
+def test_a_crossing_becomes_its_pixels():
+    before = EXAMPLES["P411"][0]
+    (mended, fixed), *_ = mend(before)
+    assert [f.code for f in fixed] == ["P411"]
+    assert mended.segments[0].mask(40, 60) == before[0].segments[0].mask(40, 60)
+    assert "P411" not in codes(dataset(mended))
+
+
+def test_an_outline_past_the_border_is_not_called_swapped():
+    assert "P415" not in codes(polygon(box(25, 30, 10, 12)))  # most of it is inside
+    assert "P415" not in codes(polygon(box(45, 45, 10, 10)))  # it would not fit swapped, either
+
+
+def test_pixel_edges_and_hand_drawn_corners_are_not_called_traced():
+    stairs = [v for n in range(1, 9) for v in (n, 2 * n, n, 2 * n + 2)]
+    assert "P417" not in codes(polygon(tuple(map(float, (*stairs, 0, 18, 0, 2)))))
+    assert "P417" not in codes(polygon(HAND, (5.0, 5.0, 10.0, 0.0, 15.0, 5.0, 10.0, 10.0)))
+    assert "P417" not in codes(polygon(tuple(v + 0.5 for v in TRACED)))
+
+
+def test_many_vertices_are_counted():
+    turn = np.linspace(0, 2 * np.pi, 2001, endpoint=False)
+    ring = np.stack([30 + 15 * np.cos(turn), 20 + 15 * np.sin(turn)], axis=1).ravel()
+    assert only(polygon(tuple(ring.tolist())), "P416") == [
+        "a.jpg segment 0: info P416: a ring has 2,001 vertices"
+    ]

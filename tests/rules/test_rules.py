@@ -44,7 +44,7 @@ def test_every_rule_has_a_page(code):
     assert re.search(r"^Why it matters: .{20}", page, re.M)
     assert re.search(r"^Fix: .{5}", page, re.M)
     assert re.search(r"^Example: .{2}", page, re.M)
-    assert RULES[code].fix is None or "automatic" in page
+    assert not RULES[code].fixable or "automatic" in page
 
 
 def test_every_rule_has_an_example():
@@ -107,7 +107,7 @@ def test_mending_twice_is_mending_once(data):
 @given(strategies.datasets())
 def test_mending_a_sound_dataset_moves_no_pixel(data):
     for sample_, (mended, fixed) in zip(data, mend(data), strict=True):
-        if not any(f.code in ("A306", "A316") for f in fixed):
+        if not any(f.code in ("A306", "A316", "R509") for f in fixed):
             size = sample_.height, sample_.width
             assert [s.mask(*size) for s in mended.segments] == [
                 s.mask(*size) for s in sample_.segments

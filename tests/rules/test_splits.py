@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from publisher.rules.splits import near_pairs
-from publisher.validate import ImageFacts
+from publisher.validate import Beside, ImageFacts, surveyed
 from tests.rules.build import FACTS, KNIFE, clean, codes, dataset, numbered, only, sample, segment
 
 HASH = 0x0123456789ABCDEF
@@ -48,6 +48,45 @@ EXAMPLES = {
         None,
         "dataset: warning S903: split test has no segment of 'knife'",
     ),
+    "S904": (
+        numbered(*(image(f"{n:02}.jpg", "train" if n < 6 else "test") for n in range(10))),
+        None,
+        "dataset: info S904: train has 60.0% of the images, not 90.0%; "
+        "test has 40.0% of the images, not 10.0%",
+        Beside(ratios={"train": 0.9, "test": 0.1}),
+    ),
+    "S905": (
+        two(),
+        None,
+        "a.jpg: error S905: is in train and was in test",
+        Beside(previous=surveyed(numbered(image("a.jpg", "test")))),
+    ),
+    "S906": (
+        two(),
+        None,
+        "dataset: warning S906: 1 image(s) came to test, 1 left it: b.jpg, c.jpg",
+        Beside(previous=surveyed(numbered(image("c.jpg", "test")))),
+    ),
+    "S907": (
+        numbered(
+            *(image(f"{n:03}.jpg", None) for n in range(201)),
+            image("z.jpg", None, segment(KNIFE, category_id=2)),
+        ),
+        None,
+        "dataset: info S907: rare beside 201 images of the first class: 'knife' (1)",
+    ),
+    "S908": (
+        two(),
+        None,
+        "dataset: warning S908: 1 of 2 groups are not in the dataset: gone.mp4",
+        Beside(lock={"a.jpg": "train", "gone.mp4": "val"}),
+    ),
+    "S909": (
+        two(),
+        None,
+        "dataset: warning S909: 2 of 4 images are gone",
+        Beside(previous=surveyed(numbered(*(image(f"{n}.jpg", None) for n in "abcd")))),
+    ),
     "S910": (
         numbered(image("a.jpg", "train"), image("b.jpg", None)),
         None,
@@ -58,8 +97,8 @@ EXAMPLES = {
 
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_the_rule_fires_on_its_example(code):
-    data, look, said = EXAMPLES[code]
-    assert only(data, code, look=look) == [said]
+    data, look, said, *beside = EXAMPLES[code]
+    assert only(data, code, look=look, beside=beside[0] if beside else None) == [said]
 
 
 def test_equal_files_are_told_as_such():
@@ -106,3 +145,32 @@ def test_near_pairs_are_all_pairs_of_brute_force():
     ]
     assert near_pairs(near, splits) == expected
     assert len(expected) > 20
+
+
+def test_the_lock_tells_where_an_image_belongs():
+    said = only(two(), "S905", beside=Beside(lock={"a.jpg": "train", "b.jpg": "val"}))
+    assert said == ["b.jpg: error S905: is in test, and splits.lock has it in val"]
+
+
+def test_a_dataset_held_against_itself_has_not_changed():
+    beside = Beside(
+        previous=surveyed(clean()),
+        lock={"one": "train", "two": "val", "three": "test"},
+        ratios={"train": 0.8, "val": 0.1, "test": 0.1},  # three images cannot come nearer
+    )
+    assert codes(clean(), beside=beside) == set()
+
+
+def test_segments_that_an_exporter_dropped_are_missed():
+    before = numbered(image("a.jpg", None, *[segment(KNIFE, category_id=2), segment()] * 5))
+    after = numbered(image("a.jpg", None, *[segment()] * 5))
+    said = only(after, "S909", beside=Beside(previous=surveyed(before)))
+    assert said == ["dataset: warning S909: 5 of 10 segments are gone"]
+
+
+def test_a_release_names_images_as_build_renames_them():
+    before = surveyed(numbered(image("what_.png", "test")))
+    assert (
+        len(only(numbered(image("what?.png", "train")), "S905", beside=Beside(previous=before)))
+        == 1
+    )

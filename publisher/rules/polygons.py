@@ -391,8 +391,11 @@ def too_fine(scene: Scene) -> Iterator[Finding]:
     v = scene.vertices
     if not len(v.points):
         return
-    long = np.abs(v.steps).max(axis=1)
-    close = np.add.reduceat((long > 0) & (long < FINEST), v.first)
+    dx, dy = np.abs(v.steps).T
+    near = (dx < FINEST) & (dy < FINEST) & ((dx > 0) | (dy > 0))
+    if not near.any() and v.sizes.max() <= MAX_VERTICES:
+        return
+    close = np.add.reduceat(near, v.first, dtype=np.int64)
     for ring in np.flatnonzero((v.sizes > MAX_VERTICES) | (close > 0)).tolist():
         said = f"{v.sizes[ring]:,} vertices"
         if close[ring]:
@@ -416,11 +419,13 @@ def through_centres(scene: Scene) -> Iterator[Finding]:
     v = scene.vertices
     if not len(v.points):
         return
+    if not (v.sizes >= 12).any() or (v.points[v.first] % 1).all():
+        return
     dx, dy = np.abs(v.steps).T
     diagonal = (dx == dy) & (dx > 0)
     traced = np.logical_and.reduceat(diagonal | (dx == 0) | (dy == 0), v.first)
     traced &= np.logical_and.reduceat((v.points == np.rint(v.points)).all(axis=1), v.first)
-    traced &= (np.add.reduceat(diagonal, v.first) >= 4) & (v.sizes >= 12)
+    traced &= (np.add.reduceat(diagonal, v.first, dtype=np.int64) >= 4) & (v.sizes >= 12)
     if n := np.count_nonzero(traced):
         yield scene.find(f"{n} of {len(traced)} outlines run through pixel centres")
 

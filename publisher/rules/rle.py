@@ -13,7 +13,6 @@ from ..masks import Rle
 from ..runs import Runs
 from .rule import Finding, Scene, rule
 
-_JUDGED = 64  # px; smaller masks say too little about the order of their runs
 _SPECK = 4  # px, and more is no speck
 _MANY = 10  # specks
 
@@ -128,12 +127,12 @@ def row_major(scene: Scene) -> Iterator[Finding]:
     Example: `itertools.groupby(mask.ravel())` in place of `mask.ravel(order="F")`.
     """
     height, width = scene.sample.height, scene.sample.width
-    which, runs = scene.instance_runs
+    which, runs = scene.scattered
     if height == width or not which:
         return
     areas = np.array([scene.areas[i] for i in which], dtype=np.float64)
     down, along = (_again(runs, step) / areas for step in (height, width))
-    for at in np.flatnonzero((areas >= _JUDGED) & (along > 0.75) & (along > 2 * down)).tolist():
+    for at in np.flatnonzero((along > 0.75) & (along > 2 * down)).tolist():
         yield scene.find("runs look counted along rows, not down columns", which[at])
 
 
@@ -168,8 +167,9 @@ def all_one(scene: Scene) -> Iterator[Finding]:
     Example: counts [0, 307200] for a 640 x 480 image.
     """
     pixels = scene.sample.height * scene.sample.width
-    for index in scene.instance_runs[0]:
-        if scene.areas[index] == pixels and scene.isthing(index):
+    for index, segment in enumerate(scene.sample.segments):
+        whole = scene.areas[index] == pixels and isinstance(segment.segmentation, Rle)
+        if whole and not segment.iscrowd and scene.isthing(index):
             yield scene.find(f"{scene.category(index)} is every pixel of the image", index)
 
 
@@ -203,10 +203,11 @@ def speckled(scene: Scene) -> Iterator[Finding]:
     Why it matters: nobody draws them; they are left by a threshold, by a model, or by a mask that
     was scaled or saved as JPEG. Border scores count them, and each makes the RLE longer.
     Fix: remove specks in the annotation tool, or by an opening of the mask.
-    Looks at: regions that touch no other one, not even at a corner.
+    Looks at: regions that touch no other one, not even at a corner; in masks of 64 px and more
+    that do not fill their box, or have more runs than columns.
     Example: a hand cut out by colour, with 40 single pixels of the wall.
     """
-    which, runs = scene.instance_runs
+    which, runs = scene.scattered
     short = runs.stop - runs.start < _SPECK
     if np.bincount(runs.owner[short], minlength=1).max() < _MANY:
         return

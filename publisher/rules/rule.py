@@ -68,20 +68,10 @@ class Vertices:
     """The vertices of R rings, one ring after the other; none is empty."""
 
     points: NDArray[np.float64]  # (N, 2), x and y
+    steps: NDArray[np.float64]  # (N, 2), to the next one of the ring, from the last to the first
     first: NDArray[np.int64]  # (R,), where each ring begins
     owner: NDArray[np.int64]  # (R,), the segment it belongs to
-
-    @property
-    def steps(self) -> NDArray[np.float64]:
-        """From each vertex to the next of its ring, (N, 2); from the last to the first."""
-        following = np.roll(self.points, -1, axis=0)
-        following[np.append(self.first[1:], len(self.points)) - 1] = self.points[self.first]
-        return following - self.points
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """How many vertices each ring has, (R,)."""
-        return np.diff(np.append(self.first, len(self.points)))
+    sizes: NDArray[np.int64]  # (R,), how many vertices each ring has
 
 
 class Scene:
@@ -149,26 +139,37 @@ class Scene:
     def vertices(self) -> Vertices:
         """The vertices of all outlines as one array, for rules that look at each."""
         rings = [ring for rings in self.outlines for ring in rings]
+        owner = np.array([i for i, own in enumerate(self.outlines) for _ in own], dtype=np.int64)
         sizes = np.array([len(ring) for ring in rings], dtype=np.int64)
-        owner = [i for i, rings in enumerate(self.outlines) for _ in rings]
+        first = np.cumsum(sizes) - sizes
         points = np.concatenate(rings) if rings else np.empty((0, 2))
-        return Vertices(points, np.cumsum(sizes) - sizes, np.array(owner, dtype=np.int64))
+        following = np.empty_like(points)
+        following[:-1] = points[1:]
+        following[first + sizes - 1] = points[first]
+        return Vertices(points, following - points, first, owner, sizes)
 
     @cached_property
-    def instance_runs(self) -> tuple[tuple[int, ...], Runs]:
+    def scattered(self) -> tuple[tuple[int, ...], Runs]:
         """
-        Segments that are sound RLEs with pixels and no crowds, and their runs.
+        The RLEs that may be in stripes or specks, and their runs: not those that fill their box.
 
-        Owner n is the n-th of them. Each lies so far behind the one before that a pixel's
-        neighbours, up to a row and a column on, are never another mask's.
+        Owner n is the n-th of these segments. Each lies so far behind the one before that a
+        pixel's neighbours, up to a row and a column on, are never another mask's. Crowds are
+        left out.
         """
+        boxes = self.boxes.tolist()
         which = tuple(
             i
             for i, s in enumerate(self.sample.segments)
-            if isinstance(s.segmentation, Rle) and not s.iscrowd and self.areas[i]
+            if isinstance(s.segmentation, Rle)
+            and not s.iscrowd
+            and self.areas[i] >= _SCATTERED
+            and _scattered(self.masks[i], self.areas[i], *boxes[i][2:])
         )
+        if not which:
+            return (), _NO_RUNS
         runs = runs_of([m for i in which if (m := self.masks[i]) is not None])
-        height, width = (self.sample.height, self.sample.width) if which else (0, 0)
+        height, width = self.sample.height, self.sample.width
         away = runs.owner * (height * width + 2 * (height + width))
         return which, Runs(runs.start + away, runs.stop + away, runs.owner, runs.count)
 
@@ -380,6 +381,20 @@ def _four(raw: object) -> tuple[float, float, float, float] | None:
         return None
     x, y, w, h = map(float, raw)
     return x, y, w, h
+
+
+_SCATTERED = 64  # px; of smaller masks, neighbours say little
+_LAST = bytes(range(48, 80))  # characters that end a number of COCO's counts
+_NONE = np.zeros(0, dtype=np.int64)
+_NO_RUNS = Runs(_NONE, _NONE, _NONE, 0)
+
+
+def _scattered(mask: Mask | None, area: int, width: int, height: int) -> bool:
+    """Is its box not well filled, or has it shorter or more runs than one down each column?"""
+    if mask is None:
+        return False
+    runs = (len(mask.counts) - len(mask.counts.translate(None, _LAST))) // 2
+    return area < 0.45 * width * height or runs > width + 5 or area < 0.35 * height * runs
 
 
 def _points(rings: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from publisher.masks import Mask, Rle
 from publisher.rules.rle import _specks
-from publisher.rules.rule import Scene
+from publisher.runs import runs_of
 from publisher.validate import mend
 from tests import strategies
 from tests.rules.build import HEIGHT, WIDTH, codes, dataset, only, sample, segment
@@ -148,10 +150,10 @@ def test_a_full_rle_is_told_once_and_stuff_may_be_one():
 def test_specks_are_what_a_flood_fill_finds(bitmaps):
     for pixels in bitmaps:
         pixels[[0, -1]] = False  # runs that go round the bottom to the next top are one
-        pixels[1:3, 1:3] = True  # no mask is empty
-    counts = [Rle(9, 11, down_columns(b)) for b in bitmaps]
-    scene = Scene(sample(*map(segment, counts), height=9, width=11), {})
-    assert _specks(scene.instance_runs[1], 9).tolist() == [_flooded(b) for b in bitmaps]
+    runs = runs_of([Mask.from_array(b) for b in bitmaps])
+    apart = runs.owner * 200
+    runs = replace(runs, start=runs.start + apart, stop=runs.stop + apart)
+    assert _specks(runs, 9).tolist() == [_flooded(b) for b in bitmaps]
 
 
 def _flooded(pixels):

@@ -2,31 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from . import images, intake, workspace
+from . import images, intake, split, workspace
 from .dataset import Dataset, Sample
-from .errors import FormatError, UsageError
+from .errors import FormatError, InvalidDataset, UsageError
 from .progress import Progress, silent
-from .validate import Finding, Look, check, finding_of, mend
+from .report import Accepted, parse_baseline, unaccepted
+from .validate import (
+    RULES,
+    Beside,
+    Finding,
+    Look,
+    check,
+    chosen,
+    finding_of,
+    ids_are_usable,
+    mend,
+    numbered,
+    surveyed,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to look for, and what to hold the dataset against."""
+
+    select: Collection[str] = ()  # codes, or how they begin; none means all
+    ignore: Collection[str] = ()
+    against: Path | None = None  # an earlier version: anything that can be read
+    lock: Path | None = None  # splits.lock
+    ratios: str | None = None  # as for split
+    baseline: Path | None = None  # findings that are accepted
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found, and whether pictures were looked at, or only annotations."""
+    """
+    What was found, and whether pictures were looked at, or only annotations.
+
+    `all_read` is False where reading broke off: what comes after is unknown, whatever was
+    selected or accepted. `accepted` are findings that the baseline has, and `stale` its
+    entries that fit none.
+    """
 
     findings: list[Finding]
     looked: bool
+    all_read: bool = True
+    accepted: list[Finding] = field(default_factory=list)
+    stale: list[Accepted] = field(default_factory=list)
 
 
 def run(
     path: Path,
     format_name: str | None = None,
     *,
-    ignore: Collection[str] = (),
+    request: Request | None = None,
     mend_to: Path | None = None,
     on_image: Progress = silent,
 ) -> Checked:
@@ -34,50 +67,101 @@ def run(
     Findings about anything that can be read; a file that cannot is one finding too.
 
     Args:
-        mend_to: write the working dataset with all safe fixes here; findings are then about
-            what is left, and each fix is reported as an info.
+        mend_to: write a working dataset with all safe fixes here; findings are then about
+            what is left, and each fix is reported as an info. Of an export, annotations
+            only; pictures come with `import`.
 
     Raises:
-        UsageError: `mend_to` is given, and `path` is no working dataset.
+        UsageError: a code that no rule has.
+        FormatError: the earlier version, the lock or the baseline cannot be read.
+        InvalidDataset: `mend_to` is given, and annotations that cannot be read would be lost.
     """
-    if mend_to is not None and not workspace.is_workspace(path):
-        raise UsageError(
-            "only a working dataset can be mended", hint=f"first `publisher import {path} -o DIR`"
-        )
+    asked = request or Request()
+    _refuse_unknown(asked)
+    beside = _beside(asked)
+    accepted = _baseline(asked.baseline)
     found: list[Finding] = []
-    looked = False
+    looked, all_read = False, True
     try:
         with intake.opened(path, format_name) as source:
             dataset, look = source.dataset, _look(source)
             looked = look is not None
-            found += source.findings
+            said = [f for f in source.findings if _is_chosen(f, asked)]
             if mend_to is not None:
-                dataset, mended = _mend(dataset, mend_to, look, ignore)
-                found += mended
-            for finding in check(dataset, look=look, ignore=ignore, on_sample=on_image):
-                found.append(finding)
+                _refuse_to_lose(source.unread)
+                dataset, mended = _mend(dataset, mend_to, look, asked)
+                said += mended
+            found += said
+            for finding in check(
+                dataset,
+                look=look,
+                select=asked.select,
+                ignore=asked.ignore,
+                beside=replace(beside, unclaimed=source.unclaimed),
+                on_sample=on_image,
+            ):
+                found.append(finding)  # one by one: what was found before a break is kept
     except FormatError as error:  # a lazy dataset may break at any line
         found.append(finding_of(error))
-    return Checked([f for f in found if f.code not in ignore], looked)
+        all_read = False
+    new, known, stale = unaccepted(found, accepted)
+    return Checked(new, looked, all_read, known, stale)
 
 
-def to_json(finding: Finding) -> dict[str, Any]:
-    """A finding as plain values."""
-    return {k: v for k, v in asdict(finding).items() if v is not None}
+def _is_chosen(finding: Finding, asked: Request) -> bool:
+    return chosen(finding.code, asked.select, asked.ignore)
+
+
+def _refuse_unknown(asked: Request) -> None:
+    for code in (*asked.select, *asked.ignore):
+        if not any(known.startswith(code) for known in RULES):
+            raise UsageError(
+                f"no rule is called {code!r}", hint="docs/rules.md lists all, such as P411, P4, P"
+            )
+
+
+def _refuse_to_lose(unread: tuple[Finding, ...]) -> None:
+    if unread:
+        raise InvalidDataset(
+            f"{len(unread)} annotation(s) cannot be read and would be lost, the first: {unread[0]}",
+            unread,
+            hint="mend them in the annotation tool and export again",
+        )
+
+
+def _beside(asked: Request) -> Beside:
+    earlier = asked.against
+    lock: Mapping[str, str] = {}
+    if asked.lock is not None:
+        lock = {a.group: a.split for a in split.parse_lock(asked.lock.read_bytes())}
+    return Beside(
+        previous=surveyed(intake.read(earlier)) if earlier is not None else None,
+        lock=lock,
+        ratios=split.parse_ratios(asked.ratios) if asked.ratios is not None else {},
+    )
+
+
+def _baseline(path: Path | None) -> tuple[Accepted, ...]:
+    return () if path is None else parse_baseline(path.read_bytes(), path.name)
 
 
 def _mend(
-    dataset: Dataset, out: Path, look: Look | None, ignore: Collection[str]
+    dataset: Dataset, out: Path, look: Look | None, asked: Request
 ) -> tuple[Dataset, list[Finding]]:
     fixed: list[Finding] = []
 
     def samples() -> Iterator[Sample]:
-        for sample, mended in mend(dataset, look=look, ignore=ignore):
+        for sample, mended in mend(dataset, look=look, select=asked.select, ignore=asked.ignore):
             for f in mended:
                 fixed.append(replace(f, severity="info", message=f"fixed: {f.message}"))
             yield sample
 
-    workspace.write(out, replace(dataset, samples=tuple(samples())))
+    mended = tuple(samples())
+    for code, usable in ids_are_usable(mended).items():
+        if not usable and chosen(code, asked.select, asked.ignore):
+            mended = numbered(mended)
+            fixed.append(Finding(code, "info", "fixed: ids are given anew"))
+    workspace.write(out, replace(dataset, samples=mended))
     return workspace.read(out), fixed
 
 

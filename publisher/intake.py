@@ -8,7 +8,7 @@ as written. The two must differ by exactly the items on the report, or nothing i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,11 +21,20 @@ from .card import Card, bare, categories
 from .conservation import Item, Tally, balance, tally
 from .dataset import Category, Dataset, Sample
 from .errors import FormatError, InvalidDataset, UsageError, at
-from .files import Overlay, Tree, canonical_json, copy, new_folder, open_tree, write_atomic
+from .files import (
+    Overlay,
+    Tree,
+    canonical_json,
+    copy,
+    new_folder,
+    open_tree,
+    own_names,
+    write_atomic,
+)
 from .formats import Picture, Reading
 from .names import collision_key, portable
 from .progress import Progress, silent
-from .validate import Finding, finding_of
+from .validate import Beside, Finding, Unclaimed, finding_of, numbered
 
 REPORT = "import.json"
 MAX_PICTURE = 2**29  # bytes of one image file that is looked at
@@ -144,11 +153,18 @@ def read(path: Path, format_name: str | None = None) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A dataset as far as it can be read, what was not or was set right, and its pictures."""
+    """
+    A dataset as far as it can be read, what was not or was set right, and its pictures.
+
+    `unread` are those findings for which something is missing from the dataset. `unclaimed`
+    tells, given the names of all images, which pictures beside theirs are none of them, by folder.
+    """
 
     dataset: Dataset
     findings: tuple[Finding, ...]
     picture: Callable[[Sample], bytes] | None  # None: annotations only
+    unread: tuple[Finding, ...] = ()
+    unclaimed: Unclaimed = Beside().unclaimed
 
 
 @contextmanager
@@ -164,7 +180,8 @@ def opened(path: Path, format_name: str | None = None) -> Iterator[Opened]:
             yield Opened(dataset, (), None)
             return
         with open_tree(dataset.images) as tree:
-            yield Opened(dataset, (), partial(_picture, tree, lambda name: name))
+            left = partial(_unclaimed, tree, lambda name: name)
+            yield Opened(dataset, (), partial(_picture, tree, lambda name: name), (), left)
         return
     with open_tree(path) as tree:
         reading = _read(tree, format_name)
@@ -172,7 +189,33 @@ def opened(path: Path, format_name: str | None = None) -> Iterator[Opened]:
         pairs = zip(joined.dataset.samples, joined.members, strict=True)
         members = {s.file_name: member for s, (_, member) in pairs if member is not None}
         picture = partial(_picture, tree, members.get) if members else None
-        yield Opened(joined.dataset, (*reading.findings, *reading.mended), picture)
+        left = partial(_unclaimed, tree, members.get)
+        said = (*reading.findings, *reading.mended)
+        yield Opened(joined.dataset, said, picture, reading.findings, left)
+
+
+def _unclaimed(
+    tree: Tree, member_of: Callable[[str], str | None], file_names: Iterable[str]
+) -> dict[str, list[str]]:
+    """
+    Pictures that are none of these images, by folder.
+
+    Only beside pictures that one has, and with their extensions: other folders hold maps of
+    masks, thumbnails and what else tools put into an export.
+    """
+    known = {member for name in file_names if (member := member_of(name)) is not None}
+    kinds = {_kind(name) for name in known}
+    left: dict[str, list[str]] = defaultdict(list)
+    for name in own_names(tree):
+        if name not in known and _kind(name) in kinds:
+            left[name.rpartition("/")[0]].append(name)
+    return dict(left)
+
+
+def _kind(name: str) -> tuple[str, str]:
+    """Folder and extension."""
+    path = PurePosixPath(name)
+    return path.parent.as_posix(), path.suffix.lower()
 
 
 def _picture(tree: Tree, member_of: Callable[[str], str | None], sample: Sample) -> bytes:
@@ -237,7 +280,7 @@ def _join(readings: Sequence[Reading], labels: Sequence[str], card: Card | None)
     dataset = Dataset(
         name=card.name if card else next((r.name for r in readings if r.name), "dataset"),
         categories=known,
-        samples=_numbered(samples),
+        samples=numbered(samples),
         sources=tuple({"file": f, "format": r.format, "name": r.name} for f, r in sources),
     )
     notes = [f"{labels[i]}: {n}" for i, r in enumerate(readings) for n in r.notes]
@@ -362,25 +405,6 @@ def _stem(name: str) -> str:
 def _restemmed(name: str, ending: str) -> str:
     path = PurePosixPath(name)
     return str(path.with_name(f"{path.stem}{ending}{path.suffix}"))
-
-
-def _numbered(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """The source's ids where all are unique and positive, else 1, 2, ... in order."""
-    image_ids = [s.id for s in samples]
-    if not _usable(image_ids):
-        samples = [replace(s, id=i) for i, s in enumerate(samples, start=1)]
-    if _usable([g.id for s in samples for g in s.segments]):
-        return tuple(samples)
-    numbered, last = [], 0
-    for s in samples:
-        segments = tuple(replace(g, id=last + i) for i, g in enumerate(s.segments, start=1))
-        last += len(segments)
-        numbered.append(replace(s, segments=segments))
-    return tuple(numbered)
-
-
-def _usable(ids: Sequence[int]) -> bool:
-    return len(set(ids)) == len(ids) and all(0 < i < 2**53 for i in ids)
 
 
 # ── pictures ─────────────────────────────────────────────────────────────────────────────────

@@ -11,14 +11,25 @@ masks.py; what cannot be rasterised has no mask, and its error becomes a finding
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from .dataset import Dataset, Sample, Segment
 from .errors import FormatError, spot
 from .progress import Progress, silent
-from .rules.rule import RULES, Beside, Finding, ImageFacts, Look, Rule, Scene, Survey
+from .rules.rule import (
+    MAX_ID,
+    RULES,
+    Beside,
+    Finding,
+    ImageFacts,
+    Look,
+    Rule,
+    Scene,
+    Survey,
+    Unclaimed,
+)
 
 __all__ = [
     "RULES",
@@ -27,10 +38,13 @@ __all__ = [
     "ImageFacts",
     "Look",
     "Rule",
+    "Unclaimed",
     "check",
     "chosen",
     "finding_of",
+    "ids_are_usable",
     "mend",
+    "numbered",
     "summary",
     "surveyed",
 ]
@@ -134,6 +148,33 @@ class _Patient:
         sample = replace(sample, segments=tuple(s for s in segments if s is not None))
         self.scene = Scene(sample, self.scene.categories, self.scene._look)
         return True
+
+
+def numbered(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """The samples with their ids where all are unique and positive, else 1, 2, ... in order."""
+    usable = ids_are_usable(samples)
+    if not usable["I101"]:
+        samples = [replace(s, id=i) for i, s in enumerate(samples, start=1)]
+    if usable["A301"]:
+        return tuple(samples)
+    renumbered, last = [], 0
+    for s in samples:
+        segments = tuple(replace(g, id=last + i) for i, g in enumerate(s.segments, start=1))
+        last += len(segments)
+        renumbered.append(replace(s, segments=segments))
+    return tuple(renumbered)
+
+
+def ids_are_usable(samples: Sequence[Sample]) -> dict[str, bool]:
+    """Are all ids unique and fit for JSON? By the rule that says so: of images, of segments."""
+    return {
+        "I101": _usable([s.id for s in samples]),
+        "A301": _usable([g.id for s in samples for g in s.segments]),
+    }
+
+
+def _usable(ids: Sequence[int]) -> bool:
+    return len(set(ids)) == len(ids) and all(0 < i < MAX_ID for i in ids)
 
 
 def summary(findings: Iterable[Finding]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "names",
         "panoptic",
         "progress",
+        "report",
         "rules",
         "runs",
         "outlines",

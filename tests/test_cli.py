@@ -83,9 +83,100 @@ def test_fix_needs_a_place_to_write(cli, export):
     assert "--fix and -o DIR go together" in cli("validate", export, "--fix", code=2).stderr
 
 
-def test_an_export_is_imported_before_it_is_mended(cli, export, tmp_path):
-    result = cli("validate", export, "--fix", "-o", tmp_path / "out", code=2)
-    assert "publisher import" in result.stderr
+def test_an_export_is_mended_into_a_working_dataset_of_annotations(cli, tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{}, {}, {"bbox": [1, 1, -8, 8]}]))
+    told = cli("validate", source, "--fix", "-o", tmp_path / "out").stdout
+    assert "info A306: fixed:" in told
+    report = json.loads(cli("validate", tmp_path / "out", "--json").stdout)
+    assert report["error"] == 0
+    assert not {"A306", "A310"} & report["rules"].keys()
+
+
+def test_nothing_is_mended_where_something_unreadable_would_be_lost(cli, tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{}, {}, {"segmentation": [[1, 2]]}]))
+    result = cli("validate", source, "--fix", "-o", tmp_path / "out", code=3)
+    assert "1 annotation(s) cannot be read and would be lost" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_ids_that_two_segments_share_are_given_anew(cli, tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{}, {"category_id": 2}]))
+    cli("import", source, "-o", tmp_path / "imported")
+    lines = (tmp_path / "imported" / "samples.jsonl").read_text().replace('"id":2', '"id":1')
+    (tmp_path / "imported" / "samples.jsonl").write_text(lines)
+    assert "A301" in cli("validate", tmp_path / "imported", code=3).stdout
+    told = cli("validate", tmp_path / "imported", "--fix", "-o", tmp_path / "mended").stdout
+    assert "info A301: fixed: ids are given anew" in told
+    assert "A301" not in cli("validate", tmp_path / "mended").stdout
+
+
+def test_rules_are_chosen_by_the_beginning_of_their_code(cli, tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{}, {}, {"bbox": [1, 1, -8, 8]}]))
+
+    def codes(*options, code=0):
+        return set(
+            json.loads(cli("validate", source, "--json", *options, code=code).stdout)["rules"]
+        )
+
+    assert codes(code=3) >= {"A306", "A310", "C206"}
+    assert codes("--select", "a3", code=3) == {"A306", "A310"}
+    assert codes("--select", "A,C", "--ignore", "A310") == {"A306", "C206"}
+    assert codes("--select", "A310", "--ignore", "A") == set()
+    assert "no rule is called 'X9'" in cli("validate", source, "--select", "X9", code=2).stderr
+
+
+def test_what_cannot_be_read_fails_whatever_is_selected(cli, tmp_path):
+    (tmp_path / "instances.json").write_text('{"images": [')
+    cli("validate", tmp_path / "instances.json", "--select", "P", code=3)
+
+
+def test_with_a_baseline_only_new_findings_count(cli, tmp_path):
+    bad = {"bbox": [1, 1, -8, 8], "id": 40}
+    before = coco_folder(tmp_path / "a", coco_document([{}, bad]))
+    accepted = tmp_path / "accepted.json"
+    cli("validate", before, "--write-baseline", accepted)
+    assert "2 findings are accepted" not in cli("validate", before, code=3).stderr
+    assert cli("validate", before, "--baseline", accepted, "--strict").stdout == ""
+    turned = coco_folder(tmp_path / "b", coco_document([bad, {"id": 7}, {**bad, "id": 8}]))
+    result = cli("validate", turned, "--baseline", accepted, "--json", code=3)
+    told = [(f["code"], f["segment_id"]) for f in json.loads(result.stdout)["findings"]]
+    assert ("A310", 8) in told
+    assert ("A310", 40) not in told
+    clean = coco_folder(tmp_path / "c", coco_document([{}]))
+    assert (
+        "are gone, such as A306 of a.jpg" in cli("validate", clean, "--baseline", accepted).stderr
+    )
+    cli("validate", turned, "--baseline", accepted, "--write-baseline", accepted)
+    assert cli("validate", turned, "--baseline", accepted).stdout == ""
+
+
+def test_a_dataset_is_held_against_an_earlier_version(cli, tmp_path):
+    old = coco_folder(tmp_path / "old", coco_document([{}]))
+    named = [{"id": 1, "name": "foot"}, {"id": 2, "name": "table"}]
+    new = coco_folder(tmp_path / "new", coco_document([{}], categories=named))
+    assert "C207: category 1 was 'hand'" in cli("validate", new, "--against", old, code=3).stdout
+
+
+def test_pictures_that_no_entry_has_are_told(cli, tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{}]))
+    (source / "images" / "b.jpg").write_bytes(b"")
+    (source / "images" / "readme.txt").write_bytes(b"")
+    (source / "thumbs").mkdir()
+    (source / "thumbs" / "a.jpg").write_bytes(b"")
+    assert (
+        "I104: 1 picture(s) in images have no entry: images/b.jpg" in cli("validate", source).stdout
+    )
+
+
+def test_reports_are_written_beside_what_is_printed(cli, tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{}, {}]))
+    names = [tmp_path / f"r.{kind}" for kind in ("html", "sarif", "json", "txt")]
+    cli("validate", source, *(word for name in names for word in ("--report", name)))
+    assert all(name.stat().st_size > 100 for name in names)
+    assert (
+        "reports end in .json, .sarif, .html, .txt"
+        in cli("validate", source, "--report", tmp_path / "r.pdf", code=2).stderr
+    )
 
 
 def test_validate_writes_counts_for_dvc(cli, export, tmp_path):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -12,11 +13,11 @@ from .talk import json_option, progress, say, show_json, table
 
 if TYPE_CHECKING:
     from ..card import Card
+    from ..checking import Checked
     from ..conservation import Tally
     from ..intake import Intake
     from ..panoptic import Overlap
     from ..release import Built
-    from ..validate import Finding
 
 _existing = click.Path(exists=True, path_type=Path)
 _new = click.Path(path_type=Path)
@@ -67,48 +68,82 @@ def import_(
 @click.command()
 @click.argument("path", type=_existing)
 @click.option("--format", "format_name", help="Format; told by content otherwise.")
+@click.option("--select", multiple=True, metavar="CODES", help="Only these rules: P411, P4 or P.")
+@click.option("--ignore", multiple=True, metavar="CODES", help="Leave these out; goes before.")
 @click.option("--fix", is_flag=True, help="Apply all safe fixes; needs -o.")
 @click.option("-o", "--out", type=_new, help="Where --fix writes the mended dataset.")
 @click.option("--strict", is_flag=True, help="Warnings fail too.")
-@click.option("--ignore", multiple=True, metavar="CODE", help="Leave a rule out; repeatable.")
+@click.option("--against", type=_existing, help="An earlier version to hold it against.")
+@click.option("--lock", type=_existing, help="The splits.lock that it should follow.")
+@click.option("--ratios", help="The shares that its splits should have, as for split.")
+@click.option("--baseline", type=_existing, help="Accepted findings; only new ones count.")
+@click.option("--write-baseline", type=_new, help="Accept all findings, in this file.")
+@click.option(
+    "--report",
+    type=_new,
+    multiple=True,
+    help="Also write .html, .sarif, .json or .txt; repeatable.",
+)
 @click.option("--metrics", type=_new, help="Also write the counts to this JSON file.")
 @json_option
 def validate(
     path: Path,
     format_name: str | None,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
     fix: bool,
     out: Path | None,
     strict: bool,
-    ignore: tuple[str, ...],
+    against: Path | None,
+    lock: Path | None,
+    ratios: str | None,
+    baseline: Path | None,
+    write_baseline: Path | None,
+    report: tuple[Path, ...],
     metrics: Path | None,
     as_json: bool,
 ) -> None:
     """Check a dataset; exit 3 where it should not be published."""
     from .. import checking
+    from .. import report as reports
     from ..files import canonical_json, write_atomic
     from ..validate import summary
 
     if fix != (out is not None):
         raise click.UsageError("--fix and -o DIR go together")
+    for name in report:
+        reports.render([], name.name, "")  # before the work, not after it
+    request = checking.Request(_codes(select), _codes(ignore), against, lock, ratios, baseline)
     with progress("images", quiet=as_json) as on_image:
-        checked = checking.run(path, format_name, ignore=ignore, mend_to=out, on_image=on_image)
+        checked = checking.run(path, format_name, request=request, mend_to=out, on_image=on_image)
     findings = checked.findings
     counts = summary(findings)
+    for name in report:
+        write_atomic(
+            name, reports.render(findings, name.name, f"Validation of {path.name}").encode()
+        )
     if metrics is not None:
-        write_atomic(metrics, canonical_json(counts, indent=1))
+        few = {k: v for k, v in counts.items() if k != "files"}  # `dvc metrics show` is a table
+        write_atomic(metrics, canonical_json(few, indent=1))
     if as_json:
         show_json(
             {
                 **counts,
                 "looked_at_pictures": checked.looked,
-                "findings": [checking.to_json(f) for f in findings],
+                "accepted": len(checked.accepted),
+                "stale": reports.entries(checked.stale),
+                "findings": [reports.plain(f) for f in findings],
             }
         )
     else:
-        _show_findings(findings, counts)
-        if not checked.looked and not any(f.code.startswith("J") for f in findings):
-            say("note: there are no pictures here, so pictures were not looked at")
-    sys.exit(3 if counts["error"] or (strict and counts["warning"]) else 0)
+        _show_findings(checked)
+    if write_baseline is not None and checked.all_read:
+        accepted = reports.baseline([*checked.accepted, *findings])
+        write_atomic(write_baseline, accepted.encode())
+        say(f"{write_baseline}: all findings are accepted from now on")
+        return
+    failed = counts["error"] or (strict and counts["warning"]) or not checked.all_read
+    sys.exit(3 if failed else 0)
 
 
 @click.command()
@@ -250,23 +285,38 @@ def _show_tallies(counted: Tally, kept: Tally) -> None:
         click.echo(line)
 
 
-def _show_findings(findings: list[Finding], counts: dict[str, Any], most: int = 200) -> None:
-    from ..names import printable
-
-    worst_first = sorted(findings, key=lambda f: ("error", "warning", "info").index(f.severity))
-    for finding in worst_first[:most]:
-        click.echo(printable(str(finding)))
-    if len(findings) > most:
-        say(f"... and {len(findings) - most} more; --json lists all")
-    for code, n in counts["rules"].items():
-        say(f"{n:6} {code}  {_title(code)}")
-    say(f"{counts['error']} errors, {counts['warning']} warnings, {counts['info']} infos")
+def _codes(given: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(code.strip().upper() for said in given for code in said.split(",") if code.strip())
 
 
-def _title(code: str) -> str:
-    from ..validate import RULES
+def _show_findings(checked: Checked) -> None:
+    from ..report import brief
 
-    return RULES[code].title if code in RULES else ""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    lines, talk = brief(checked.findings)
+    for line in lines:
+        click.echo(_cut(line, width))
+    if checked.accepted or checked.stale:
+        talk += _accepted(checked)
+    if not checked.looked and checked.all_read:
+        talk.append("note: there are no pictures here, so pictures were not looked at")
+    for line in talk:
+        say(_cut(line, width))
+
+
+def _accepted(checked: Checked) -> list[str]:
+    told = [f"{len(checked.accepted)} findings are accepted by the baseline"]
+    if checked.stale:
+        first = checked.stale[0]
+        told.append(
+            f"{len(checked.stale)} accepted ones are gone, such as {first.code} of "
+            f"{first.file or 'the dataset'}: --write-baseline forgets them"
+        )
+    return told
+
+
+def _cut(line: str, width: int | None) -> str:
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
 def _show_built(built: Built, out: Path) -> None:

@@ -81,7 +81,8 @@ def unclaimed(survey: Survey) -> Iterator[Finding]:
     Looks at: folders with pictures of the dataset, and files with extensions that these have.
     Example: `images/0801.jpg`, which `instances.json` does not know.
     """
-    for folder, names in survey.beside.unclaimed.items():
+    found = survey.beside.unclaimed(s.file_name for s in survey.seen)
+    for folder, names in found.items():
         said = f"{len(names)} picture(s) in {folder or 'the top folder'} have no entry: "
         yield survey.find(said + listing(list(names), 3))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal, TypeGuard
@@ -232,6 +232,14 @@ class Seen:
     dhash: int = 0
 
 
+Unclaimed = Callable[[Iterable[str]], Mapping[str, Sequence[str]]]
+"""Given the names of all images, gives the pictures that are none of them, by folder."""
+
+
+def _nothing(file_names: Iterable[str]) -> Mapping[str, Sequence[str]]:  # noqa: ARG001
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Beside:
     """What a dataset is held against, as far as it was given."""
@@ -239,7 +247,7 @@ class Beside:
     previous: Survey | None = None  # an earlier version of it
     lock: Mapping[str, str] = field(default_factory=dict)  # split by group, from `splits.lock`
     ratios: Mapping[str, float] = field(default_factory=dict)  # share by split
-    unclaimed: Mapping[str, Sequence[str]] = field(default_factory=dict)  # pictures, by folder
+    unclaimed: Unclaimed = _nothing
 
 
 @dataclass(slots=True)

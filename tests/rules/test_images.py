@@ -46,7 +46,7 @@ EXAMPLES = {
         ONE,
         None,
         "dataset: warning I104: 2 picture(s) in images have no entry: images/b.jpg, images/c.jpg",
-        Beside(unclaimed={"images": ("images/b.jpg", "images/c.jpg")}),
+        Beside(unclaimed=lambda names: {"images": ("images/b.jpg", "images/c.jpg")}),
     ),
     "I105": (
         ONE,

@@ -86,8 +86,10 @@ def outcomes(seeds: Path, first: int, last: int) -> Counter[str]:
     return Counter(r["result"] for r in results)
 
 
-def test_every_seed_is_sound(seeds):
-    for seed in seeds.iterdir():
+def test_every_seed_of_ours_is_sound(seeds):
+    ours = [seed for seed in seeds.iterdir() if seed.stem in {*FORMATS, "publisher"}]
+    assert len(ours) > 2
+    for seed in ours:
         with intake.opened(seed) as source:
             assert len(source.dataset) > 0, seed.name
 

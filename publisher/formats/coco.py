@@ -221,8 +221,8 @@ class _File:
                 with at("annotations", i):
                     self._annotation(raw, sizes, pixels)
             except FormatError as error:
-                key = raw.get("image_id") if isinstance(raw, dict) else None
-                image = sizes.get(key) if isinstance(key, int) else None
+                owner = raw.get("image_id") if isinstance(raw, dict) else None
+                image = sizes.get(owner) if isinstance(owner, int) else None
                 self.findings.append(finding_of(error, image.file_name if image else self.name))
         self.counted = Tally(len(self.images), len(document["annotations"]), pixels)
         return self

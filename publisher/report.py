@@ -62,7 +62,7 @@ def worst_first(findings: Sequence[Finding]) -> list[Finding]:
 # ── the terminal ─────────────────────────────────────────────────────────────────────────────
 
 
-def brief(findings: Sequence[Finding], most: int = 9) -> tuple[list[str], list[str]]:
+def brief(findings: Sequence[Finding], most: int = 8) -> tuple[list[str], list[str]]:
     """
     The worst findings, and the counts: together they fit 24 lines.
 
@@ -75,7 +75,7 @@ def brief(findings: Sequence[Finding], most: int = 9) -> tuple[list[str], list[s
         rest = len(findings) - most
         talk.append(f"... and {rest:,} more: --report findings.html has all")
     rules = sorted(counts["rules"].items(), key=lambda r: (_gravity(r[0]), -r[1], r[0]))
-    talk += _top([(n, f"{code}  {title_of(code)}") for code, n in rules], 6, "rules")
+    talk += _top([(n, f"{code}  {title_of(code)}") for code, n in rules], 5, "rules")
     files = sorted(counts["files"].items(), key=lambda r: (-r[1], r[0]))
     if len(files) > 1:
         talk += _top([(n, name or "the dataset as a whole") for name, n in files], 3, "files")

@@ -90,7 +90,7 @@ def run(
             if mend_to is not None:
                 _refuse_to_lose(source.unread)
                 dataset, mended = _mend(dataset, mend_to, look, asked)
-                said += mended
+                said = [*map(_fixed, said), *mended]  # what is left was set right by reading
             found += said
             for finding in check(
                 dataset,
@@ -152,8 +152,7 @@ def _mend(
 
     def samples() -> Iterator[Sample]:
         for sample, mended in mend(dataset, look=look, select=asked.select, ignore=asked.ignore):
-            for f in mended:
-                fixed.append(replace(f, severity="info", message=f"fixed: {f.message}"))
+            fixed.extend(map(_fixed, mended))
             yield sample
 
     mended = tuple(samples())
@@ -163,6 +162,10 @@ def _mend(
             fixed.append(Finding(code, "info", "fixed: ids are given anew"))
     workspace.write(out, replace(dataset, samples=mended))
     return workspace.read(out), fixed
+
+
+def _fixed(finding: Finding) -> Finding:
+    return replace(finding, severity="info", message=f"fixed: {finding.message}")
 
 
 def _look(source: intake.Opened) -> Look | None:

@@ -110,6 +110,12 @@ def test_ids_that_two_segments_share_are_given_anew(cli, tmp_path):
     assert "A301" not in cli("validate", tmp_path / "mended").stdout
 
 
+def test_what_reading_sets_right_is_fixed_too(cli, tmp_path):
+    source = coco_folder(tmp_path / "in", coco_document([{"id": 5}, {"id": 5, "category_id": 2}]))
+    assert "error A301" in cli("validate", source, code=3).stdout
+    assert "info A301: fixed:" in cli("validate", source, "--fix", "-o", tmp_path / "out").stdout
+
+
 def test_rules_are_chosen_by_the_beginning_of_their_code(cli, tmp_path):
     source = coco_folder(tmp_path / "in", coco_document([{}, {}, {"bbox": [1, 1, -8, 8]}]))
 

@@ -316,7 +316,10 @@ def _accepted(checked: Checked) -> list[str]:
 
 
 def _cut(line: str, width: int | None) -> str:
-    return line if width is None or len(line) <= width else line[: width - 1] + "…"
+    from rich.cells import cell_len, set_cell_size
+
+    fits = width is None or cell_len(line) <= width
+    return line if fits or width is None else set_cell_size(line, width - 1) + "…"
 
 
 def _show_built(built: Built, out: Path) -> None:

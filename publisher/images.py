@@ -13,8 +13,9 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,25 +94,74 @@ def strip_metadata(body: bytes) -> bytes:
 
 
 def write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
-    """
-    Write (H, W, 3) as an 8-bit RGB PNG, byte for byte the same on every machine.
-
-    Filter Up on every line (PNG 1.2, 6.3): maps of segments are mostly equal to the line
-    above. Deflate is the standard zlib, level 6.
-    """
+    """Write (H, W, 3) as an 8-bit RGB PNG, byte for byte the same on every machine."""
     height, width, _ = rgb.shape
-    lines = rgb.reshape(height, width * 3)
-    up = np.empty((height, 1 + width * 3), dtype=np.uint8)
-    up[:, 0] = 2
-    up[0, 1:] = lines[0]
-    np.subtract(lines[1:], lines[:-1], out=up[1:, 1:])
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as stream:
-        stream.write(_PNG_MAGIC)
-        stream.write(_chunk(b"IHDR", header))
-        stream.write(_chunk(b"IDAT", zlib.compress(up.tobytes(), 6)))
-        stream.write(_chunk(b"IEND", b""))
+    _write_png(path, rgb.reshape(height, width * 3), (width, 8, _RGB))
+
+
+def write_indexed(path: Path, indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> None:
+    """Write (H, W) as an 8-bit PNG with a palette, (256, 3): Pillow's mode P."""
+    _write_png(path, indices, (indices.shape[1], 8, _PALETTE), palette)
+
+
+def write_grey(path: Path, values: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Write (H, W) as a grey PNG of 8 or 16 bits: Pillow's modes L and I;16."""
+    depth = 8 * values.itemsize
+    lines = values.astype(f">u{values.itemsize}").view(np.uint8)
+    _write_png(path, lines, (values.shape[1], depth, _GREY))
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """
+    A PNG whose pixels are labels.
+
+    `values` are (H, W) numbers of 8 or 16 bits, or (H, W, 3) colours where `mode` is "RGB".
+    """
+
+    mode: str  # Pillow's name: P, L, I;16 or RGB
+    values: NDArray[Any]
+    palette: NDArray[np.uint8] | None  # (N, 3), of mode P
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.values.shape[0], self.values.shape[1]
+
+
+def read_labels(body: bytes) -> Labels:
+    """
+    Read a PNG as it is, without any conversion: indices stay indices.
+
+    Raises:
+        FormatError: no PNG or damaged (I112), too large (I119), or of a kind that holds no
+            labels (J002): an alpha channel, 16 bits a colour.
+    """
+    kind = png_kind(body)
+    if kind is None:
+        raise FormatError("not a PNG", code="I112")
+    depth, colour = kind
+    if colour not in (_GREY, _RGB, _PALETTE) or (colour == _RGB and depth != 8):
+        raise FormatError("PNG is neither 8-bit RGB nor of one channel", code="J002")
+    with _opened(io.BytesIO(body)) as image:
+        values = np.asarray(image)
+        if colour == _PALETTE:
+            palette = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+            return Labels("P", values, palette)
+        if colour == _RGB:
+            return Labels("RGB", values, None)
+        if depth == 16:
+            return Labels("I;16", values.astype(np.uint16), None)
+        if depth in (2, 4):  # Pillow spreads them over 0 to 255
+            values = values // np.uint8(255 // (2**depth - 1))
+        return Labels("L", values.astype(np.uint8), None)
+
+
+def png_kind(head: bytes) -> tuple[int, int] | None:
+    """Bits a channel and colour type of a PNG, from its first 26 bytes; None where it is none."""
+    if len(head) < 26 or not head.startswith(_PNG_MAGIC) or head[12:16] != b"IHDR":
+        return None
+    return head[24], head[25]
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -186,8 +236,39 @@ def _dhash(image: Image.Image) -> int:
 
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB, _PALETTE = 0, 2, 3  # colour types of PNG
 _PNG_PRIVATE = {b"eXIf", b"tEXt", b"iTXt", b"zTXt", b"tIME"}
 _JPEG_PRIVATE = {0xE1, 0xED, 0xFE}  # APP1 (EXIF, XMP), APP13 (IPTC), comment
+
+
+def _write_png(
+    path: Path,
+    lines: NDArray[np.uint8],
+    kind: tuple[int, int, int],
+    palette: NDArray[np.uint8] | None = None,
+) -> None:
+    """
+    Write lines (H, bytes of a line) of a kind: width in pixels, bits a channel, colour type.
+
+    Filter Up on every line (PNG 1.2, 6.3): maps of segments are mostly equal to the line
+    above. Deflate is the standard zlib, level 6.
+    """
+    height, size = lines.shape
+    up = np.empty((height, 1 + size), dtype=np.uint8)
+    up[:, 0] = 2
+    up[0, 1:] = lines[0]
+    np.subtract(lines[1:], lines[:-1], out=up[1:, 1:])
+    width, depth, colour = kind
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        stream.write(_PNG_MAGIC)
+        stream.write(
+            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+        )
+        if palette is not None:
+            stream.write(_chunk(b"PLTE", palette.tobytes()))
+        stream.write(_chunk(b"IDAT", zlib.compress(up.tobytes(), 6)))
+        stream.write(_chunk(b"IEND", b""))
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -12,7 +12,17 @@ from pathlib import PurePosixPath
 from ..conservation import Item
 from ..errors import FormatError, UsageError
 from ..files import Tree
-from . import coco, coco_panoptic, cvat, datumaro, labelme
+from . import (
+    cityscapes,
+    coco,
+    coco_panoptic,
+    cvat,
+    datumaro,
+    kitti,
+    labelme,
+    semantic,
+    voc,
+)
 from .keeping import TRAITS, Trait, everything_but, keeps
 from .reading import Picture, Reading
 
@@ -75,20 +85,39 @@ FORMATS = {
             write=coco_panoptic.write,
             flat=True,
         ),
+        Format(
+            "voc",
+            "Pascal VOC segmentation, CVAT's Segmentation mask 1.1",
+            keeps("instances", "holes", "parts", "unused categories", "splits", "empty images"),
+            voc.detect,
+            voc.read,
+            voc.write,
+            flat=True,
+        ),
+        Format("cityscapes", "Cityscapes", frozenset(), cityscapes.detect, cityscapes.read),
+        Format("kitti", "KITTI segmentation", frozenset(), kitti.detect, kitti.read),
+        Format(
+            "semantic",
+            "Semantic masks",
+            keeps("holes", "parts", "unused categories", "splits", "empty images"),
+            semantic.detect,
+            semantic.read,
+            semantic.write,
+            flat=True,
+        ),
     )
 }
 
 READABLE = (
     "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0), datumaro (Datumaro 1.0), "
-    "labelme (Labelme)"
+    "labelme (Labelme), voc (Pascal VOC, CVAT's Segmentation mask 1.1), cityscapes, kitti, "
+    "semantic (masks of class values)"
 )
 
 _TELLTALES = (  # what a tree holds, and what it then is; for the message only
     ("samples.jsonl", "a working dataset, which needs no import"),
-    ("labelmap.txt", "a Segmentation mask or Pascal VOC export"),
-    ("SegmentationClass", "a Pascal VOC export"),
-    ("gtFine", "a Cityscapes export"),
-    ("image_2", "a KITTI export"),
+    ("labelmap.txt", "a Pascal VOC export without masks"),
+    ("image_2", "a KITTI export without masks"),
     ("Masks", "a LabelMe export"),
 )
 

@@ -1,6 +1,17 @@
 """The rules, one file a family. Importing this package registers them all."""
 
-from . import annotations, categories, images, labelme, overlap, polygons, reading, rle, splits
+from . import (
+    annotations,
+    categories,
+    images,
+    labelme,
+    overlap,
+    polygons,
+    reading,
+    rle,
+    splits,
+    voc,
+)
 
 __all__ = [
     "annotations",
@@ -12,4 +23,5 @@ __all__ = [
     "reading",
     "rle",
     "splits",
+    "voc",
 ]

@@ -1,0 +1,187 @@
+"""
+Cityscapes: `gtFine/<subset>/<path>_gtFine_{labelIds,instanceIds}.png`, read only.
+
+As CVAT and Datumaro write it, with `label_colors.txt` and pictures in `imgsFine/leftImg8bit`,
+and as Cityscapes itself is, with pictures in `leftImg8bit` and its own 33 classes. A pixel's class
+is its labelId; instanceIds are 1000 x class + number, or the class alone: a patch of stuff,
+or several things that nobody told apart, which is read as a crowd.
+
+Rules: cityscapesScripts, helpers/labels.py and preparation/json2instanceImg.py;
+cvat-ai/datumaro, plugins/cityscapes_format.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from ..dataset import Category
+from ..errors import FormatError
+from ..files import Tree, own_names
+from ..names import listing, safe_path
+from .labelmaps import (
+    Collector,
+    Entry,
+    Pictures,
+    found,
+    label_colors,
+    picture_size,
+    read_values,
+)
+from .reading import Reading
+
+_IDS, _INSTANCES = "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
+_PICTURES = ("imgsFine/leftImg8bit/", "leftImg8bit/")
+_PICTURE = "_leftImg8bit"
+_COLORS = "label_colors.txt"
+_STUFF = (  # labelIds 1 to 23
+    "ego vehicle",
+    "rectification border",
+    "out of roi",
+    "static",
+    "dynamic",
+    "ground",
+    "road",
+    "sidewalk",
+    "parking",
+    "rail track",
+    "building",
+    "wall",
+    "fence",
+    "guard rail",
+    "bridge",
+    "tunnel",
+    "pole",
+    "polegroup",
+    "traffic light",
+    "traffic sign",
+    "vegetation",
+    "terrain",
+    "sky",
+)
+_THINGS = (
+    "person",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "caravan",
+    "trailer",
+    "train",
+    "motorcycle",
+    "bicycle",
+)  # 24 to 33
+CLASSES = {
+    value: Category(value, name, isthing=value > len(_STUFF))
+    for value, name in enumerate([*_STUFF, *_THINGS], start=1)
+}
+
+
+def detect(tree: Tree) -> bool:
+    """Does the tree hold `gtFine/.../*_gtFine_labelIds.png`, or the same of instances?"""
+    return bool(_bases(tree))
+
+
+def read(tree: Tree) -> Reading:
+    """
+    Read a folder or archive in the layout of Cityscapes.
+
+    Raises:
+        FormatError: there is none, or there are several.
+    """
+    bases = _bases(tree)
+    if len(bases) != 1:
+        raise FormatError(
+            f"several gtFine folders: {listing(bases)}" if bases else "no gtFine folder",
+            path=tree.label,
+        )
+    (base,) = bases
+    names = own_names(tree)
+    by_tool = base + _COLORS in names
+    classes = label_colors(tree, base + _COLORS) if by_tool else CLASSES
+    maps = Collector(
+        classes,
+        frozenset(),
+        class_of=lambda number: number // 1000 if number >= 1000 else number,
+        is_crowd=lambda value, number: 0 < number < 1000 and classes[value].isthing,
+    )
+    there = set(names)
+    for entry, stem in _entries(tree, base, names):
+        try:
+            _take(tree, maps, entry, stem, there)
+        except FormatError as error:
+            maps.refuse(entry, error)
+    notes = maps.notes()
+    if not by_tool:
+        notes.append(f"no {_COLORS}: values are read as Cityscapes' own classes")
+    return Reading(
+        name="",
+        format="cityscapes",
+        categories=tuple(classes.values()),
+        pictures=tuple(maps.pictures),
+        counted=maps.counted,
+        items=maps.ledger.items,
+        notes=tuple(notes),
+        findings=tuple(maps.findings),
+        mended=tuple(maps.mended),
+    )
+
+
+def _take(tree: Tree, maps: Collector, entry: Entry, stem: str, names: set[str]) -> None:
+    safe_path(entry.file_name)
+    ids, instances = f"{stem}{_IDS}", f"{stem}{_INSTANCES}"
+    if ids not in names and instances not in names:
+        assert entry.picture is not None  # or it would not be an entry
+        maps.take_empty(entry, picture_size(tree, entry.picture))
+        return
+    objects = read_values(tree, instances) if instances in names else None
+    if ids in names:
+        classes = read_values(tree, ids)
+    else:
+        assert objects is not None
+        classes = objects // 1000
+        classes[objects < 1000] = objects[objects < 1000]
+    maps.take(entry, classes, objects)
+
+
+def _bases(tree: Tree) -> list[str]:
+    found_ = set()
+    for name in own_names(tree):
+        before, folder, rest = name.rpartition("gtFine/")
+        if folder and rest.endswith((_IDS, _INSTANCES)) and (not before or before[-1] == "/"):
+            found_.add(before)
+    return sorted(found_)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    subset: str
+    stem: str
+
+
+def _entries(tree: Tree, base: str, names: list[str]) -> Iterator[tuple[Entry, str]]:
+    """Each image with the path of its maps up to `_gtFine`."""
+    root = f"{base}gtFine/"
+    folders = [base + p for p in _PICTURES]
+    places: dict[_Place, None] = {}
+    for name in names:
+        for start, end in [(root, _IDS), (root, _INSTANCES), *((f, None) for f in folders)]:
+            if name.startswith(start) and (place := _place(name[len(start) :], end)):
+                places[place] = None
+    pictures = Pictures(n for n in tree.names() if not n.startswith(root))
+    for place in sorted(places, key=lambda p: (p.subset, p.stem)):
+        suffixed, plain = place.stem + _PICTURE, place.stem
+        here = [f"{f}{place.subset}/" for f in folders]
+        picture = pictures.find(suffixed, here, place.subset)
+        picture = picture or pictures.find(plain, here, place.subset)
+        subset = "" if place.subset == "default" else place.subset
+        yield found(Entry(plain, subset), picture, ".png"), f"{root}{place.subset}/{plain}"
+
+
+def _place(rest: str, end: str | None) -> _Place | None:
+    """`<subset>/<path>` of a map, or of a picture, whose ending is its own."""
+    subset, _, path = rest.partition("/")
+    if end is None:
+        end = _PICTURE + PurePosixPath(path).suffix
+    return _Place(subset, path[: -len(end)]) if path.endswith(end) and path != end else None

@@ -1,0 +1,138 @@
+"""
+KITTI segmentation: `<subset>/{image_2,semantic,instance}/<path>.png`, read only.
+
+As CVAT and Datumaro write it, with `label_colors.txt`, and as KITTI itself is, with the classes
+of Cityscapes. A pixel's class is its value in `semantic`; `instance` is 256 x class + number.
+Number 0 is a patch of stuff or, of KITTI's own things, a crowd. CVAT gives number 0 to every
+object, so that those of one class cannot be told apart.
+
+Rules: the KITTI semantic development kit, readme.txt; cvat-ai/datumaro, plugins/kitti_format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+
+from ..errors import FormatError
+from ..files import Tree, own_names
+from ..images import SUFFIXES
+from ..names import listing, safe_path
+from .cityscapes import CLASSES
+from .labelmaps import (
+    Collector,
+    Entry,
+    Pictures,
+    found,
+    label_colors,
+    picture_size,
+    read_values,
+)
+from .reading import Reading
+
+_COLORS = "label_colors.txt"
+_MAPS = ("instance", "semantic")
+
+
+def detect(tree: Tree) -> bool:
+    """Does the tree hold `instance` or `semantic` maps beside `image_2` or `semantic_rgb`?"""
+    return bool(_bases(own_names(tree)))
+
+
+def read(tree: Tree) -> Reading:
+    """
+    Read a folder or archive in the layout of KITTI.
+
+    Raises:
+        FormatError: there is none, or there are several.
+    """
+    names = own_names(tree)
+    bases = sorted({base for base, _ in _bases(names)})
+    if len(bases) != 1:
+        raise FormatError(
+            f"several KITTI folders: {listing(bases)}" if bases else "no KITTI maps",
+            path=tree.label,
+        )
+    (base,) = bases
+    by_tool = base + _COLORS in names
+    classes = label_colors(tree, base + _COLORS) if by_tool else CLASSES
+    maps = Collector(
+        classes,
+        frozenset(),
+        class_of=lambda number: number >> 8,
+        is_crowd=lambda value, number: (
+            number > 0 and not number & 255 and not by_tool and classes[value].isthing
+        ),
+    )
+    for entry, folder in _entries(tree, names, base):
+        try:
+            safe_path(entry.file_name)
+            _take(tree, maps, entry, folder, set(names))
+        except FormatError as error:
+            maps.refuse(entry, error)
+    notes = maps.notes()
+    if not by_tool:
+        notes.append(f"no {_COLORS}: values are read as the classes of Cityscapes")
+    elif any(
+        (s.origin.get("object", 1)) & 255 == 0 for p in maps.pictures for s in p.sample.segments
+    ):
+        notes.append("objects have number 0, as CVAT writes them: one segment for all of a class")
+    return Reading(
+        name="",
+        format="kitti",
+        categories=tuple(classes.values()),
+        pictures=tuple(maps.pictures),
+        counted=maps.counted,
+        items=maps.ledger.items,
+        notes=tuple(notes),
+        findings=tuple(maps.findings),
+        mended=tuple(maps.mended),
+    )
+
+
+def _take(tree: Tree, maps: Collector, entry: Entry, folder: str, names: set[str]) -> None:
+    instance, semantic = (f"{folder}{kind}/{entry.stem}.png" for kind in _MAPS)
+    if instance not in names and semantic not in names:
+        assert entry.picture is not None  # or it would not be an entry
+        maps.take_empty(entry, picture_size(tree, entry.picture))
+        return
+    objects = read_values(tree, instance) if instance in names else None
+    if semantic in names:
+        classes = read_values(tree, semantic)
+    else:
+        assert objects is not None
+        classes = objects >> 8
+    maps.take(entry, classes, objects)
+
+
+def _bases(names: Sequence[str]) -> set[tuple[str, str]]:
+    """(base, subset folder) of each folder with maps and what only KITTI has beside them."""
+    kinds: dict[str, set[str]] = {}
+    for name in names:
+        parts = PurePosixPath(name).parts
+        for at, part in enumerate(parts[:-1]):
+            if part in ("image_2", "semantic_rgb", *_MAPS) and name.endswith(".png"):
+                kinds.setdefault("/".join(parts[:at]), set()).add(part)
+    return {
+        (folder.rpartition("/")[0] + "/" if "/" in folder else "", folder + "/")
+        for folder, found_ in kinds.items()
+        if folder and found_ & set(_MAPS) and found_ & {"image_2", "semantic_rgb"}
+    }
+
+
+def _entries(tree: Tree, names: Sequence[str], base: str) -> Iterator[tuple[Entry, str]]:
+    """Each image with the folder of its subset."""
+    maps = {f"{folder}{kind}/" for _, folder in _bases(names) for kind in (*_MAPS, "semantic_rgb")}
+    pictures = Pictures(n for n in tree.names() if not n.startswith(tuple(maps)))
+    for _, folder in sorted(_bases(names)):
+        subset = folder[len(base) : -1]
+        stems = set()
+        for name in names:
+            for kind in (*_MAPS, "image_2"):
+                start, path = f"{folder}{kind}/", PurePosixPath(name)
+                if name.startswith(start) and path.suffix.lower() in SUFFIXES:
+                    stems.add(path.with_suffix("").as_posix()[len(start) :])
+        for stem in sorted(stems):
+            entry = Entry(stem, "" if subset == "default" else subset)
+            picture = pictures.find(stem, (f"{folder}image_2/",), subset)
+            yield found(entry, picture, ".png"), folder

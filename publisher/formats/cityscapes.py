@@ -104,7 +104,8 @@ def read(tree: Tree) -> Reading:
         classes,
         frozenset(),
         class_of=lambda number: number // 1000 if number >= 1000 else number,
-        is_crowd=lambda value, number: 0 < number < 1000 and classes[value].isthing,
+        has_number=lambda number: number >= 1000,
+        crowds=not by_tool,
     )
     there = set(names)
     for entry, stem in _entries(tree, base, names):

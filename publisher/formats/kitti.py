@@ -3,8 +3,8 @@ KITTI segmentation: `<subset>/{image_2,semantic,instance}/<path>.png`, read only
 
 As CVAT and Datumaro write it, with `label_colors.txt`, and as KITTI itself is, with the classes
 of Cityscapes. A pixel's class is its value in `semantic`; `instance` is 256 x class + number.
-Number 0 is a patch of stuff or, of KITTI's own things, a crowd. CVAT gives number 0 to every
-object, so that those of one class cannot be told apart.
+Number 0 is a patch of stuff or, of KITTI's own things, a crowd. Datumaro gives it to every object
+without an id, so that those of one class cannot be told apart.
 
 Rules: the KITTI semantic development kit, readme.txt; cvat-ai/datumaro, plugins/kitti_format.
 """
@@ -60,9 +60,8 @@ def read(tree: Tree) -> Reading:
         classes,
         frozenset(),
         class_of=lambda number: number >> 8,
-        is_crowd=lambda value, number: (
-            number > 0 and not number & 255 and not by_tool and classes[value].isthing
-        ),
+        has_number=lambda number: number & 255 > 0,
+        crowds=not by_tool,
     )
     for entry, folder in _entries(tree, names, base):
         try:
@@ -73,10 +72,6 @@ def read(tree: Tree) -> Reading:
     notes = maps.notes()
     if not by_tool:
         notes.append(f"no {_COLORS}: values are read as the classes of Cityscapes")
-    elif any(
-        (s.origin.get("object", 1)) & 255 == 0 for p in maps.pictures for s in p.sample.segments
-    ):
-        notes.append("objects have number 0, as CVAT writes them: one segment for all of a class")
     return Reading(
         name="",
         format="kitti",

@@ -60,13 +60,15 @@ class Collector:
     Args:
         categories: the classes by value.
         class_of: the class that a value of the object map stands for, where it says so.
-        is_crowd: of a class's and an object's value; does it stand for many?
+        has_number: does a value of the object map stand for one object?
+        crowds: things without a number are crowds; else they are objects that nobody told apart.
     """
 
     categories: Mapping[int, Category]
     void: frozenset[int] = frozenset({VOID})
     class_of: Callable[[int], int] | None = None
-    is_crowd: Callable[[int, int], bool] = lambda _class, _object: False
+    has_number: Callable[[int], bool] = bool
+    crowds: bool = False
     pictures: list[Picture] = field(default_factory=list)
     counted: Tally = field(default_factory=Tally)
     ledger: Ledger = field(default_factory=Ledger)
@@ -75,6 +77,7 @@ class Collector:
     ignored: int = 0  # void pixels
     pixels: int = 0  # of all maps
     without_objects: int = 0  # images
+    unnumbered: int = 0  # segments of things
 
     def take(self, entry: Entry, classes: Values, objects: Values | None) -> None:
         """
@@ -135,11 +138,14 @@ class Collector:
         self.pictures.append(Picture(sample, entry.picture))
 
     def _segment(self, value: int, number: int, mask: Mask) -> Segment:
+        category = self.categories[value]
+        many = number != NOBODY and category.isthing and not self.has_number(number)
+        self.unnumbered += many
         return Segment(
             id=0,
-            category_id=self.categories[value].id,
+            category_id=category.id,
             segmentation=Rle(mask.height, mask.width, mask.counts.decode()),
-            iscrowd=self.is_crowd(value, number),
+            iscrowd=many and self.crowds,
             origin={"object": number} if number else {},
         )
 
@@ -183,6 +189,9 @@ class Collector:
             notes.append(
                 f"{self.without_objects} image(s) have no map of objects: one segment a class"
             )
+        if self.unnumbered:
+            what = "crowds" if self.crowds else "all objects of a class that have none in one"
+            notes.append(f"{self.unnumbered} segment(s) have no number of their own: {what}")
         if self.ignored:
             share = 100 * self.ignored / self.pixels
             notes.append(f"{self.ignored:,} px ({share:.1f} %) are void: of no segment")

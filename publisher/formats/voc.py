@@ -16,8 +16,9 @@ Rules: the VOC2012 development kit, section 7; cvat-ai/datumaro, plugins/voc_for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,11 @@ class _Reader:
                 "are not in this export; 'CVAT for images 1.1' has them"
             )
         listed = {entry.stem for entry in entries}
+        if self.colored and (again := sorted(filter(partial(_is_renamed, listed), listed))):
+            self.notes.append(
+                f"CVAT renames files of one stem; maybe renamed: {listing(again)} "
+                "(export task by task to keep names)"
+            )
         main = {s for stems in self._main().values() for s in stems} - listed
         if main:
             self.notes.append(
@@ -343,6 +349,12 @@ class _Reader:
         """The lists of all images; ImageSets/Main has also one a class, with a flag a line."""
         subsets = {stem_of(n, self.base + LISTS, ".txt") for n in self.names}
         return {k: v for k, v in self._lists("ImageSets/Main/").items() if k in subsets}
+
+
+def _is_renamed(stems: Set[str], stem: str) -> bool:
+    """Is it like sheep_1 beside sheep?"""
+    base, _, number = stem.rpartition("_")
+    return number.isdecimal() and not number.startswith("0") and base in stems
 
 
 def _color(index: int) -> Color:

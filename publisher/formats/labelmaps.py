@@ -8,7 +8,7 @@ tells apart what is of one class. One pair of both values is one segment.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -23,7 +23,7 @@ from ..files import SPARE, Tree
 from ..images import SUFFIXES, Labels, png_kind, read_labels, size_of
 from ..masks import Mask, Rle
 from ..names import collision_key, listing, safe_path
-from ..panoptic import Painted
+from ..panoptic import Painted, ids_from_rgb
 from ..runs import masks_of_ids
 from ..validate import Finding, finding_of
 from .reading import Picture
@@ -36,6 +36,8 @@ VOID = 255  # "ignore": neither a class nor background
 NO_SUBSET = "default"  # Datumaro's name for it
 _MAX_PNG = 2**29  # bytes
 _MAX_TEXT = 2**26  # bytes of a list of classes or images
+_MOST_EDGES = 2**24  # pixels unlike the one above, of one map
+_BLOCK = 2**22  # pixels at a time
 _BACKGROUND = {"background", "_background_", "__background__", "unlabeled", "unlabelled", "void"}
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────
@@ -202,6 +204,9 @@ def _regions(
     classes: Values, objects: Values | None, wanted: frozenset[int]
 ) -> list[tuple[tuple[int, int], Mask]]:
     """The mask of each pair of class and object, by object and then class."""
+    edges = max(np.count_nonzero(m[1:] != m[:-1]) for m in (classes, objects) if m is not None)
+    if edges > _MOST_EDGES:
+        raise FormatError(f"{edges:,} px differ from those above: noise, no labels", code="V802")
     if objects is None:
         return [((v, 0), mask) for v, mask in masks_of_ids(classes).items() if v in wanted]
     high = int(classes.max()) + 1
@@ -228,6 +233,27 @@ def read_png(tree: Tree, name: str) -> Labels:
     except FormatError as error:
         error.message = f"{name}: {error.message}"
         raise
+
+
+def colors_of(rgb: NDArray[np.uint8]) -> tuple[list[int], NDArray[np.uint16]]:
+    """
+    The colours of (H, W, 3), ascending as R + 256 G + 65536 B, and the place of each pixel's
+    among them, (H, W).
+
+    Raises:
+        FormatError: V802, there are more than 65,536.
+    """
+    rows = max(1, _BLOCK // rgb.shape[1])
+    blocks = [slice(y, y + rows) for y in range(0, rgb.shape[0], rows)]
+    colors: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
+    for block in blocks:
+        colors = np.union1d(colors, ids_from_rgb(rgb[block]))
+        if len(colors) > 2**16:
+            raise FormatError(f"more than {2**16:,} colours: no map of labels", code="V802")
+    place = np.empty(rgb.shape[:2], dtype=np.uint16)
+    for block in blocks:
+        place[block] = np.searchsorted(colors, ids_from_rgb(rgb[block]))
+    return colors.tolist(), place
 
 
 def read_values(tree: Tree, name: str) -> Values:
@@ -343,15 +369,19 @@ def stem_of(name: str, folder: str, ending: str) -> str | None:
 # ── writing ──────────────────────────────────────────────────────────────────────────────────
 
 
-def check_writable(dataset: Dataset, most: int, target: str) -> dict[int, int]:
+def check_writable(
+    dataset: Dataset, most: int, target: str, reserved: Collection[str]
+) -> dict[int, int]:
     """
     The value of each category id: 1, 2, ... in their order.
 
     Raises:
         FormatError: more classes than there are values, a file name that leads elsewhere, or
             two images of one stem.
-        UsageError: the name of a class is no line of text.
+        UsageError: the name of a class is no line of text, or a split has a reserved name.
     """
+    if taken := set(reserved) & set(dataset.splits):
+        raise UsageError(f"{target} keeps the name {min(taken)!r} for another list than a split's")
     if len(dataset.categories) > most:
         raise FormatError(
             f"{target} holds {most} classes, the dataset has {len(dataset.categories)}",

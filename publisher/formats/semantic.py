@@ -189,7 +189,8 @@ def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tup
         FormatError: see `check_writable`. Nothing is written then.
         OverlapError: segments overlap and nothing says who wins.
     """
-    values = check_writable(dataset, _VOID_16 - 1, "a semantic mask")
+    reserved = (NO_SUBSET, *(n.removesuffix(".txt") for n in _CLASSES))
+    values = check_writable(dataset, _VOID_16 - 1, "a semantic mask", reserved)
     size, void = (1, VOID) if len(values) < VOID else (2, _VOID_16)
     names = {c.id: c.name for c in dataset.categories}
     ledger = Ledger()

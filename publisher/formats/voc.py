@@ -35,7 +35,7 @@ from ..errors import FormatError
 from ..files import Tree, own_names
 from ..images import Labels, write_indexed
 from ..names import listing, safe_path
-from ..panoptic import Overlap, Painted, ids_from_rgb, paint
+from ..panoptic import Overlap, Painted, paint
 from ..validate import finding_of
 from .labelmaps import (
     NO_SUBSET,
@@ -48,6 +48,7 @@ from .labelmaps import (
     Values,
     book,
     check_writable,
+    colors_of,
     found,
     is_background,
     lookup,
@@ -279,29 +280,22 @@ class _Reader:
     def _classes(self, png: Labels, entry: Entry) -> Values:
         if png.mode == "RGB":
             self.colored = True
-            return self._by_color(ids_from_rgb(png.values))
+            return self._by_color(png.values)
         if not _is_usual(png, self.labels):
             self.strange.append(entry.file_name)
         return png.values
 
-    def _by_color(self, colors: Values) -> Values:
+    def _by_color(self, rgb: NDArray[np.uint8]) -> Values:
         """The index of each colour; void where labelmap.txt gives VOC's void to nobody else."""
         known = {_packed(_color(VOID)): VOID}
-        known |= {_packed(c.color): c.id for c in reversed(self.labels) if c.color is not None}
+        known |= {_packed(c.color or _color(c.id)): c.id for c in reversed(self.labels)}
         known[0] = NOBODY
-        if not self.labels or all(c.color is None for c in self.labels):
-            known |= {_packed(_color(c.id)): c.id for c in self.labels}
-        order = sorted(known)
-        index = np.searchsorted(order, colors).clip(max=len(order) - 1)
-        strange = np.asarray(order)[index] != colors
-        if strange.any():
-            found_ = np.unique(colors[strange])
-            said = listing([str((int(c) & 255, int(c) >> 8 & 255, int(c) >> 16)) for c in found_])
-            n = int(strange.sum())
+        colors, place = colors_of(rgb)
+        if strange := [c for c in colors if c not in known]:
+            n = int(np.isin(place, [colors.index(c) for c in strange]).sum())
+            said = listing([str((c & 255, c >> 8 & 255, c >> 16)) for c in strange])
             raise FormatError(f"{n} px have a colour of no class: {said}", code="V802")
-        table = np.array([known[c] for c in order])
-        indices: Values = table.astype(np.min_scalar_type(int(table.max())))[index]
-        return indices
+        return np.array([known[c] for c in colors], dtype=np.uint16)[place]
 
     # ── what is said beside the maps ─────────────────────────────────────────────────────
 
@@ -366,7 +360,6 @@ def _packed(color: Color) -> int:
     return color[0] | color[1] << 8 | color[2] << 16
 
 
-_VOID_COLOR = _packed(_color(VOID))
 _INDEX_OF = {_packed(_color(i)): i for i in range(256)}
 
 
@@ -374,10 +367,9 @@ def _objects(png: Labels) -> Values:
     """Numbers of objects, NOBODY where there is none; colours by their place in VOC's map."""
     if png.mode != "RGB":
         return np.where(png.values == VOID, 0, png.values)
-    colors, inverse = np.unique(ids_from_rgb(png.values), return_inverse=True)
-    numbers = np.array([_INDEX_OF.get(c, 256 + c) for c in colors.tolist()])
-    numbers[numbers == VOID] = NOBODY
-    return numbers[inverse].reshape(png.size)
+    colors, place = colors_of(png.values)
+    numbers = [_INDEX_OF.get(c, 256 + c) for c in colors]
+    return np.array([NOBODY if n == VOID else n for n in numbers], dtype=np.uint32)[place]
 
 
 def _is_usual(png: Labels, labels: Sequence[Category]) -> bool:
@@ -434,7 +426,7 @@ def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tup
             written then.
         OverlapError: segments overlap and nothing says who wins.
     """
-    values = check_writable(dataset, MOST, "Pascal VOC")
+    values = check_writable(dataset, MOST, "Pascal VOC", (NO_SUBSET, "trainval"))
     _check_objects(dataset, overlap)
     names = {c.id: c.name for c in dataset.categories}
     ledger = Ledger()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from publisher import intake
 from publisher.dataset import Category, Dataset, Sample, Segment
-from publisher.errors import FormatError, InvalidDataset
+from publisher.errors import FormatError, InvalidDataset, UsageError
 from publisher.files import open_tree
 from publisher.formats import voc
 from publisher.masks import Mask, Rle
@@ -323,6 +323,23 @@ def test_a_listed_image_without_mask_is_empty_and_takes_its_size_from_the_pictur
     assert [(f.file_name, f.code) for f in found.findings] == [("c.jpg", "I103")]
 
 
+def test_noise_is_no_map_of_labels(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (300, 300, 3))
+    labels = "background:0,0,0::\nhand:128,0,0::\n"
+    members = {"SegmentationClass/a.png": png(noise), "labelmap.txt": labels}
+    (finding,) = reading(folder_of(tmp_path, members)).findings
+    assert finding.message == "more than 65,536 colours: no map of labels"
+
+
+@pytest.mark.parametrize("split", ["default", "trainval"])
+def test_a_split_named_like_another_list_is_refused(tmp_path, split):
+    made = dataset((10, box(0, 2, 0, 2)))
+    made = replace(made, samples=(replace(made[0], split=split),))
+    with pytest.raises(UsageError, match=split):
+        voc.write(made, tmp_path)
+
+
 def test_several_releases_in_one_tree_are_not_mixed(tmp_path):
     members = {f"VOC{y}/SegmentationClass/a.png": png([[1]]) for y in (2007, 2012)}
     with pytest.raises(FormatError, match="several VOC folders: VOC2007/, VOC2012/"):
@@ -335,7 +352,7 @@ def test_several_releases_in_one_tree_are_not_mixed(tmp_path):
         ("Annotations/a.xml", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>&b;</annotation>"),
         ("Annotations/a.xml", "<annotation>"),
         ("SegmentationObject/a.png", b"\x89PNG\r\n\x1a\n"),
-        ("SegmentationObject/a.png", png([[1, 2]])[:45]),
+        ("SegmentationObject/a.png", png([[1, 2]])[:-1]),
     ],
 )
 def test_one_broken_file_costs_one_finding(tmp_path, name, body):

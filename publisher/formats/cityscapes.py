@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import numpy as np
+
 from ..dataset import Category
 from ..errors import FormatError
 from ..files import Tree, own_names
@@ -136,13 +138,12 @@ def _take(tree: Tree, maps: Collector, entry: Entry, stem: str, names: set[str])
         assert entry.picture is not None  # or it would not be an entry
         maps.take_empty(entry, picture_size(tree, entry.picture))
         return
-    objects = read_values(tree, instances) if instances in names else None
+    objects = read_values(tree, instances).astype(np.uint16) if instances in names else None
     if ids in names:
         classes = read_values(tree, ids)
     else:
         assert objects is not None
-        classes = objects // 1000
-        classes[objects < 1000] = objects[objects < 1000]
+        classes = np.where(objects < 1000, objects, objects // 1000)
     maps.take(entry, classes, objects)
 
 

@@ -279,7 +279,7 @@ class _Reader:
 
     def _classes(self, png: Labels, entry: Entry) -> Values:
         if png.mode == "RGB":
-            self.colored = True
+            self.colored = self.base + "labelmap.txt" in self.names  # as tools write it
             return self._by_color(png.values)
         if not _is_usual(png, self.labels):
             self.strange.append(entry.file_name)

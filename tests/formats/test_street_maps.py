@@ -172,6 +172,12 @@ def test_one_map_is_enough(tmp_path, name, members):
         assert found.counted.pixels == {"food box": 2, "hand": 4}
 
 
+def test_maps_of_instances_alone_may_have_8_bits(tmp_path):
+    members = {"gtFine/val/a_gtFine_instanceIds.png": png([[7, 26, 0]])}
+    found = reading(tmp_path, members, "cityscapes")
+    assert found.counted.pixels == {"road": 1, "car": 1}
+
+
 @pytest.mark.parametrize(
     ("read", "members"), [(cityscapes.read, INSTANCES[0][1]), (kitti.read, INSTANCES[1][1])]
 )

@@ -8,7 +8,7 @@ tells apart what is of one class. One pair of both values is one segment.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -37,7 +37,7 @@ NO_SUBSET = "default"  # Datumaro's name for it
 _MAX_PNG = 2**29  # bytes
 _MAX_TEXT = 2**26  # bytes of a list of classes or images
 _MOST_EDGES = 2**24  # pixels unlike the one above, of one map
-_BLOCK = 2**22  # pixels at a time
+_BLOCK = 2**22  # pixels
 _BACKGROUND = {"background", "_background_", "__background__", "unlabeled", "unlabelled", "void"}
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────
@@ -94,8 +94,7 @@ class Collector:
                 f"object map is {objects.shape[0]}x{objects.shape[1]}",
                 code="V803",
             )
-        values, counts = np.unique(classes, return_counts=True)
-        present = dict(zip(values.tolist(), counts.tolist(), strict=True))
+        present = counts_of(classes)
         self.ignored += sum(n for v, n in present.items() if v in self.void)
         self.pixels += classes.size
         pixels = {v: n for v, n in present.items() if v in self.categories}
@@ -110,7 +109,7 @@ class Collector:
             self.without_objects += 1
             numbers = [0] * len(pixels)
         else:
-            numbers = [n for n in np.unique(objects).tolist() if n != NOBODY]
+            numbers = [n for n in counts_of(objects) if n != NOBODY]
         self.counted += Tally(1, len(numbers), named)
         found = _regions(classes, objects, frozenset(pixels))
         if objects is not None:
@@ -235,6 +234,24 @@ def read_png(tree: Tree, name: str) -> Labels:
         raise
 
 
+def counts_of(values: Values) -> dict[int, int]:
+    """How many pixels have each value, by ascending value."""
+    if values.itemsize > 2:
+        there, counts = np.unique(values, return_counts=True)
+        return dict(zip(there.tolist(), counts.tolist(), strict=True))
+    counts = np.zeros(1 << 8 * values.itemsize, dtype=np.int64)
+    for block in _blocks(values):
+        counts += np.bincount(values[block].ravel(), minlength=len(counts))
+    there = np.flatnonzero(counts)
+    return dict(zip(there.tolist(), counts[there].tolist(), strict=True))
+
+
+def _blocks(values: Values) -> Iterator[slice]:
+    """Rows of a map, some four million pixels at a time."""
+    rows = max(1, _BLOCK // values.shape[1])
+    return (slice(y, y + rows) for y in range(0, values.shape[0], rows))
+
+
 def colors_of(rgb: NDArray[np.uint8]) -> tuple[list[int], NDArray[np.uint16]]:
     """
     The colours of (H, W, 3), ascending as R + 256 G + 65536 B, and the place of each pixel's
@@ -243,15 +260,15 @@ def colors_of(rgb: NDArray[np.uint8]) -> tuple[list[int], NDArray[np.uint16]]:
     Raises:
         FormatError: V802, there are more than 65,536.
     """
-    rows = max(1, _BLOCK // rgb.shape[1])
-    blocks = [slice(y, y + rows) for y in range(0, rgb.shape[0], rows)]
     colors: NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
-    for block in blocks:
-        colors = np.union1d(colors, ids_from_rgb(rgb[block]))
+    for block in _blocks(rgb):
+        flat = ids_from_rgb(rgb[block]).ravel()
+        new = np.flatnonzero(flat[1:] != flat[:-1]) + 1  # where the pixel before has another one
+        colors = np.union1d(colors, np.append(flat[new], flat[0]))
         if len(colors) > 2**16:
             raise FormatError(f"more than {2**16:,} colours: no map of labels", code="V802")
     place = np.empty(rgb.shape[:2], dtype=np.uint16)
-    for block in blocks:
+    for block in _blocks(rgb):
         place[block] = np.searchsorted(colors, ids_from_rgb(rgb[block]))
     return colors.tolist(), place
 

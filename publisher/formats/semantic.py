@@ -19,8 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from ..conservation import Item, Ledger
 from ..dataset import Category, Dataset
 from ..errors import FormatError
@@ -38,6 +36,7 @@ from .labelmaps import (
     Pictures,
     book,
     check_writable,
+    counts_of,
     found,
     has_one_channel,
     is_background,
@@ -141,7 +140,7 @@ def _by_number(tree: Tree, masks: Sequence[str]) -> dict[int, Category]:
     there: set[int] = set()
     for mask in masks:
         try:
-            there.update(np.unique(read_values(tree, mask)).tolist())
+            there.update(counts_of(read_values(tree, mask)))
         except FormatError:
             continue  # reading it again says so
     return {v: Category(v, f"class {v}") for v in sorted(there - {NOBODY, VOID, _VOID_16})}

@@ -49,6 +49,7 @@ from .labelmaps import (
     book,
     check_writable,
     colors_of,
+    counts_of,
     found,
     is_background,
     lookup,
@@ -369,7 +370,9 @@ def _objects(png: Labels) -> Values:
         return np.where(png.values == VOID, 0, png.values)
     colors, place = colors_of(png.values)
     numbers = [_INDEX_OF.get(c, 256 + c) for c in colors]
-    return np.array([NOBODY if n == VOID else n for n in numbers], dtype=np.uint32)[place]
+    table = np.array([NOBODY if n == VOID else n for n in numbers])
+    objects: Values = table.astype(np.min_scalar_type(int(table.max())))[place]
+    return objects
 
 
 def _is_usual(png: Labels, labels: Sequence[Category]) -> bool:
@@ -379,8 +382,7 @@ def _is_usual(png: Labels, labels: Sequence[Category]) -> bool:
     own = {c.id: c.color for c in labels}
     palette = [(int(r), int(g), int(b)) for r, g, b in png.palette]
     return all(
-        v < len(palette) and palette[v] in (_color(v), own.get(v))
-        for v in np.unique(png.values).tolist()
+        v < len(palette) and palette[v] in (_color(v), own.get(v)) for v in counts_of(png.values)
     )
 
 

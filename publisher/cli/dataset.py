@@ -194,7 +194,7 @@ def convert(
     plan = conversion.plan(path, target, format_name, images)
     if not as_json:
         for shortfall in plan.shortfalls:
-            say(f"{target} keeps {shortfall}")
+            say(f"{target} cannot hold {shortfall}")
     converted = conversion.run(plan, out, cast("Overlap | None", overlap))
     if as_json:
         shortfalls = [{"trait": s.trait, "count": s.count} for s in plan.shortfalls]

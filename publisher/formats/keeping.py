@@ -88,24 +88,24 @@ def forecast(dataset: Dataset, kept: frozenset[Trait]) -> tuple[Shortfall, ...]:
     return tuple(Shortfall(t, counts[t], first.get(t)) for t in missing if counts.get(t))
 
 
-_SAID: Mapping[Trait, str] = {
-    "instances": "objects of one class become one region: {n} objects",
-    "overlaps": "each pixel belongs to one segment: overlaps in {n} image(s)",
-    "holes": "no holes: {n} segment(s) have some",
-    "parts": "no separate parts: {n} segment(s) have several",
-    "outlines": "polygons become pixels: {n} segment(s)",
-    "crowds": "no crowds: {n} segment(s)",
-    "z-order": "no z-order: it differs in {n} image(s)",
-    "attributes": "no attributes: {n} segment(s) have some",
-    "isthing": "does not tell things from stuff: {n} class(es) are stuff",
-    "colors": "no colours: {n} class(es) have one",
-    "supercategories": "no supercategories: {n} class(es) have one",
-    "category ids": "numbers classes itself: {n} id(s) change",
-    "unused categories": "only classes in use: {n} are not",
-    "ids": "numbers images and segments itself: {n} image(s)",
-    "splits": "no splits: {n} image(s) have one",
-    "extensions": "labels are named by the stem: {n} image(s) are no .jpg",
-    "empty images": "no images without segments: {n}",
+_SAID: Mapping[Trait, str] = {  # after "voc cannot hold "
+    "instances": "objects of one class apart from each other ({n} objects)",
+    "overlaps": "overlaps ({n} images)",
+    "holes": "holes ({n} segments)",
+    "parts": "several parts as one segment ({n} segments)",
+    "outlines": "the vertices of polygons, only their pixels ({n} segments)",
+    "crowds": "crowds ({n} segments)",
+    "z-order": "z-order ({n} images with several levels)",
+    "attributes": "attributes ({n} segments)",
+    "isthing": "which classes are stuff ({n})",
+    "colors": "colours of classes ({n})",
+    "supercategories": "supercategories ({n} classes)",
+    "category ids": "ids of classes ({n} change)",
+    "unused categories": "classes that no segment has ({n})",
+    "ids": "ids of images and segments ({n} images)",
+    "splits": "splits ({n} images)",
+    "extensions": "extensions of images, .jpg is assumed ({n} images)",
+    "empty images": "images without segments ({n})",
 }
 
 

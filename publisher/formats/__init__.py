@@ -12,7 +12,9 @@ from pathlib import PurePosixPath
 from ..conservation import Item
 from ..errors import FormatError, UsageError
 from ..files import Tree
-from . import coco, coco_panoptic, cvat, datumaro, labelme
+from . import coco, coco_panoptic, cvat, datumaro, labelme, yolo
+from .cvat import tracks as cvat_tracks
+from .cvat import video as cvat_video
 from .keeping import TRAITS, Trait, everything_but, keeps
 from .reading import Picture, Reading
 
@@ -41,7 +43,22 @@ class Format:
 FORMATS = {
     f.name: f
     for f in (
-        Format("cvat", "CVAT for images 1.1", everything_but(), cvat.detect, cvat.read),
+        Format(
+            "cvat",
+            "CVAT for images 1.1",
+            everything_but("isthing", "supercategories", "category ids", "ids"),
+            cvat.detect,
+            cvat.read,
+            cvat.write,
+        ),
+        Format(
+            "cvat-video",
+            "CVAT for video 1.1",
+            everything_but("isthing", "supercategories", "category ids", "ids"),
+            cvat_video.detect,
+            cvat_video.read,
+            cvat_tracks.write,
+        ),
         Format(
             "datumaro",
             "Datumaro 1.0",
@@ -75,12 +92,22 @@ FORMATS = {
             write=coco_panoptic.write,
             flat=True,
         ),
+        Format(
+            "yolo",
+            "YOLO segmentation",
+            keeps("instances", "overlaps", "holes", "parts", "unused categories", "splits")
+            | keeps("extensions", "empty images"),
+            yolo.detect,
+            yolo.read,
+            yolo.write,
+        ),
     )
 }
 
 READABLE = (
-    "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0), datumaro (Datumaro 1.0), "
-    "labelme (Labelme)"
+    "cvat (CVAT for images 1.1), cvat-video (CVAT for video 1.1), "
+    "coco (COCO instances, CVAT's COCO 1.0), datumaro (Datumaro 1.0), labelme (Labelme), "
+    "yolo (YOLO segmentation)"
 )
 
 _TELLTALES = (  # what a tree holds, and what it then is; for the message only

@@ -1,10 +1,23 @@
 """The rules, one file a family. Importing this package registers them all."""
 
-from . import annotations, categories, images, labelme, overlap, polygons, reading, rle, splits
+from . import (
+    annotations,
+    categories,
+    cvat,
+    images,
+    labelme,
+    overlap,
+    polygons,
+    reading,
+    rle,
+    splits,
+    yolo,
+)
 
 __all__ = [
     "annotations",
     "categories",
+    "cvat",
     "images",
     "labelme",
     "overlap",
@@ -12,4 +25,5 @@ __all__ = [
     "reading",
     "rle",
     "splits",
+    "yolo",
 ]

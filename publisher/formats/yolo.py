@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -224,7 +224,7 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
             if split in NOT_SPLITS:
                 raise UsageError(f"{split!r} means something else in data.yaml than a split")
             splits.add(split)
-            stem = PurePosixPath(sample.file_name).with_suffix("")
+            stem = safe_path(sample.file_name).with_suffix("")
             label = safe_path(f"labels/{split}/{stem}.txt")
             if collision_key(str(label)) in taken:
                 raise UsageError(f"two images would have the label {label}")

@@ -122,6 +122,8 @@ class _Files:
             raise FormatError(f"more than {_MAX_LIST:,} bytes", path=found)
         for line in filter(None, map(str.strip, body.decode("utf-8", "replace").splitlines())):
             path = _relative(line)
+            if not path:
+                continue
             stem = str(PurePosixPath(path).with_suffix(""))
             image = self._stem(stem)
             label = PurePosixPath(_labels_of(f"{image}/")[:-1] + ".txt")

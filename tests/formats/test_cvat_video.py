@@ -16,6 +16,7 @@ from publisher import formats, intake
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import FormatError, InvalidDataset
 from publisher.files import open_tree
+from publisher.formats.cvat import video
 from publisher.masks import Mask, Rle
 from tests import truth
 from tests.makers import picture, zipped
@@ -244,15 +245,27 @@ def test_where_pictures_do_not_fit_the_frames_nothing_is_guessed(tmp_path):
     assert "CVAT for images 1.1" in (e.value.hint or "")
 
 
-def test_a_few_bytes_cannot_claim_a_billion_frames(tmp_path):
+def test_a_few_bytes_cannot_claim_a_billion_frames(tmp_path, monkeypatch):
     path = tmp_path / "a.xml"
     path.write_text(video_xml(track(*ENDED), meta=SIZE, size=999_999_999))
     with pytest.raises(FormatError, match="more than 262,144"):
         read(path)
-    tasks = (f"<task><id>{n}</id><size>100000</size>{SIZE}</task>" for n in range(9))
+    monkeypatch.setattr(video, "MAX_FRAMES", 800)
+    tasks = (f"<task><id>{n}</id><size>100</size>{SIZE}</task>" for n in range(9))
     path.write_text(f"<annotations><meta><project>{''.join(tasks)}</project></meta></annotations>")
-    with pytest.raises(FormatError, match="more than 262,144 frames without a picture"):
+    with pytest.raises(FormatError, match="more than 800 frames without a picture"):
         read(path)
+
+
+def test_a_few_keyframes_cannot_ask_for_millions_of_shapes(tmp_path, monkeypatch):
+    path = tmp_path / "a.xml"
+    path.write_text(video_xml(track(polygon(0)), meta=SIZE, size=50))
+    for limit in ("MAX_FILLED", "MAX_TEXT"):
+        with monkeypatch.context() as patch:
+            patch.setattr(video, limit, 40)
+            with pytest.raises(FormatError, match="too many shapes between keyframes"):
+                read(path)
+    assert not read(path).findings
 
 
 def test_the_images_reader_says_which_format_tracks_are(tmp_path):

@@ -251,7 +251,7 @@ def test_words_that_yaml_takes_for_other_things_are_names(tmp_path):
 
 @pytest.mark.parametrize("name", ["../../a.jpg", "/etc/passwd.jpg", "..\\a.jpg", "C:/a.jpg"])
 def test_a_list_leads_nowhere_else(tmp_path, name):
-    files = {"data.yaml": f"train: train.txt\n{NAMES}", "train.txt": name}
+    files = {"data.yaml": f"train: train.txt\n{NAMES}", "train.txt": f"{name}\n..\n/\n"}
     secret = layout(tmp_path, {"a.jpg": PICTURE, "a.txt": SQUARE})
     with pytest.raises(FormatError, match="have no picture"):
         read(layout(secret / "in" / "deep", files))

@@ -21,6 +21,8 @@ class Members:
 
     def find(self, name: str, subset: str) -> str | None:
         """The file of an image; video frames are named without their extension."""
+        if not self._names:
+            return None
         root = f"{self._base}images/"
         places = [f"{root}{subset}/{name}", f"{root}{name}", f"{self._base}{name}"]
         places += [f"{SPARE}/{subset}/{name}", f"{SPARE}/{name}", f"{SPARE}/{_last(name)}"]

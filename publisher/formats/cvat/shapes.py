@@ -312,7 +312,7 @@ def _parts_of_mask(
 
 def _outline(ring: tuple[float, ...], was: _Was) -> Geometry:
     """A ring as the box or ellipse that it was drawn as, else as a polygon."""
-    if was.shape == "box" and len(ring) == 8:
+    if was.shape in ("box", "bbox", "rectangle") and len(ring) == 8:  # in other tools' words, too
         x0, y0, x1, y1, degrees = ring[0], ring[1], ring[4], ring[5], 0.0
         if was.box is not None:
             (x0, y0, w, h), degrees = was.box.bbox, was.box.rotation
@@ -345,8 +345,9 @@ def _mask(mask: Mask) -> Geometry:
 
 # ── what has no pixels ───────────────────────────────────────────────────────────────────────
 
-_KEY = re.compile(r"(?!kind$|label$)[a-z_][a-z0-9_]*")
-_KINDS = {"point": "points", "line": "polyline", "linestrip": "polyline"}  # other tools' words
+_KEY = re.compile("source|occluded|outside|points|rotation|z_order|group_id|[xy][tb][lr][12]")
+_KINDS = {"point": "points", "line": "polyline", "linestrip": "polyline", "label": "tag"}
+"""Other tools' words for the same."""
 
 
 def aside_tag(entry: Mapping[str, Any]) -> str | None:
@@ -374,6 +375,8 @@ def _plain(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in sorted(entry.items()):
         if key == "points" and isinstance(value, list | tuple):
             yield key, _vertices(value)
+        elif key == "group" and value:
+            yield "group_id", str(value)
         elif isinstance(value, str | int | float) and _KEY.fullmatch(key):
             yield key, str(value)
 

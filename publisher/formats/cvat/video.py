@@ -28,12 +28,14 @@ from ..grouping import grouped
 from ..reading import Picture, Reading
 from .frames import MAX_FRAMES, Frame, frames_of
 from .images import aside_notes, content_of
-from .interpolation import Shown, fill, gaps
+from .interpolation import Gap, Shown, fill, gaps
 from .members import Members
 from .meta import Meta, Task
 from .shapes import NOT_SEGMENTS, described, integer, shape_of
 from .stream import elements
 
+MAX_FILLED = 2**17  # shapes that are interpolated: a few keyframes can ask for millions
+MAX_TEXT = 2**27  # characters of them
 TRACK = "track_id"  # the attribute that says which segments are one object over frames
 
 
@@ -95,6 +97,7 @@ class _Shared:
         self.categories: dict[str, Category] = {}
         self._members: dict[str, Members] = {}
         self._claimed = 0
+        self._filled = self._text = 0
 
     def members(self, base: str) -> Members:
         """The files beside the XML files of one folder."""
@@ -112,6 +115,21 @@ class _Shared:
         self._claimed += sum(f.member is None for f in frames)
         if self._claimed > MAX_FRAMES:
             raise FormatError(f"more than {MAX_FRAMES:,} frames without a picture")
+
+    def fill(self, gap: Gap) -> None:
+        """
+        Count the shapes that a gap will be filled with, and their text.
+
+        Raises:
+            FormatError: they are more than `MAX_FILLED`, or their text than `MAX_TEXT`.
+        """
+        self._filled += len(gap.frames)
+        self._text += len(gap.frames) * sum(map(len, gap.before[1].attrib.values()))
+        if self._filled > MAX_FILLED or self._text > MAX_TEXT:
+            raise FormatError(
+                "too many shapes between keyframes",
+                hint="export from CVAT: it writes every frame out",
+            )
 
     def notes(self) -> list[str]:
         extra = sorted({n for m in self._members.values() for n in m.unused()})
@@ -217,6 +235,7 @@ class _File:
         """The shapes of a track in its gaps."""
         filled = []
         for gap in gaps(track.shown, track.frames.numbers):
+            self.shared.fill(gap)
             made, exact = fill(gap)
             filled += made
             if not exact:

@@ -226,12 +226,30 @@ def placed(crop: NDArray[Any], left: int, top: int, image: tuple[int, int]) -> M
     What hangs over the image is cut off; a crop wholly outside gives an empty mask.
     """
     _check_size(*image)
-    pixels = np.zeros(image, dtype=np.bool_)
     y0, x0 = max(top, 0), max(left, 0)
     y1, x1 = min(top + crop.shape[0], image[0]), min(left + crop.shape[1], image[1])
-    if y0 < y1 and x0 < x1:
-        pixels[y0:y1, x0:x1] = crop[y0 - top : y1 - top, x0 - left : x1 - left]
-    return Mask.from_array(pixels)
+    columns = np.zeros((max(x1 - x0, 0), max(y1 - y0, 0) + 2), dtype=np.int8)
+    if y0 < y1 and x0 < x1:  # one 0 stays before and after each column
+        columns[:, 1:-1] = (crop[y0 - top : y1 - top, x0 - left : x1 - left] != 0).T
+    column, row = np.nonzero(np.diff(columns, axis=1))  # where runs start and stop, in turns
+    edges = (x0 + column) * image[0] + y0 + row
+    counts = np.diff(edges, prepend=0, append=image[0] * image[1])
+    return Mask.from_runs(counts, *image)
+
+
+def crop_from_mask(mask: Mask) -> tuple[list[int], int, int, int, int]:
+    """
+    The inverse of `mask_from_crop`: row-major, zeros-first runs over the tight box of a mask
+    that has pixels, then left, top, width and height of that box.
+    """
+    left, top, width, height = mask.bbox
+    start = left * mask.height  # column-major, so the box's columns lie in one piece
+    ends = np.clip(np.cumsum(mask.runs) - start, 0, width * mask.height)
+    columns = np.repeat(np.arange(len(ends)) & 1, np.diff(ends, prepend=0))
+    box = columns.reshape(width, mask.height)[:, top : top + height].T.ravel()
+    edges = np.flatnonzero(np.diff(box, prepend=0))
+    runs = np.diff(edges, prepend=0, append=len(box))
+    return runs.tolist(), left, top, width, height
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0) -> tuple[float, ...]:

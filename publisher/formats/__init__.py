@@ -22,7 +22,10 @@ from . import (
     labelme,
     semantic,
     voc,
+    yolo,
 )
+from .cvat import tracks as cvat_tracks
+from .cvat import video as cvat_video
 from .keeping import TRAITS, Trait, everything_but, keeps
 from .reading import Picture, Reading
 
@@ -51,7 +54,22 @@ class Format:
 FORMATS = {
     f.name: f
     for f in (
-        Format("cvat", "CVAT for images 1.1", everything_but(), cvat.detect, cvat.read),
+        Format(
+            "cvat",
+            "CVAT for images 1.1",
+            everything_but("isthing", "supercategories", "category ids", "ids"),
+            cvat.detect,
+            cvat.read,
+            cvat.write,
+        ),
+        Format(
+            "cvat-video",
+            "CVAT for video 1.1",
+            everything_but("isthing", "supercategories", "category ids", "ids"),
+            cvat_video.detect,
+            cvat_video.read,
+            cvat_tracks.write,
+        ),
         Format(
             "datumaro",
             "Datumaro 1.0",
@@ -105,14 +123,19 @@ FORMATS = {
             semantic.write,
             flat=True,
         ),
+        Format(
+            "yolo",
+            "YOLO segmentation",
+            keeps("instances", "overlaps", "holes", "parts", "unused categories", "splits")
+            | keeps("extensions", "empty images"),
+            yolo.detect,
+            yolo.read,
+            yolo.write,
+        ),
     )
 }
 
-READABLE = (
-    "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0), datumaro (Datumaro 1.0), "
-    "labelme (Labelme), voc (Pascal VOC, CVAT's Segmentation mask 1.1), cityscapes, kitti, "
-    "semantic (masks of class values)"
-)
+READABLE = ", ".join(f"{f.name} ({f.title})" for f in FORMATS.values() if f.read)
 
 _TELLTALES = (  # what a tree holds, and what it then is; for the message only
     ("samples.jsonl", "a working dataset, which needs no import"),

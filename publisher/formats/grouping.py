@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,7 +77,7 @@ def _joined(parts: Sequence[Shape], file_name: str) -> tuple[Segment, Item]:
         else Rle(union.height, union.width, union.counts.decode()),
         iscrowd=any(s.iscrowd for s in segments),
         z_order=max(known, default=None),
-        attributes=_merged(segments),
+        attributes=merged([s.attributes for s in segments]),
         origin={
             **first.segment.origin,
             "shape": "group",
@@ -97,9 +97,9 @@ def _part(s: Segment, as_polygons: bool) -> dict[str, Any]:
     return {**said, "segmentation": [list(ring) for ring in s.segmentation]}
 
 
-def _merged(segments: Sequence[Segment]) -> dict[str, Any]:
+def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Attributes of the first part; occluded where any part is."""
-    attributes = dict(segments[0].attributes)
-    if any(s.attributes.get("occluded") for s in segments):
+    attributes = dict(parts[0])
+    if any(p.get("occluded") for p in parts):
         attributes["occluded"] = True
     return attributes

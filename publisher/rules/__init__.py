@@ -3,6 +3,7 @@
 from . import (
     annotations,
     categories,
+    cvat,
     images,
     labelme,
     overlap,
@@ -11,11 +12,13 @@ from . import (
     rle,
     splits,
     voc,
+    yolo,
 )
 
 __all__ = [
     "annotations",
     "categories",
+    "cvat",
     "images",
     "labelme",
     "overlap",
@@ -24,4 +27,5 @@ __all__ = [
     "rle",
     "splits",
     "voc",
+    "yolo",
 ]

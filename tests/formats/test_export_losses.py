@@ -8,6 +8,7 @@ from publisher import formats, intake
 from publisher.conservation import Tally
 from publisher.errors import FormatError
 from publisher.files import open_tree
+from tests.makers import zipped
 from tests.truth import DATA
 
 
@@ -92,13 +93,15 @@ def test_counts_add_up(xml, coco):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("task-video__cvat-for-video-1.1.zip", "CVAT for video 1.1")]
+    ("name", "said"),
+    [
+        ("notes/readme.md", "no annotations found that I know"),
+        ("part/samples.jsonl", "looks like a working dataset"),
+    ],
 )
-def test_other_formats_get_a_clear_no_with_the_list_of_those_read(name, said):
-    with (
-        open_tree(DATA / name) as tree,
-        pytest.raises(FormatError, match="not a format I read") as e,
-    ):
-        formats.detect(tree).read(tree)
+def test_other_trees_get_a_clear_no_with_the_list_of_what_is_read(name, said, tmp_path):
+    source = zipped(tmp_path / "in.zip", {name: b"text"})
+    with open_tree(source) as tree, pytest.raises(FormatError, match="not a format I read") as e:
+        formats.detect(tree)
     assert said in str(e.value)
     assert "CVAT for images 1.1" in (e.value.hint or "")

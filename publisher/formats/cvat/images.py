@@ -1,0 +1,351 @@
+"""
+CVAT for images 1.1: `annotations.xml` and `images/[<subset>/]<path>`.
+
+The source of truth among CVAT's exports: the only one that keeps masks pixel by pixel,
+z-order, groups, attributes, tags and subsets. Rules as seen on CVAT 2.15 and 2.54.
+
+What is written, CVAT's importer "CVAT 1.1" takes back, image by image by their names: polygons
+with every vertex as it was, RLEs as masks, parts as one group, boxes, ellipses, groups, tags,
+points and lines of an export as what they were. A crowd has the attribute `is_crowd`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from xml.etree.ElementTree import Element
+
+from ...conservation import Item, Ledger, Tally
+from ...dataset import Dataset, Sample, Segment
+from ...errors import FormatError, at
+from ...files import Tree, own_names
+from ...names import listing, safe_path
+from ...validate import Finding, finding_of
+from ..grouping import Shape, grouped
+from ..reading import Picture, Reading
+from .members import Members
+from .meta import Job, Meta, Plan, aside_of, subset_of
+from .shapes import (
+    NOT_SEGMENTS,
+    Drawn,
+    aside_tag,
+    described,
+    drawn,
+    integer,
+    shape_of,
+    write_aside,
+)
+from .stream import Xml, clean, elements
+
+XML = "annotations.xml"
+NO_SHAPE = "CVAT has no such shape as was set aside"
+Content = Literal["image", "track"]
+
+
+def detect(tree: Tree) -> bool:
+    """Does the tree hold an `annotations.xml` of CVAT's whose first content is an image?"""
+    name = _xml_name(tree)
+    return name is not None and content_of(tree, name) == "image"
+
+
+def read(tree: Tree) -> Reading:
+    """
+    Read an export of a project, task or job.
+
+    Raises:
+        FormatError: the XML is broken, hostile, or CVAT's video format.
+    """
+    name = _xml_name(tree)
+    if name is None:
+        raise FormatError(f"no {XML}", path=tree.label)
+    members = Members(tree.names(), base=str(PurePosixPath(name).parent))
+    reader = _Reader(members)
+    try:
+        with tree.open(name) as stream:
+            for element in elements(stream):
+                reader.take(element)
+    except FormatError as error:
+        error.path = error.path or f"{tree.label}: {name}"
+        raise
+    return reader.result()
+
+
+def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
+    """
+    Write `annotations.xml`, streamed; the dataset is gone through twice.
+
+    What CVAT has no word for is left out: what is a thing, supercategories, and the numbers of
+    classes, images and segments; nobody looks for those in a label's attributes. A crowd is
+    what CVAT's own COCO formats make of the attribute `is_crowd`, so it goes there.
+    """
+    plan = Plan.of(dataset)
+    writer = Writer(plan, dataset)
+    with (folder / XML).open("wb") as stream:
+        xml = Xml(stream)
+        with xml.element("annotations"):
+            xml.leaf("version", "1.1")
+            _write_meta(xml, plan, dataset.name)
+            for number, sample in enumerate(dataset):
+                _write_image(xml, writer, sample, plan.job(sample), number)
+    return writer.items(xml)
+
+
+def content_of(tree: Tree, name: str) -> Content | None:
+    """
+    What a file of CVAT's holds, or None where it is not CVAT's.
+
+    Without either, a task that has frames is one of the video format: the other names images.
+    """
+    ours = False
+    sized = False
+    try:
+        with tree.open(name) as stream:
+            for element in elements(stream):
+                if not ours and element.tag != "annotations":
+                    return None
+                ours = True
+                if element.tag in ("image", "track"):
+                    return "image" if element.tag == "image" else "track"
+                sized |= any((size.text or "0") != "0" for size in element.iter("size"))
+                sized |= next(element.iter("frames"), None) is not None
+    except FormatError as error:  # reading it says what is wrong
+        return "image" if ours or "DOCTYPE" in error.message else None
+    return "track" if sized else "image"
+
+
+def _xml_name(tree: Tree) -> str | None:
+    """The annotation file nearest to the root."""
+    names = own_names(tree)
+    found = [n for n in names if PurePosixPath(n).name == XML]
+    if not found and len(names) == 1 and names[0].lower().endswith(".xml"):
+        found = names
+    return min(found, key=lambda n: (n.count("/"), n), default=None)
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Collects what one export says; `take` each element, then ask for the `result`."""
+
+    members: Members
+    meta: Meta = field(default_factory=Meta)
+    pictures: list[Picture] = field(default_factory=list)
+    counted: Tally = field(default_factory=Tally)
+    items: list[Item] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    aside: Counter[str] = field(default_factory=Counter)
+
+    def take(self, element: Element) -> None:
+        match element.tag:
+            case "meta":
+                self.meta.take(element)
+            case "image":
+                with at("image", element.get("name", "?")):
+                    self._image(element)
+            case "track":
+                raise FormatError(
+                    "this is 'CVAT for video 1.1'", hint="read it with --format cvat-video"
+                )
+            case _:
+                pass  # <version>
+
+    def result(self) -> Reading:
+        self._note_the_lost()
+        return Reading(
+            name=self.meta.name,
+            format="cvat",
+            categories=tuple(self.meta.categories.values()),
+            pictures=tuple(self.pictures),
+            counted=self.counted,
+            items=tuple(self.items),
+            notes=tuple(self.notes),
+            findings=tuple(self.findings),
+        )
+
+    def _image(self, node: Element) -> None:
+        name, height, width = node.get("name", ""), _size(node, "height"), _size(node, "width")
+        safe_path(name)
+        if height * width <= 0:
+            raise FormatError(f"image is {height}x{width}", code="I108")
+        task = self.meta.task_of(node)
+        subset = node.get("subset") or task.subset
+        member = self.members.find(name, subset)
+        file_name = name if member is None else self.members.named(name, member)
+        shapes = [c for c in node if c.tag not in NOT_SEGMENTS]
+        segments = self._segments(shapes, file_name, height, width)
+        aside = [described(c, self.meta.kinds) for c in node if c.tag in NOT_SEGMENTS]
+        self.aside.update(c["kind"] for c in aside)
+        source = {
+            "task": task.name,
+            f"{task.kind}_id": task.id,
+            "subset": subset,
+            "image_id": node.get("id", ""),
+            "name": name,
+            "not_segments": aside,
+        }
+        sample = Sample(
+            id=0,
+            file_name=file_name,
+            height=height,
+            width=width,
+            segments=tuple(segments),
+            group=task.group,
+            source={k: v for k, v in source.items() if v},
+        )
+        self.counted += Tally(images=1)
+        self.pictures.append(Picture(sample, member))
+
+    def _segments(
+        self, nodes: Sequence[Element], file_name: str, height: int, width: int
+    ) -> list[Segment]:
+        """One a shape, or one a group of shapes that share label and group id."""
+        shapes: list[Shape] = []
+        pixels: Counter[str] = Counter()
+        for index, node in enumerate(nodes):
+            try:
+                with at(str(node.tag), index):
+                    shape = shape_of(node, self.meta, height, width)
+            except FormatError as error:
+                self.findings.append(finding_of(error, file_name))
+                continue
+            pixels[shape.label] += shape.mask.area
+            shapes.append(shape)
+        self.counted += Tally(segments=len(nodes), pixels=pixels)
+        segments, items = grouped(shapes, file_name)
+        self.items += items
+        return segments
+
+    def _note_the_lost(self) -> None:
+        """What the export, or its format, does not hold."""
+        self.notes += aside_notes(self.aside)
+        if extra := self.members.unused():
+            self.notes.append(
+                f"{len(extra)} image file(s) have no entry in {XML} and were left out "
+                f"(a ground-truth job's export holds its whole task): {listing(sorted(extra))}"
+            )
+        if any(t.video for t in self.meta.tasks.values()):
+            self.notes.append(
+                "tracks are not in this format: objects of a video keep no identity over frames"
+            )
+        if mangled := self._mangled():
+            self.notes.append(
+                f"project exports rename files of one stem; maybe renamed: {listing(mangled)} "
+                "(export task by task to keep names)"
+            )
+
+    def _mangled(self) -> list[str]:
+        """Names like sheep_1.png beside sheep.jpg, in exports of a project."""
+        if len(self.meta.tasks) < 2:
+            return []
+        stems = {str(PurePosixPath(p.sample.file_name).with_suffix("")) for p in self.pictures}
+        found = []
+        for picture in self.pictures:
+            stem = str(PurePosixPath(picture.sample.file_name).with_suffix(""))
+            base, _, number = stem.rpartition("_")
+            if number.isdigit() and not number.startswith("0") and base in stems:
+                found.append(picture.sample.file_name)
+        return found
+
+
+def aside_notes(aside: Mapping[str, int]) -> list[str]:
+    """What is said of tags, points and lines, by their kind."""
+    return [
+        f"{n} {kind} shape(s) or tag(s) have no pixels; kept with their sample's source"
+        for kind, n in sorted(aside.items())
+    ]
+
+
+def _size(node: Element, key: str) -> int:
+    value = integer(node, key)
+    if not 0 < value < 2**31:
+        raise FormatError(f"{key} is {value}", code="I108")
+    return value
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Writer:
+    """What both of CVAT's formats do to write a segment, and the account of what is lost."""
+
+    def __init__(self, plan: Plan, dataset: Dataset) -> None:
+        self.labels = plan.labels
+        self.ledger = Ledger()
+        self._last_group = plan.last_group
+        self._renamed = {c.id: c.name for c in dataset.categories if clean(c.name) != c.name}
+
+    def draw(self, segment: Segment, sample: Sample) -> list[Drawn]:
+        """The shapes of a segment; an item where there are none."""
+        name = self.labels.name(segment.category_id)
+        shapes = drawn(segment, sample.height, sample.width)
+        if not shapes:
+            self.ledger.note("CVAT has no mask without a pixel", sample.file_name, segments=-1)
+        elif segment.category_id in self._renamed:
+            area = segment.mask(sample.height, sample.width).area
+            change = {self._renamed[segment.category_id]: -area, name: area}
+            reason = "a class has a name that XML cannot hold"
+            self.ledger.note(reason, sample.file_name, pixels=change)
+        return shapes
+
+    def new_group(self) -> int:
+        """A group id that nothing else has."""
+        self._last_group += 1
+        return self._last_group
+
+    def items(self, *written: Xml) -> tuple[Item, ...]:
+        """Why what was written differs from the dataset."""
+        if replaced := sum(xml.replaced for xml in written):
+            self.ledger.note(f"{replaced} character(s) that XML cannot hold became U+FFFD")
+        return self.ledger.items
+
+
+def group_of(segment: Segment, taken: set[tuple[str, str]], label: str) -> str:
+    """The group id that a segment had, unless another of its label has it; else nothing."""
+    said = str(segment.origin.get("group") or "")
+    if not said.isdecimal() or int(said) == 0 or (label, said) in taken:
+        return ""
+    taken.add((label, said))
+    return said
+
+
+def _write_meta(xml: Xml, plan: Plan, name: str) -> None:
+    with xml.element("meta"), xml.element("project"):
+        xml.leaf("name", name)
+        with xml.element("tasks"):
+            for job in plan.jobs.values():
+                with xml.element("task"):
+                    job.write(xml)
+        xml.leaf("subsets", "\n".join(sorted({j.subset for j in plan.jobs.values()})))
+        plan.labels.write(xml)
+
+
+def _write_image(xml: Xml, writer: Writer, sample: Sample, job: Job, number: int) -> None:
+    subset = subset_of(sample)
+    place = {"id": str(sample.source.get("image_id", number)), "name": sample.file_name}
+    place |= {"subset": subset} if subset else {}
+    size = {"width": str(sample.width), "height": str(sample.height)}
+    with xml.element("image", {**place, "task_id": str(job.id), **size}):
+        taken: set[tuple[str, str]] = set()
+        for segment in sample.segments:
+            label = writer.labels.name(segment.category_id)
+            shapes = writer.draw(segment, sample)
+            group = group_of(segment, taken, label)
+            if len(shapes) > 1 and not group:
+                group = str(writer.new_group())
+            for shape in shapes:
+                said = {"label": label, "source": shape.source, "group_id": group}
+                said = {k: v for k, v in said.items() if v or k == "label"}
+                shape.write(xml, writer.labels, label, said)
+        for entry in aside_of(sample):
+            tag = aside_tag(entry)
+            if tag is None:
+                writer.ledger.note(NO_SHAPE, sample.file_name)
+            else:
+                label = str(entry.get("label") or "")
+                write_aside(xml, writer.labels, entry, tag, {"label": label})

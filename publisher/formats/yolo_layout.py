@@ -1,0 +1,319 @@
+"""
+Where a YOLO dataset keeps its classes, its images and their labels.
+
+Layouts: Ultralytics (`data.yaml`, `images/<split>`, `labels/<split>`), as CVAT exports it
+(`train.txt` lists images), as Roboflow does (`train/images`, `train/labels`), and Darknet's
+(`obj.data`, `obj.names`, `train.txt`, labels beside images). The label of an image is found as
+Ultralytics finds it: the last `images` of its path becomes `labels`, its extension `.txt`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from ..errors import FormatError, at
+from ..files import SPARE, Tree, own_names
+from ..images import SUFFIXES
+from ..names import safe_path
+
+SIZES = "images.csv"  # ours: file_name,width,height; a label says neither size nor extension
+NO_SPLIT = "unsplit"
+_MAX_YAML = 2**18  # bytes; the 1,203 classes of LVIS take 25 thousand
+_MAX_DEPTH = 8
+_MAX_LIST = 2**28  # bytes of a list of images
+NOT_SPLITS = {"path", "names", "nc", "download", "kpt_shape", "flip_idx", "channels"}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `data.yaml` or `obj.data` says."""
+
+    folder: str  # that holds it, "" or ending in a slash
+    classes: tuple[str, ...]
+    splits: Mapping[str, tuple[str, ...]]  # folders of images, or lists of them
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image, its label file and its picture, as far as they are there."""
+
+    split: str
+    name: str  # without an extension where none is known
+    label: str | None
+    picture: str | None
+    size: tuple[int, int] | None = None  # (height, width) by images.csv
+
+
+def config(tree: Tree) -> Config | None:
+    """
+    The description of a YOLO dataset nearest to the root, or None where there is none.
+
+    Raises:
+        FormatError: it is one, but names no classes that can be used.
+    """
+    names = sorted(own_names(tree), key=lambda n: (n.count("/"), n))
+    for name in [n for n in names if n.endswith((".yaml", ".yml"))][:8]:
+        said = _yaml(tree, name)
+        if isinstance(said, dict) and "names" in said:
+            with at(name):
+                return _of_yaml(said, _folder(name))
+    for name in [n for n in names if PurePosixPath(n).name == "obj.data"][:1]:
+        return _of_darknet(tree, name, names)
+    return None
+
+
+def entries(tree: Tree, config: Config) -> Iterator[Entry]:
+    """Every image that the description leads to, then labels that it does not mention."""
+    files = _Files(tree, config)
+    places = [(split, place) for split, found in config.splits.items() for place in found]
+    for split, place in sorted(places, key=lambda p: -len(p[1])):  # images/val before images
+        if place.endswith(".txt"):
+            yield from files.listed(split, place)
+        else:
+            yield from files.within(split, place)
+    yield from files.rest()
+
+
+class _Files:
+    """The files of a dataset, and which of them an entry has taken."""
+
+    def __init__(self, tree: Tree, config: Config) -> None:
+        self._tree = tree
+        self._folder = config.folder
+        self._names = set(tree.names())
+        self._sizes = _sizes(tree, config.folder)
+        self._pictures: dict[str, str] = {}  # by path without extension
+        self._folders: set[str] = set()
+        for n in sorted(self._names, reverse=True):
+            path = PurePosixPath(n)
+            self._folders.update(f"{p}/" for p in path.parents)
+            if path.suffix.lower() in SUFFIXES:
+                self._pictures[str(path.with_suffix(""))] = n
+        self._taken: set[tuple[str, str]] = set()
+        self._labels: set[str] = set()
+
+    def within(self, split: str, folder: str) -> Iterator[Entry]:
+        """The images of a folder, by their pictures and by their labels."""
+        images = self._place(f"{folder.rstrip('/')}/")
+        if images is None:
+            return
+        labels = _labels_of(images)
+        found = {n[len(labels) : -4] for n in self._names if _is_in(n, labels, ".txt")}
+        found |= {n[len(images) :] for n in self._pictures if n.startswith(images)}
+        for name in sorted(found):
+            if (label := f"{labels}{name}.txt") not in self._labels:
+                yield from self._entry(split, name, label, f"{images}{name}")
+
+    def listed(self, split: str, file: str) -> Iterator[Entry]:
+        """The images of a list."""
+        found = self._file(file)
+        if found is None:
+            return
+        with self._tree.open(found) as stream:
+            body = stream.read(_MAX_LIST + 1)
+        if len(body) > _MAX_LIST:
+            raise FormatError(f"more than {_MAX_LIST:,} bytes", path=found)
+        for line in filter(None, map(str.strip, body.decode("utf-8", "replace").splitlines())):
+            path = _relative(line)
+            if not path:
+                continue
+            stem = str(PurePosixPath(path).with_suffix(""))
+            image = self._stem(stem)
+            label = PurePosixPath(_labels_of(f"{image}/")[:-1] + ".txt")
+            name = _inside(image[len(self._folder) :], split, PurePosixPath(file).stem)
+            yield from self._entry(split, name, str(label), image, PurePosixPath(path).suffix)
+
+    def rest(self) -> Iterator[Entry]:
+        """Labels in folders called `labels` that no entry has taken."""
+        for n in sorted(self._names - self._labels):
+            parts = PurePosixPath(n).parts
+            if not n.endswith(".txt") or "labels" not in parts[:-1] or n.startswith(SPARE):
+                continue
+            last = len(parts) - 2 - parts[-2::-1].index("labels")
+            inner = parts[last + 1 :]
+            split = inner[0] if len(inner) > 1 else (parts[last - 1] if last else "")
+            name = "/".join(inner[1:] if len(inner) > 1 else inner)[:-4]
+            image = "/".join((*parts[:last], "images", *inner))[:-4]
+            yield from self._entry(split, name, n, image)
+
+    def _entry(
+        self, split: str, name: str, label: str, image: str, suffix: str = ""
+    ) -> Iterator[Entry]:
+        if (split, label) in self._taken or not name:
+            return
+        self._taken.add((split, label))
+        self._labels.add(label)
+        safe_path(name)
+        picture = self._pictures.get(image) or self._spare(split, name)
+        row = self._sizes.get(name)
+        if row is not None:
+            name, size = row
+        else:
+            name += PurePosixPath(picture).suffix if picture else suffix
+            size = None
+        yield Entry(
+            "" if split == NO_SPLIT else split,
+            name,
+            label if label in self._names else None,
+            picture,
+            size,
+        )
+
+    def _spare(self, split: str, name: str) -> str | None:
+        last = PurePosixPath(name).name
+        places = (f"images/{split}/{name}", f"{split}/{name}", name, f"images/{name}", last)
+        return next((p for n in places if (p := self._pictures.get(f"{SPARE}/{n}"))), None)
+
+    def _place(self, folder: str) -> str | None:
+        """A folder of images that is there, or whose labels are; paths may be of elsewhere."""
+        parts = PurePosixPath(_relative(folder)).parts
+        for start in range(len(parts) + 1):
+            place = self._folder + "".join(f"{p}/" for p in parts[start:])
+            if place in self._folders or _labels_of(place) in self._folders:
+                return place
+        return None
+
+    def _file(self, name: str) -> str | None:
+        parts = PurePosixPath(_relative(name)).parts
+        tails = (self._folder + "/".join(parts[start:]) for start in range(len(parts)))
+        return next((tail for tail in tails if tail in self._names), None)
+
+    def _stem(self, stem: str) -> str:
+        """An image of a list, without extension, at the place where it or its label is."""
+        parts = PurePosixPath(stem).parts
+        for start in range(len(parts)):
+            place = self._folder + "/".join(parts[start:])
+            if place in self._pictures or _labels_of(f"{place}/")[:-1] + ".txt" in self._names:
+                return place
+        return self._folder + stem
+
+
+def _labels_of(images: str) -> str:
+    """The folder of labels of a folder of images: as Ultralytics finds it."""
+    before, mark, after = f"/{images}".rpartition("/images/")
+    return f"{before}/labels/{after}"[1:] if mark else images
+
+
+def _inside(image: str, *folders: str) -> str:
+    """The name of an image in its split: without the folders that every image of it is in."""
+    parts = list(PurePosixPath(image).parts)
+    while len(parts) > 1 and (parts[0] in ("images", "data", *folders) or _is_darknet(parts[0])):
+        parts = parts[1:]
+    return "/".join(parts)
+
+
+def _is_darknet(folder: str) -> bool:
+    return folder.startswith("obj_") and folder.endswith("_data")
+
+
+def _is_in(name: str, folder: str, ending: str) -> bool:
+    return name.startswith(folder) and name.endswith(ending) and len(name) > len(folder) + 4
+
+
+def _relative(path: str) -> str:
+    """A path of any machine as one that can be looked for: no drive, no root, no `..`."""
+    parts = path.replace("\\", "/").split("/")
+    return "/".join(p for p in parts if p not in ("", ".", "..") and not p.endswith(":"))
+
+
+def _folder(name: str) -> str:
+    parent = str(PurePosixPath(name).parent)
+    return "" if parent == "." else f"{parent}/"
+
+
+# ── descriptions ─────────────────────────────────────────────────────────────────────────────
+
+
+def _yaml(tree: Tree, name: str) -> Any:
+    """A small YAML file, all scalars as text; None where it is none, or hides a bomb."""
+    if tree.size(name) > _MAX_YAML:
+        return None
+    with tree.open(name) as stream:
+        body = stream.read(_MAX_YAML + 1)
+    try:
+        text = body.decode("utf-8-sig")
+        if _is_plain(text):
+            return yaml.load(text, _LOADER)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError):
+        pass
+    return None
+
+
+_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # safe: makes text, lists and dicts only
+
+
+def _is_plain(text: str) -> bool:
+    """No aliases, of which nine lines unfold to gigabytes, and nothing deep: both take minutes."""
+    depth = 0
+    for event in yaml.parse(text, _LOADER):  # lazily: stops at the first of them
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH or isinstance(event, yaml.AliasEvent):
+            return False
+    return True
+
+
+def _of_yaml(said: dict[Any, Any], folder: str) -> Config:
+    splits = {}
+    for key, value in said.items():
+        places = value if isinstance(value, list) else [value]
+        if isinstance(key, str) and key not in NOT_SPLITS:
+            texts = tuple(p for p in places if isinstance(p, str) and p)
+            splits[key] = texts
+    return Config(folder, _classes(said["names"]), splits)
+
+
+def _classes(names: Any) -> tuple[str, ...]:
+    if isinstance(names, dict):
+        numbers = [str(n) for n in range(len(names))]
+        if set(names) != set(numbers):
+            raise FormatError(f"classes are not numbered 0 to {len(names) - 1}", where=("names",))
+        names = [names[n] for n in numbers]
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise FormatError("names is no list of classes", where=("names",))
+    return tuple(names)
+
+
+def _of_darknet(tree: Tree, name: str, names: Sequence[str]) -> Config | None:
+    pairs = [line.partition("=") for line in _lines(tree, name)]
+    said = {key.strip(): value.strip() for key, mark, value in pairs if mark}
+    wanted = PurePosixPath(_relative(said.get("names", "obj.names"))).name
+    found = next((n for n in names if PurePosixPath(n).name == wanted), None)
+    if found is None:
+        return None
+    classes = tuple(line.strip() for line in _lines(tree, found) if line.strip())
+    splits = {k: (said[k],) for k in ("train", "valid", "test") if said.get(k)}
+    return Config(_folder(name), classes, splits)
+
+
+def _lines(tree: Tree, name: str) -> list[str]:
+    with tree.open(name) as stream:
+        return stream.read(_MAX_YAML).decode("utf-8-sig", "replace").splitlines()
+
+
+def _sizes(tree: Tree, folder: str) -> dict[str, tuple[str, tuple[int, int]]]:
+    """By name without extension: the name, and (height, width)."""
+    name = f"{folder}{SIZES}"
+    if name not in tree.names():
+        return {}
+    sizes = {}
+    with tree.open(name) as stream, at(SIZES):
+        text = io.TextIOWrapper(stream, "utf-8", newline="")
+        try:
+            for row in csv.DictReader(text):
+                file_name = row["file_name"]
+                safe_path(file_name)
+                stem = str(PurePosixPath(file_name).with_suffix(""))
+                sizes[stem] = file_name, (int(row["height"]), int(row["width"]))
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(f"not a table of file_name,width,height: {error!r}") from None
+    return sizes

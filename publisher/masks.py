@@ -281,20 +281,24 @@ def compress(runs: NDArray[np.int64]) -> bytes:
 
 def spelled(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """
-    Numbers below 2^34 as COCO's characters, the low bits first, and how many each takes, (N,).
+    Numbers of 32 bits as COCO's characters, and how many characters each takes, (N,).
 
-    Each character holds 5 bits, and a sixth that says whether more follow; the highest bit of
-    the last one is the sign (maskApi.c, rleToString).
+    A character holds 5 bits, the lowest first, and a sixth that says whether more follow; the
+    highest bit of a number's last one is its sign (maskApi.c, rleToString).
     """
-    sizes = np.searchsorted(_LIMITS, numbers ^ (numbers >> 63), side="right") + 1
-    end = np.cumsum(sizes)
-    place = np.arange(len(numbers) and end[-1]) - np.repeat(end - sizes, sizes)
-    chars = np.repeat(numbers, sizes) >> (5 * place) & 0x1F | 0x20
-    chars[end - 1] &= 0x1F
-    return (chars + 48).astype(np.uint8), sizes
-
-
-_LIMITS = 16 << 5 * np.arange(6)  # what needs a second character, a third, ...
+    left = numbers.astype(np.int32)
+    magnitude = left ^ (left >> 31)
+    columns: list[NDArray[np.uint8]] = []
+    sizes = np.zeros(len(left), dtype=np.int64)
+    more = np.ones(len(left), dtype=np.bool_)
+    while more.any() or not columns:
+        here, more = more, magnitude >= 16 << 5 * len(columns)
+        digit = (left & 0x1F).astype(np.uint8) + 48
+        columns.append((digit + 32 * more.view(np.uint8)) * here)
+        sizes += here
+        left >>= 5
+    table = np.stack(columns, axis=1)
+    return table[table != 0], sizes
 
 
 def decompress(counts: bytes) -> NDArray[np.int64]:

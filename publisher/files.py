@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import msgspec
 
@@ -37,6 +37,8 @@ MAX_MEMBER = 2**32  # bytes of one member
 MAX_RATIO = 200  # unpacked : packed; photographs have 1, XML and JSON up to 100
 MAX_JSON = 2**30  # bytes of one JSON document
 _CHUNK = 2**20
+
+T = TypeVar("T")
 
 
 # ── trees: folders and archives, read the same way ───────────────────────────────────────────
@@ -276,10 +278,30 @@ def read_json(stream: BinaryIO, size: int, *, limit: int = MAX_JSON) -> Any:
     Raises:
         FormatError: J001 where it is not JSON, J006 where it is too large.
     """
+    return parse_json(_limited(stream, size, limit))
+
+
+def read_typed_json(stream: BinaryIO, size: int, kind: type[T], *, limit: int = MAX_JSON) -> T:
+    """
+    As `read_json`, into a type of msgspec's.
+
+    Raises:
+        FormatError: also J002, where the document has other types.
+    """
+    body = _limited(stream, size, limit)
+    try:
+        return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"), type=kind)
+    except msgspec.ValidationError as error:
+        raise FormatError(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"not valid JSON: {error}", code="J001") from None
+
+
+def _limited(stream: BinaryIO, size: int, limit: int) -> bytes:
     body = stream.read(min(size, limit) + 1)
     if len(body) > limit:
         raise FormatError(f"more than {limit:,} bytes of JSON", code="J006")
-    return parse_json(body)
+    return body
 
 
 def parse_json(body: bytes) -> Any:

@@ -82,7 +82,9 @@ FORMATS = {
             "COCO panoptic",
             keeps("instances", "holes", "parts", "crowds", "isthing", "colors", "supercategories")
             | keeps("category ids", "unused categories", "splits", "extensions", "empty images"),
-            write=coco_panoptic.write,
+            coco_panoptic.detect,
+            coco_panoptic.read,
+            coco_panoptic.write,
             flat=True,
         ),
         Format(
@@ -110,6 +112,7 @@ FORMATS = {
 
 READABLE = (
     "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0), datumaro (Datumaro 1.0), "
+    "coco-panoptic, "
     "labelme (Labelme), voc (Pascal VOC, CVAT's Segmentation mask 1.1), cityscapes, kitti, "
     "semantic (masks of class values)"
 )

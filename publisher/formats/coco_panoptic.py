@@ -183,9 +183,6 @@ def read(tree: Tree) -> Reading:
     if not documents:
         raise FormatError("no COCO panoptic file", path=tree.label)
     names = set(tree.names())
-    if not any(n.lower().endswith(".png") for n in names):
-        hint = "name the folder or archive that holds the JSON and its PNGs"
-        raise FormatError("a panoptic JSON, but no map", path=tree.label, code="N701", hint=hint)
     files = []
     for name in documents:
         try:
@@ -195,6 +192,10 @@ def read(tree: Tree) -> Reading:
         except FormatError as error:
             error.path = error.path or f"{tree.label}: {name}"
             raise
+    missing = [x for f in files for x in f.findings if x.code == "N701"]
+    if missing and not any(f.maps for f in files):
+        hint = "name the folder or archive that holds the JSON and its PNGs"
+        raise FormatError("none of its maps is here", path=tree.label, code="N701", hint=hint)
     return _joined(files)
 
 

@@ -9,19 +9,6 @@ from collections.abc import Iterator
 from .rule import Finding, Scene, reading_rule
 
 
-@reading_rule("C208")
-def thing_or_stuff(scene: Scene) -> Iterator[Finding]:
-    """
-    A category of a panoptic JSON does not say whether it is a thing.
-
-    Why it matters: panopticapi stops with `KeyError: 'isthing'` (issues 2, 30, 40), and PQ is
-    told apart for things and stuff. Reading takes it for a thing.
-    Fix: write `"isthing": 1` for what is counted, 0 for stuff.
-    Example: `{"id": 3, "name": "table"}`; Datumaro 1.13 writes 0 for all.
-    """
-    yield from ()
-
-
 @reading_rule("N701")
 def no_map(scene: Scene) -> Iterator[Finding]:
     """

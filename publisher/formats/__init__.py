@@ -21,6 +21,7 @@ from . import (
     kitti,
     labelme,
     semantic,
+    two_channel,
     voc,
 )
 from .keeping import TRAITS, Trait, everything_but, keeps
@@ -88,6 +89,13 @@ FORMATS = {
             flat=True,
         ),
         Format(
+            "panoptic-2ch",
+            "panopticapi's two-channel PNGs",
+            keeps("instances", "holes", "parts", "crowds"),
+            two_channel.detect,
+            two_channel.read,
+        ),
+        Format(
             "voc",
             "Pascal VOC segmentation, CVAT's Segmentation mask 1.1",
             keeps("instances", "holes", "parts", "unused categories", "splits", "empty images"),
@@ -111,9 +119,10 @@ FORMATS = {
 }
 
 READABLE = (
-    "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0), datumaro (Datumaro 1.0), "
-    "coco-panoptic, "
-    "labelme (Labelme), voc (Pascal VOC, CVAT's Segmentation mask 1.1), cityscapes, kitti, "
+    "cvat (CVAT for images 1.1), coco (COCO instances, CVAT's COCO 1.0), "
+    "coco-panoptic (COCO panoptic), panoptic-2ch (panopticapi's two-channel PNGs), "
+    "datumaro (Datumaro 1.0), labelme (Labelme), "
+    "voc (Pascal VOC, CVAT's Segmentation mask 1.1), cityscapes, kitti, "
     "semantic (masks of class values)"
 )
 

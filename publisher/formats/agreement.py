@@ -36,10 +36,10 @@ def findings(tree: Tree) -> Iterator[Finding]:
 def disagreements(instances: Reading, maps: Reading) -> Iterator[Finding]:
     """N717 for each image that both hold; categories go by name."""
     names = [{c.id: c.name for c in r.categories} for r in (instances, maps)]
-    painted = {_key(p.sample): p.sample for p in maps.pictures}
+    painted = {key: p.sample for p in maps.pictures for key in _keys(p.sample)}
     for picture in instances.pictures:
         sample = picture.sample
-        other = painted.get(_key(sample))
+        other = next((painted[key] for key in _keys(sample) if key in painted), None)
         if other is None:
             continue
         if (sample.height, sample.width) != (other.height, other.width):
@@ -52,8 +52,9 @@ def disagreements(instances: Reading, maps: Reading) -> Iterator[Finding]:
             yield finding_of(FormatError(said, code="N717"), sample.file_name)
 
 
-def _key(sample: Sample) -> tuple[str, str]:
-    return str(sample.source.get("subset", "")), sample.file_name
+def _keys(sample: Sample) -> tuple[tuple[str, ...], ...]:
+    """Its subset and name, which tell it for sure; else its name."""
+    return (str(sample.source.get("subset", "")), sample.file_name), (sample.file_name,)
 
 
 def _cover(sample: Sample, names: Mapping[int, str]) -> dict[str, BitMask]:

@@ -358,9 +358,8 @@ class _File:
         found: list[tuple[_Asked, IdMap]] = []
         for one in asked:
             with self._noting(one.image):
-                image = one.image
-                size = image.height, image.width
-                loaded = load(self._tree, one.member, *size, one.infos, image.file_name)
+                size = one.image.height, one.image.width
+                loaded = load(self._tree, one.member, one.image.file_name, size, one.infos)
                 found.append((one, loaded))
                 self.mended += loaded.mended
         taken = patches([m.changes for _, m in found])

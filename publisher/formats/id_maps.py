@@ -41,16 +41,21 @@ class IdMap:
 
 
 def load(
-    tree: Tree, member: str, height: int, width: int, known: Collection[int], about: str
+    tree: Tree,
+    member: str,
+    about: str,
+    size: tuple[int, int] | None = None,
+    known: Collection[int] = (),
 ) -> IdMap:
     """
-    Read the map of an image of this size.
+    Read a map of ids.
 
     A palette or grey map is taken at its colours, or else its numbers, where these are ids.
 
     Args:
+        about: the file name of its image, for what is mended.
+        size: (height, width) of its image, where that is known.
         known: the ids that it should hold.
-        about: the file name of the image, for what is mended.
 
     Raises:
         FormatError: I112, the file is damaged; I119, it is too large; N703, it has another
@@ -61,10 +66,9 @@ def load(
     if len(body) > MAX_FILE:
         raise FormatError(f"PNG has more than {MAX_FILE:,} bytes", code="I119")
     png = parse(body)
-    if (png.height, png.width) != (height, width):
-        raise FormatError(
-            f"map is {png.height}x{png.width}, image is {height}x{width}", code="N703"
-        )
+    if size is not None and (png.height, png.width) != size:
+        said = f"map is {png.height}x{png.width}, image is {size[0]}x{size[1]}"
+        raise FormatError(said, code="N703")
     mended = []
     if png.is_rgb:
         changes = changes_of(png) or changes_of_rgb(read_numbers(body)[0])

@@ -106,21 +106,25 @@ class Folder:
         return sorted(found)
 
     def size(self, name: str) -> int:
-        return self._inside(name).stat().st_size
+        return os.stat(self._inside(name)).st_size  # noqa: PTH116
 
     def open(self, name: str) -> BinaryIO:
         path = self._inside(name)
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113
             raise FormatError("not a regular file", path=name, code="I103")
-        return path.open("rb")
+        return open(path, "rb")  # noqa: PTH123
 
     def close(self) -> None:
         pass
 
-    def _inside(self, name: str) -> Path:
-        path = self._root / safe_path(name)
-        if not path.resolve().is_relative_to(self._root):
-            raise FormatError("a link leads out of the folder", path=name, code="I109")
+    def _inside(self, name: str) -> str:
+        """The path of a file. As text: with pathlib, opening a small file takes twice as long."""
+        path = str(self._root)
+        for part in safe_path(name).parts:
+            path = f"{path}/{part}"
+            is_link = os.path.islink(path)  # noqa: PTH114
+            if is_link and not Path(path).resolve().is_relative_to(self._root):
+                raise FormatError("a link leads out of the folder", path=name, code="I109")
         return path
 
 
@@ -152,6 +156,16 @@ class Overlay:
     def _home(self, name: str) -> tuple[Tree, str]:
         spare = name.startswith(f"{SPARE}/")
         return (self._spare, name.removeprefix(f"{SPARE}/")) if spare else (self._tree, name)
+
+
+def read_limited(stream: BinaryIO, limit: int) -> bytes:
+    """All that is left of a stream, but no more than `limit` + 1 bytes, taking no more memory."""
+    blocks, left, size = [], limit + 1, 2**16
+    while left and (block := stream.read(min(left, size))):
+        blocks.append(block)
+        left -= len(block)
+        size = _CHUNK
+    return b"".join(blocks)
 
 
 def own_names(tree: Tree) -> list[str]:

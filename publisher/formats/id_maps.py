@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError
-from ..files import Tree
+from ..files import Tree, read_limited
 from ..images import read_numbers
 from ..masks import Mask
 from ..panoptic import MAX_ID, ids_from_rgb, rgb_from_ids
@@ -62,7 +62,7 @@ def load(
             size; N704, it is not 8-bit RGB and its ids are lost; N716, it is noise.
     """
     with tree.open(member) as stream:
-        body = stream.read(MAX_FILE + 1)
+        body = read_limited(stream, MAX_FILE)
     if len(body) > MAX_FILE:
         raise FormatError(f"PNG has more than {MAX_FILE:,} bytes", code="I119")
     png = parse(body)

@@ -276,29 +276,39 @@ def compress(runs: NDArray[np.int64]) -> bytes:
     x = np.asarray(runs, dtype=np.int64).copy()
     if len(x) > 3:
         x[3:] -= runs[1:-2]
-    return spelled(x)[0].tobytes()
+    return spelled(x)[0]
 
 
-def spelled(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def spelled(
+    numbers: NDArray[np.signedinteger[Any]],
+) -> tuple[bytes, NDArray[np.int64]]:
     """
     Numbers of 32 bits as COCO's characters, and how many characters each takes, (N,).
 
     A character holds 5 bits, the lowest first, and a sixth that says whether more follow; the
-    highest bit of a number's last one is its sign (maskApi.c, rleToString).
+    highest bit of a number's last one is its sign (maskApi.c, rleToString). All characters of
+    a number are put together in one integer.
     """
     left = numbers.astype(np.int32)
     magnitude = left ^ (left >> 31)
-    columns: list[NDArray[np.uint8]] = []
-    sizes = np.zeros(len(left), dtype=np.int64)
-    more = np.ones(len(left), dtype=np.bool_)
-    while more.any() or not columns:
-        here, more = more, magnitude >= 16 << 5 * len(columns)
-        digit = (left & 0x1F).astype(np.uint8) + 48
-        columns.append((digit + 32 * more.view(np.uint8)) * here)
-        sizes += here
-        left >>= 5
-    table = np.stack(columns, axis=1)
-    return table[table != 0], sizes
+    sizes, longest = np.ones(len(left), dtype=np.int64), 1
+    while (more := magnitude >= 1 << 5 * longest - 1).any():
+        sizes += more
+        longest += 1
+    kind = "<u4" if longest <= 4 else "<u8"
+    bits = left.astype("<i4" if longest <= 4 else "<i8").view(kind)
+    packed = bits & 0x1F
+    for k in range(1, longest):
+        packed |= (bits >> 5 * k & 0x1F) << 8 * k
+    packed &= _CHARACTERS.astype(kind)[sizes]
+    packed += _MARKS.astype(kind)[sizes]
+    return packed.tobytes().translate(None, b"\0"), sizes  # three times as fast as a mask
+
+
+_CHARACTERS = np.array([2 ** (8 * n) - 1 for n in range(8)], dtype=np.uint64)  # n of them
+_MARKS = np.array(  # 48 in each, and 32 where more follow
+    [0, *(int.from_bytes(b"\x50" * n + b"\x30", "little") for n in range(7))], dtype=np.uint64
+)
 
 
 def decompress(counts: bytes) -> NDArray[np.int64]:

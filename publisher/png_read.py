@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,55 +133,64 @@ def id_runs(maps: Sequence[Changes]) -> IdRuns:
     Several maps at a time share the cost of numpy's calls; some 8 are the quickest.
     """
     height, width = maps[0].height, maps[0].width
-    keys = _keys(maps, height, width)
-    start = keys >> 24
-    column = start // height
-    top = heads(column)  # the first change of each column
-    many = np.diff(top, append=len(keys))
-    ids = _summed(keys, top, many)
-    stop = np.append(start[1:], 0)
-    last = top + many - 1
-    stop[last] = (column[last] + 1) * height
+    column, start, channel, step = _down_columns(maps, height, width)
+    if not len(start):
+        return IdRuns(height, width, start, start, start)
+    top = heads(column)
+    last = np.append(top[1:], len(start)) - 1
+    ids = _summed(channel, step, top)
+    stop = np.append(start[1:], start[:1])
+    stop[last] = (column[last].astype(start.dtype) + 1) * height
     kept = np.flatnonzero((ids != 0) & (stop > start))
     start, stop, ids = start[kept], stop[kept], ids[kept]
-    apart = (start[1:] != stop[:-1]) | (ids[1:] != ids[:-1]) | (start[1:] % (height * width) == 0)
-    first = np.append(0, np.flatnonzero(apart) + 1)[: len(ids)]
-    final = np.append(first[1:] - 1, len(ids) - 1)[: len(ids)]
+    new = np.ones(len(start) + 1, dtype=np.bool_)  # and where the last one ends
+    new[1:-1] = (start[1:] != stop[:-1]) | (ids[1:] != ids[:-1])
+    new[np.searchsorted(start, np.arange(len(maps)) * (height * width))] = True
+    first, final = np.flatnonzero(new[:-1]), np.flatnonzero(new[1:])
     return IdRuns(height, width, start[first], stop[final], ids[first])
 
 
-def _keys(maps: Sequence[Changes], height: int, width: int) -> Ints:
+def _down_columns(
+    maps: Sequence[Changes], height: int, width: int
+) -> tuple[Ints, Ints, Ints, NDArray[np.uint8]]:
     """
-    A number a change, ascending: its position in all maps side by side, column-major, and in
-    the lowest 24 bits the difference: R + 256 G + 65536 B. Each channel is a change of its own.
+    The bytes that are not 0, down each column of all maps side by side.
+
+    Gives the column, the column-major position, the channel and the byte itself, (B,) each.
     """
     stride = 1 + 3 * width
-    base = np.repeat(np.arange(len(maps)) * (height * stride), [len(m.at) for m in maps])
-    at = (np.concatenate([m.at for m in maps]) << 3) + base
+    small = len(maps) * height * stride < 2**31
+    kind: type[np.signedinteger[Any]] = np.int32 if small else np.int64
+    at: Ints = np.concatenate([m.at for m in maps]).astype(kind)
+    before = np.arange(len(maps), dtype=kind) * (height * stride)
+    at = (at << 3) + np.repeat(before, [len(m.at) for m in maps])
     some = np.concatenate([m.words for m in maps]).view(np.uint8)
     found = np.flatnonzero(some != 0)
-    at = at[found >> 3] + (found & 7)
+    at = at[found >> 3] + (found & 7).astype(kind)
     line = at // stride
-    at -= line * stride + 1
+    at -= line * stride + 1  # in its line; -1 is the line's filter
     column = at // 3
-    place = line // height * (width - 1) * height + column * height + line
-    keys: Ints = place << 24 | some[found].astype(np.int64) << 8 * (at - 3 * column)
-    keys = keys[column >= 0]  # -1: the line's filter
-    keys.sort()
-    return keys
+    channel = at - 3 * column
+    owner = line // height
+    place = (owner * (width - 1) + column) * height + line
+    column += owner * width
+    column[at < 0] = len(maps) * width  # filters to the end, and off
+    short = column.astype(np.min_scalar_type(len(maps) * width))  # 16 bits are sorted fastest
+    order = np.argsort(short, kind="stable")[: len(at) - len(maps) * height]
+    return short[order], place[order], channel[order], some[found[order]]
 
 
-def _summed(keys: Ints, top: Ints, many: Ints) -> Ints:
+def _summed(channel: Ints, step: NDArray[np.uint8], top: Ints) -> Ints:
     """Ids from differences: running sums down each column, modulo 256 in each channel."""
-    ids = np.zeros(len(keys), dtype=np.int64)
-    steps = keys.astype("<i8").view(np.uint8).reshape(-1, 8)
-    for channel in range(3):
-        step = steps[:, channel]
-        if not step.any():
+    ids = np.zeros(len(step), dtype=np.int32)
+    many = np.diff(top, append=len(step))
+    for c in range(3):
+        mine = step * (channel == c)
+        if not mine.any():
             continue  # as blue and green where all ids are small
-        total = np.cumsum(step, dtype=np.uint8)
-        total -= np.repeat(total[top] - step[top], many)
-        ids |= total.astype(np.int64) << 8 * channel
+        total = np.cumsum(mine, dtype=np.uint8)
+        total -= np.repeat(total[top] - mine[top], many)
+        ids |= total.astype(np.int32) << 8 * c
     return ids
 
 

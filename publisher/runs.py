@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .masks import Mask, spelled
 
-Ints = NDArray[np.int64]
+Ints = NDArray[np.signedinteger[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +151,11 @@ def counts_of(runs: Runs, sizes: Ints) -> list[bytes]:
     """
     many = 2 * np.bincount(runs.owner, minlength=runs.count) + 1  # gap, run, gap, ..., gap
     last = np.cumsum(many) - 1
-    ends = np.empty(2 * len(runs.owner) + runs.count, dtype=np.int64)
+    ends = np.empty(2 * len(runs.owner) + runs.count, dtype=runs.start.dtype)
     at_run = 2 * np.arange(len(runs.owner)) + runs.owner
     ends[at_run], ends[at_run + 1], ends[last] = runs.start, runs.stop, sizes
-    counts = np.diff(ends, prepend=0)
+    counts = ends.copy()
+    counts[1:] -= ends[:-1]
     first = last - many + 1
     counts[first] = ends[first]
     deltas = counts.copy()
@@ -165,8 +166,7 @@ def counts_of(runs: Runs, sizes: Ints) -> list[bytes]:
     full = (counts[last] == 0) & (many > 1)  # a mask that ends with its image has no last gap
     if full.any():
         deltas = np.delete(deltas, last[full])
-    chars, used = spelled(deltas)
-    body = chars.tobytes()
+    body, used = spelled(deltas)
     edges = np.append(0, np.cumsum(used)[np.cumsum(many - full) - 1]).tolist()
     return [body[a:b] for a, b in pairwise(edges)]
 

@@ -2,10 +2,10 @@
 PNGs that hold maps of ids: strictly checked, and read as runs without a dense map.
 
 The residuals of filter Up are not zero just where an id begins or ends within its column. So
-in a file whose every line has that filter, as ours have, the few bytes that are not zero are
-the column-major runs, and nothing else has to be looked at. Lines stored as they are, or as
-differences to the left, are turned into such residuals first; other filters, palettes and
-interlaced files need a full decoder (images.py), whose pixels are then read in the same way.
+in a file whose every line but the first has that filter, as ours have, the few bytes that are
+not zero are the column-major runs, and nothing else has to be looked at. Lines stored as they
+are, or as differences to the left, are turned into such residuals first; other filters, palettes
+and interlaced files need a full decoder (images.py), whose pixels are then read in the same way.
 
 Structure and filters: https://www.w3.org/TR/png-3/, sections 5, 9, 10 and 11.
 """
@@ -102,7 +102,7 @@ def changes_of(png: Png) -> Changes | None:
         return None
     lines = _lines(png)
     filters = lines[:, 0]
-    if (filters == _UP).all():
+    if filters[0] <= _UP and (filters[1:] == _UP).all():
         return _changes(lines, png.height, png.width)
     if filters.max() > _PAETH:
         raise FormatError("PNG has an unknown filter", code="I112")
@@ -174,9 +174,10 @@ def _down_columns(
     owner = line // height
     place = (owner * (width - 1) + column) * height + line
     column += owner * width
-    column[at < 0] = len(maps) * width  # filters to the end, and off
+    filters = at < 0
+    column[filters] = len(maps) * width  # to the end, and off
     short = column.astype(np.min_scalar_type(len(maps) * width))  # 16 bits are sorted fastest
-    order = np.argsort(short, kind="stable")[: len(at) - len(maps) * height]
+    order = np.argsort(short, kind="stable")[: len(at) - np.count_nonzero(filters)]
     return short[order], place[order], channel[order], some[found[order]]
 
 
@@ -195,7 +196,9 @@ def _summed(channel: Ints, step: NDArray[np.uint8], top: Ints) -> Ints:
 
 
 def _changes(lines: NDArray[np.uint8], height: int, width: int) -> Changes:
-    """The changes of lines (H, 1 + 3 W), each after its filter Up: whatever is not 0."""
+    """
+    The changes of lines (H, 1 + 3 W), each with its filter: Up, and any simple one on the first.
+    """
     raw = lines.reshape(-1)
     whole = len(raw) & ~7
     words = raw[:whole].view(np.uint64)
@@ -206,10 +209,21 @@ def _changes(lines: NDArray[np.uint8], height: int, width: int) -> Changes:
         )
     words = words[at]
     if whole < len(raw):
-        rest = np.zeros(8, dtype=np.uint8)
-        rest[: len(raw) - whole] = raw[whole:]
-        at, words = np.append(at, whole >> 3), np.append(words, rest.view(np.uint64))
+        at, words = np.append(at, whole >> 3), np.append(words, _word(raw[whole:]))
+    if lines[0, 0] == _SUB:
+        top = _word(raw[: 1 + 3 * width + 7 & ~7])  # to the end of the word that the line ends in
+        pixels = top.view(np.uint8)[1 : 1 + 3 * width].reshape(-1, 3)
+        np.cumsum(pixels, axis=0, dtype=np.uint8, out=pixels)
+        below = np.searchsorted(at, len(top))
+        some = np.flatnonzero(top != 0)
+        at = np.concatenate([some, at[below:]])
+        words = np.concatenate([top[some], words[below:]])
     return Changes(height, width, at, words)
+
+
+def _word(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """A copy of bytes as words of 8, with zeros at the end."""
+    return np.pad(raw, (0, -len(raw) % 8)).view(np.uint64)
 
 
 def _unfiltered(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -54,6 +54,12 @@ def test_lines_with_the_simple_filters_give_the_ids_that_were_written(ids, filte
     assert masks(id_runs([changes])) == expected(ids)
 
 
+@given(maps(), st.sampled_from([0, 1, 2]))
+def test_the_first_line_may_have_another_filter_than_up(ids, first):
+    changes = changes_of(parse(png(rgb_from_ids(ids), [first, *[2] * len(ids)])))
+    assert masks(id_runs([changes, changes])) == expected(ids, ids)
+
+
 @given(maps(), st.lists(st.integers(0, 4), min_size=1, max_size=4))
 def test_filters_that_need_a_decoder_are_left_to_one(ids, filters):
     body = png(rgb_from_ids(ids), filters)

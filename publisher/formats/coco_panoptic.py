@@ -202,7 +202,7 @@ def read(tree: Tree) -> Reading:
 def _documents(tree: Tree) -> list[str]:
     """JSONs named panoptic, or like a folder beside them, whose annotations are panoptic."""
     names = own_names(tree)
-    folders = {parent for n in names for parent in map(str, PurePosixPath(n).parents)}
+    folders = _folders(names)
     found = []
     for name in names:
         if not name.lower().endswith(".json"):
@@ -211,6 +211,17 @@ def _documents(tree: Tree) -> list[str]:
         if (named or name[: -len(".json")] in folders) and _is_panoptic(tree, name, named):
             found.append(name)
     return found
+
+
+def _folders(names: Iterable[str]) -> set[str]:
+    """All folders that files lie in, however deep."""
+    folders: set[str] = set()
+    for name in names:
+        folder = name.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return folders
 
 
 def _is_panoptic(tree: Tree, name: str, named: bool) -> bool:
@@ -249,7 +260,7 @@ class _File:
         self._names = names
         self._pixels: Counter[str] = Counter()
         self._number = 0  # of segments
-        self._places = _places(name, self.subset)
+        self._places, self._pictures_at = _places(name, self.subset)
 
     def take(self, document: _Document) -> _File:
         for i, raw in enumerate(document.categories):
@@ -414,15 +425,9 @@ class _File:
 
     def _picture(self, file_name: str) -> str | None:
         """The image file, in the layouts that people use."""
-        folder = PurePosixPath(self.name).parent
-        root = folder.parent if folder.name == "annotations" else folder
-        subset, spare = self.subset, PurePosixPath(SPARE)
-        usual = (f"{subset}/images", f"images/{subset}", "images", subset, f"{subset}2017", ".")
-        places = [root / place / file_name for place in usual]
-        places += [spare / subset / file_name, spare / file_name]
-        places.append(spare / PurePosixPath(file_name).name)
-        found = (p.as_posix() for p in places)
-        return next((n for n in found if n in self._names and n not in self.maps), None)
+        found = (place + file_name for place in self._pictures_at)
+        last = f"{SPARE}/{file_name.rpartition('/')[2]}"
+        return next((n for n in (*found, last) if n in self._names and n not in self.maps), None)
 
     @contextmanager
     def _noting(self, image: _Image | None = None) -> Iterator[None]:
@@ -478,13 +483,20 @@ def _extra_maps(files: Sequence[_File], pictures: Sequence[Picture]) -> Iterator
             yield finding_of(FormatError("no entry asks for this map", code="N702"), name)
 
 
-def _places(document: str, subset: str) -> list[str]:
-    """Folders, each with its "/", where the maps of a JSON may be, the usual ones first."""
+def _places(document: str, subset: str) -> tuple[list[str], list[str]]:
+    """Folders, each with its "/", where the maps and the pictures of a JSON may be."""
     path = PurePosixPath(document)
     folder, stem = path.parent, path.stem
     root = folder.parent if folder.name == "annotations" else folder
-    places = [folder / stem, root / stem, root / subset / "panoptic", folder / "panoptic", folder]
-    return [f"{p.as_posix()}/".removeprefix("./") for p in dict.fromkeys(places)]
+    maps = [folder / stem, root / stem, root / subset / "panoptic", folder / "panoptic", folder]
+    usual = (f"{subset}/images", f"images/{subset}", "images", subset, f"{subset}2017", ".")
+    spare = PurePosixPath(SPARE)
+    pictures = [*(root / place for place in usual), spare / subset, spare]
+    return _with_slash(maps), _with_slash(pictures)
+
+
+def _with_slash(folders: Iterable[PurePosixPath]) -> list[str]:
+    return [f"{f.as_posix()}/".removeprefix("./") for f in dict.fromkeys(folders)]
 
 
 def _claims(info: _Info, patch: Patch) -> str | None:

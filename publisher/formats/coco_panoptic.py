@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -157,11 +157,12 @@ class _Entry(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What the JSON says of one map: its image, its file, its segments by id."""
+    """What the JSON says of one map: its image, its file, its sound segments by id."""
 
     image: _Image
     member: str
     infos: Mapping[int, _Info]
+    listed: Collection[int]  # the ids of all segments, sound or not
 
 
 def detect(tree: Tree) -> bool:
@@ -324,11 +325,14 @@ class _File:
             self._find("N713", f"entry {times} for this image; the first one counts", image)
             return None
         infos: dict[int, _Info] = {}
+        listed: set[int] = set()
         for i, raw in enumerate(entry.segments_info):
             with self._noting(image), at("segments_info", i):
-                self._info(_decoded(raw, _Info), infos, image)
+                info = _decoded(raw, _Info)
+                listed.add(info.id)
+                self._info(info, infos, image)
         with self._noting(image):
-            return _Asked(image, self._map(entry, image), infos)
+            return _Asked(image, self._map(entry, image), infos, listed)
         return None
 
     def _info(self, info: _Info, infos: dict[int, _Info], image: _Image) -> None:
@@ -370,7 +374,7 @@ class _File:
         for one in asked:
             with self._noting(one.image):
                 size = one.image.height, one.image.width
-                loaded = load(self._tree, one.member, one.image.file_name, size, one.infos)
+                loaded = load(self._tree, one.member, one.image.file_name, size, one.listed)
                 found.append((one, loaded))
                 self.mended += loaded.mended
         taken = patches([m.changes for _, m in found])
@@ -415,7 +419,7 @@ class _File:
         void = 1 - sum(p.area for p in there.values()) / (image.height * image.width)
         if void > MAX_VOID and any(not c.isthing for c in self.categories.values()):
             self._mend("N715", f"{void:.0%} of the image is void", image)
-        if unknown := [p for p in there.values() if p.id not in one.infos]:
+        if unknown := [p for p in there.values() if p.id not in one.listed]:
             pixels = sum(p.area for p in unknown)
             ids = f"{len(unknown)} id(s) on {pixels} px are not in the JSON ({_some(unknown)})"
             if len(unknown) > 2 and _is_thin(unknown):

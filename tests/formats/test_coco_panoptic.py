@@ -458,6 +458,11 @@ def test_a_poisoned_segment_costs_a_finding_and_the_rest_is_read(tmp_path, info)
     assert 70_000 in [s.id for s in picture.sample.segments]
 
 
+def test_a_segment_of_an_unknown_category_is_told_once(tmp_path):
+    (finding,) = read(folder(tmp_path, with_info(category_id=77))).findings
+    assert "A304: segments_info[0]: no category has id 77" in str(finding)
+
+
 @pytest.mark.parametrize(
     "entry",
     [

@@ -107,7 +107,9 @@ def ours(tree: Folder, names: list[str]) -> list[bytes]:
     found = []
     for start in range(0, len(names), CHUNK):
         maps = [load(tree, f"panoptic/{n}", n).changes for n in names[start : start + CHUNK]]
-        found += [p.mask.counts for parts in patches(maps) for p in parts]
+        for parts in patches(maps):
+            assert isinstance(parts, list)
+            found += [p.mask.counts for p in parts]
     return found
 
 

@@ -19,6 +19,7 @@ from ..runs import segments_of
 from ..validate import Finding, finding_of
 
 MAX_FILE = 2**29  # bytes of one PNG
+MAX_SEGMENTS = 2**16  # of a map; what has more is noise
 _TOGETHER = 8  # maps of one size; more are slower again, as they leave the processor's cache
 _WORDS = 2**18  # and no more changes than this
 
@@ -81,22 +82,33 @@ def load(
     return IdMap(changes, tuple(finding_of(e, about) for e in mended))
 
 
-def patches(maps: Sequence[Changes]) -> list[list[Patch]]:
-    """Of each map, the patch of each id but 0, by ascending id."""
-    found: list[list[Patch]] = [[] for _ in maps]
+def patches(maps: Sequence[Changes]) -> list[list[Patch] | FormatError]:
+    """Of each map, the patch of each id but 0, by ascending id; N716 where it is noise."""
+    found: dict[int, list[Patch] | FormatError] = {}
     for batch in _batches(maps):
-        segments = segments_of(id_runs([maps[i] for i in batch]))
-        rows = zip(
-            segments.owner.tolist(),
-            segments.id.tolist(),
-            segments.masks(),
-            segments.runs.areas.tolist(),
-            segments.boxes().tolist(),
-            strict=True,
-        )
-        for owner, number, mask, area, (x, y, w, h) in rows:
-            found[batch[owner]].append(Patch(number, mask, area, (x, y, w, h)))
-    return found
+        found |= zip(batch, _taken_apart([maps[i] for i in batch]), strict=True)
+    return [found[i] for i in range(len(maps))]
+
+
+def _taken_apart(maps: Sequence[Changes]) -> list[list[Patch] | FormatError]:
+    """The patches of maps of one size."""
+    segments = segments_of(id_runs(maps))
+    if (many := len(segments.id)) > MAX_SEGMENTS:
+        if len(maps) == 1:
+            return [FormatError(f"map has {many:,} ids: noise, and no segments", code="N716")]
+        return [one for m in maps for one in _taken_apart([m])]
+    parts: list[list[Patch]] = [[] for _ in maps]
+    rows = zip(
+        segments.owner.tolist(),
+        segments.id.tolist(),
+        segments.masks(),
+        segments.runs.areas.tolist(),
+        segments.boxes().tolist(),
+        strict=True,
+    )
+    for owner, number, mask, area, (x, y, w, h) in rows:
+        parts[owner].append(Patch(number, mask, area, (x, y, w, h)))
+    return [*parts]
 
 
 def _batches(maps: Iterable[Changes]) -> Iterator[list[int]]:

@@ -117,6 +117,8 @@ class _Reader:
         for (image, picture, m), parts in zip(found, taken, strict=True):
             size = m.changes.height, m.changes.width
             try:
+                if isinstance(parts, FormatError):
+                    raise parts
                 segments = tuple(self._segments(parts))
             except FormatError as error:
                 self._findings.append(finding_of(error, image.file_name))
@@ -244,10 +246,15 @@ def _maps(tree: Tree, categories: Mapping[int, Category] | None = None) -> list[
 
 def _sniffed(tree: Tree, names: Sequence[str]) -> list[int] | None:
     """All ids of some maps; None where one is none."""
+    ids: list[int] = []
     try:
-        return [p.id for name in names for p in patches([load(tree, name, name).changes])[0]]
+        for parts in patches([load(tree, name, name).changes for name in names]):
+            if isinstance(parts, FormatError):
+                return None
+            ids += [p.id for p in parts]
     except FormatError:
         return None
+    return ids
 
 
 def _are_maps(ids: Sequence[int] | None, categories: Mapping[int, Category] | None) -> bool:

@@ -458,6 +458,15 @@ def test_a_poisoned_segment_costs_a_finding_and_the_rest_is_read(tmp_path, info)
     assert 70_000 in [s.id for s in picture.sample.segments]
 
 
+def test_noise_is_a_finding_and_takes_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("publisher.formats.id_maps.MAX_SEGMENTS", 10)
+    noise = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    said = with_image(file_name="b.png")
+    reading = read(folder(tmp_path, said, pngs.png(noise), **{"b.png": EMPTY}))
+    (finding,) = reading.findings
+    assert "a.jpg: error N716: map has 48 ids: noise" in str(finding)
+
+
 def test_a_segment_of_an_unknown_category_is_told_once(tmp_path):
     (finding,) = read(folder(tmp_path, with_info(category_id=77))).findings
     assert "A304: segments_info[0]: no category has id 77" in str(finding)

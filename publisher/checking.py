@@ -9,6 +9,8 @@ from pathlib import Path
 from . import images, intake, split, workspace
 from .dataset import Dataset, Sample
 from .errors import FormatError, InvalidDataset, UsageError
+from .files import open_tree
+from .formats import agreement
 from .progress import Progress, silent
 from .report import Accepted, parse_baseline, unaccepted
 from .validate import (
@@ -101,6 +103,9 @@ def run(
                 on_sample=on_image,
             ):
                 found.append(finding)  # one by one: what was found before a break is kept
+        if format_name in (None, "coco") and not workspace.is_workspace(path):
+            with open_tree(path) as tree:
+                found += [f for f in agreement.findings(tree) if _is_chosen(f, asked)]
     except FormatError as error:  # a lazy dataset may break at any line
         found.append(finding_of(error))
         all_read = False

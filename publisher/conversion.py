@@ -81,8 +81,6 @@ def run(plan: Plan, out: Path, overlap: Overlap | None = None) -> Converted:
     source = plan.source
     with _new_folder(out, plan.target, source.dataset) as part:
         items = (*source.items, *_fill(source.dataset, part, plan.target, overlap))
-        if plan.target != "publisher" and formats.get(plan.target).read is None:  # until it is read
-            return Converted(source.counted, source.counted, items)
         kept = _count(intake.read(part, plan.target))
         balance("convert", source.counted, kept, items)
     return Converted(source.counted, kept, items)

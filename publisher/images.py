@@ -204,6 +204,25 @@ def png_of_mask(pixels: NDArray[np.bool_]) -> bytes:
     return b"".join((_PNG_MAGIC, *chunks))
 
 
+def read_numbers(body: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+    """
+    Pixels of an image file as 8-bit RGB, (H, W, 3), and as the numbers that a grey or palette
+    image holds, (H, W); None where it is neither.
+
+    Raises:
+        FormatError: I112, the image is damaged; I119, it is too large.
+    """
+    with _opened(io.BytesIO(body)) as image:
+        image.load()
+        plain = image.mode in ("1", "L", "P", "I;16", "I")
+        numbers = np.asarray(image).astype(np.int64) if plain else None
+        if image.mode.startswith("I"):  # 16 bits have no colour
+            rgb = np.zeros((image.height, image.width, 3), dtype=np.uint8)
+        else:
+            rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        return rgb, numbers
+
+
 @contextmanager
 def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
     """A Pillow image whose every failure is a FormatError."""

@@ -294,25 +294,39 @@ def compress(runs: NDArray[np.int64]) -> bytes:
     x = np.asarray(runs, dtype=np.int64).copy()
     if len(x) > 3:
         x[3:] -= runs[1:-2]
-    return spelled(x)[0].tobytes()
+    return spelled(x)[0]
 
 
-def spelled(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def spelled(
+    numbers: NDArray[np.signedinteger[Any]],
+) -> tuple[bytes, NDArray[np.int64]]:
     """
-    Numbers below 2^34 as COCO's characters, the low bits first, and how many each takes, (N,).
+    Numbers of 32 bits as COCO's characters, and how many characters each takes, (N,).
 
-    Each character holds 5 bits, and a sixth that says whether more follow; the highest bit of
-    the last one is the sign (maskApi.c, rleToString).
+    A character holds 5 bits, the lowest first, and a sixth that says whether more follow; the
+    highest bit of a number's last one is its sign (maskApi.c, rleToString). All characters of
+    a number are put together in one integer.
     """
-    sizes = np.searchsorted(_LIMITS, numbers ^ (numbers >> 63), side="right") + 1
-    end = np.cumsum(sizes)
-    place = np.arange(len(numbers) and end[-1]) - np.repeat(end - sizes, sizes)
-    chars = np.repeat(numbers, sizes) >> (5 * place) & 0x1F | 0x20
-    chars[end - 1] &= 0x1F
-    return (chars + 48).astype(np.uint8), sizes
+    left = numbers.astype(np.int32)
+    magnitude = left ^ (left >> 31)
+    sizes, longest = np.ones(len(left), dtype=np.int64), 1
+    while (more := magnitude >= 1 << 5 * longest - 1).any():
+        sizes += more
+        longest += 1
+    kind = "<u4" if longest <= 4 else "<u8"
+    bits = left.astype("<i4" if longest <= 4 else "<i8").view(kind)
+    packed = bits & 0x1F
+    for k in range(1, longest):
+        packed |= (bits >> 5 * k & 0x1F) << 8 * k
+    packed &= _CHARACTERS.astype(kind)[sizes]
+    packed += _MARKS.astype(kind)[sizes]
+    return packed.tobytes().translate(None, b"\0"), sizes  # three times as fast as a mask
 
 
-_LIMITS = 16 << 5 * np.arange(6)  # what needs a second character, a third, ...
+_CHARACTERS = np.array([2 ** (8 * n) - 1 for n in range(8)], dtype=np.uint64)  # n of them
+_MARKS = np.array(  # 48 in each, and 32 where more follow
+    [0, *(int.from_bytes(b"\x50" * n + b"\x30", "little") for n in range(7))], dtype=np.uint64
+)
 
 
 def decompress(counts: bytes) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .masks import Mask, spelled
 
-Ints = NDArray[np.int64]
+Ints = NDArray[np.signedinteger[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,12 @@ class Runs:
 @dataclass(frozen=True, slots=True)
 class IdRuns:
     """
-    A map of ids, (height, width), as runs of one id each, ordered by position.
+    Maps of ids, all height x width, as runs of one id each, in order.
 
-    Run i covers the column-major pixels start[i] .. stop[i] - 1. No run is empty, and where
-    two of one id touch, they are one. Pixels that no run covers belong to nobody.
+    The maps lie side by side: run i covers the pixels start[i] .. stop[i] - 1, and pixel
+    (row, column) of map m stands at (m * width + column) * height + row. No run is empty or
+    reaches into the next map; where two of one id touch, they are one. What no run covers is
+    nobody's.
     """
 
     height: int
@@ -57,32 +59,57 @@ class IdRuns:
     stop: Ints  # (R,)
     id: Ints  # (R,)
 
-    def without(self, id_: int) -> IdRuns:
-        """Give the pixels of an id to nobody."""
-        kept = self.id != id_
-        return IdRuns(self.height, self.width, self.start[kept], self.stop[kept], self.id[kept])
 
-    def by_id(self) -> tuple[Ints, Runs]:
-        """All ids, ascending, (N,), and the runs of each; owner i is the i-th id."""
-        ids, owner = np.unique(self.id, return_inverse=True)
-        order = np.argsort(owner, kind="stable")
-        return ids, Runs(self.start[order], self.stop[order], owner[order], len(ids))
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """The segments of maps of ids, ordered by map and then by id; runs.owner numbers them."""
 
-    def masks(self) -> dict[int, Mask]:
-        """The mask of each id, by ascending id."""
-        ids, runs = self.by_id()
-        sizes = np.full(len(ids), self.height * self.width, dtype=np.int64)
-        masks = (Mask(self.height, self.width, c) for c in counts_of(runs, sizes))
-        return dict(zip(ids.tolist(), masks, strict=True))
+    height: int
+    width: int
+    owner: Ints  # (N,), the map of each
+    id: Ints  # (N,)
+    runs: Runs  # of each in its own map
+
+    def masks(self) -> list[Mask]:
+        """The mask of each."""
+        size = np.full(len(self.id), self.height * self.width, dtype=np.int64)
+        return [Mask(self.height, self.width, counts) for counts in counts_of(self.runs, size)]
+
+    def boxes(self) -> Ints:
+        """The tight box of each, (N, 4) xywh in pixels."""
+        return boxes_of(self.runs, self.height)
+
+
+def segments_of(maps: IdRuns) -> Segments:
+    """Gather the runs of each id of each map."""
+    size = maps.height * maps.width
+    at = maps.start // size
+    order = _order(maps.id, at)
+    id_, owner = maps.id[order], at[order]
+    first = heads(id_, owner)
+    number = np.repeat(np.arange(len(first)), np.diff(first, append=len(order)))
+    shift = owner * size
+    runs = Runs(maps.start[order] - shift, maps.stop[order] - shift, number, len(first))
+    return Segments(maps.height, maps.width, owner[first], id_[first], runs)
+
+
+def _order(ids: Ints, at: Ints) -> Ints:
+    """Sort by `at`, then by id, and leave the rest as it is."""
+    if not len(ids):
+        return ids
+    lowest = ids.min()
+    keys = at * (ids.max() - lowest + 1) + (ids - lowest)
+    return np.argsort(keys.astype(np.min_scalar_type(keys.max())), kind="stable")
 
 
 def masks_of_ids(ids: NDArray[Any]) -> dict[int, Mask]:
     """The mask of each value of a map of integers, (H, W), by ascending value; 0 is one, too."""
-    return runs_of_ids(ids).masks()
+    segments = segments_of(runs_of_ids(ids))
+    return dict(zip(segments.id.tolist(), segments.masks(), strict=True))
 
 
 def runs_of_ids(ids: NDArray[Any]) -> IdRuns:
-    """Every pixel of a map of integers, (H, W), of any type; the map is not transposed."""
+    """Every pixel of one map of integers, (H, W), of any type; the map is not transposed."""
     height, width = ids.shape
     row, column = np.divmod(np.flatnonzero(ids[1:] != ids[:-1]), width)  # np.nonzero takes 9x
     tops = np.flatnonzero(ids[0, 1:] != ids[-1, :-1]) + 1
@@ -91,6 +118,15 @@ def runs_of_ids(ids: NDArray[Any]) -> IdRuns:
     stop = np.append(start[1:], height * width)
     column, row = np.divmod(start, height)
     return IdRuns(height, width, start, stop, ids[row, column].astype(np.int64))
+
+
+def heads(*keys: Ints) -> Ints:
+    """Where rows of equal keys begin: what differs from the one before, and the first."""
+    new = np.ones(len(keys[0]), dtype=np.bool_)
+    np.not_equal(keys[0][1:], keys[0][:-1], out=new[1:])
+    for key in keys[1:]:
+        new[1:] |= key[1:] != key[:-1]
+    return np.flatnonzero(new)
 
 
 def runs_of(masks: Sequence[Mask]) -> Runs:
@@ -114,38 +150,42 @@ def counts_of(runs: Runs, sizes: Ints) -> list[bytes]:
         sizes: pixels, height x width, of the image of each mask, (N,).
     """
     many = 2 * np.bincount(runs.owner, minlength=runs.count) + 1  # gap, run, gap, ..., gap
-    first = np.cumsum(many) - many
-    ends = np.empty(2 * len(runs.owner) + runs.count, dtype=np.int64)
+    last = np.cumsum(many) - 1
+    ends = np.empty(2 * len(runs.owner) + runs.count, dtype=runs.start.dtype)
     at_run = 2 * np.arange(len(runs.owner)) + runs.owner
-    ends[at_run], ends[at_run + 1], ends[first + many - 1] = runs.start, runs.stop, sizes
-    counts = np.diff(ends, prepend=0)
+    ends[at_run], ends[at_run + 1], ends[last] = runs.start, runs.stop, sizes
+    counts = ends.copy()
+    counts[1:] -= ends[:-1]
+    first = last - many + 1
     counts[first] = ends[first]
-    place = np.arange(len(ends)) - np.repeat(first, many)
-    later = np.flatnonzero(place > 2)
-    numbers = counts.copy()
-    numbers[later] -= counts[later - 2]
-    kept = (counts > 0) | (place == 0)  # a mask that ends with its image has no last gap
-    chars, used = spelled(numbers[kept])
-    body = chars.tobytes()
-    cuts = np.append(0, np.cumsum(used))[np.append(0, np.cumsum(kept))]
-    edges = [*cuts[first].tolist(), len(body)]
+    deltas = counts.copy()
+    deltas[3:] -= counts[1:-2]
+    few = first[:, None] + np.arange(3)  # up to the third, numbers stand for themselves
+    few = few[few <= last[:, None]]
+    deltas[few] = counts[few]
+    full = (counts[last] == 0) & (many > 1)  # a mask that ends with its image has no last gap
+    if full.any():
+        deltas = np.delete(deltas, last[full])
+    body, used = spelled(deltas)
+    edges = np.append(0, np.cumsum(used)[np.cumsum(many - full) - 1]).tolist()
     return [body[a:b] for a, b in pairwise(edges)]
 
 
-def boxes_of(runs: Runs, heights: Ints) -> Ints:
+def boxes_of(runs: Runs, heights: Ints | int) -> Ints:
     """
     The tight boxes of all masks as COCO's xywh, (N, 4), in pixels; all 0 where empty.
 
     Args:
-        heights: of the image of each mask, (N,).
+        heights: of the image of each mask, (N,), or of all.
     """
-    height = heights[runs.owner]
-    left, right = runs.start // height, (runs.stop - 1) // height
+    height = heights if isinstance(heights, int) else heights[runs.owner]
+    end = runs.stop - 1
+    left, right = runs.start // height, end // height
     wide = right > left  # a run that crosses columns reaches from top to bottom
-    top = np.where(wide, 0, runs.start % height)
-    bottom = np.where(wide, height - 1, (runs.stop - 1) % height)
+    top = np.where(wide, 0, runs.start - left * height)
+    bottom = np.where(wide, height - 1, end - right * height)
     boxes = np.zeros((runs.count, 4), dtype=np.int64)
-    head = np.flatnonzero(np.diff(runs.owner, prepend=-1))
+    head = heads(runs.owner)
     if not len(head):
         return boxes
     x, y = np.minimum.reduceat(left, head), np.minimum.reduceat(top, head)

@@ -29,6 +29,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "runs",
         "outlines",
         "png",
+        "png_read",
         "split",
         "stats",
         "validate",
@@ -49,7 +50,7 @@ HOME = {
     "rich": ("cli",),
     "defusedxml": ("formats",),
     "multiprocessing": ("engine",),
-    "zlib_ng": ("png",),
+    "zlib_ng": ("png", "png_read"),
     "yaml": ("card", "formats"),
 }
 PURE = sys.stdlib_module_names | {"numpy", "msgspec", "pycocotools", "yaml", "zlib_ng"}

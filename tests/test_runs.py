@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from publisher.masks import Mask, spelled
-from publisher.runs import boxes_of, counts_of, masks_of_ids, runs_of, runs_of_ids
+from publisher.runs import boxes_of, counts_of, masks_of_ids, runs_of, runs_of_ids, segments_of
 from tests import strategies
 
 
@@ -39,11 +39,11 @@ def test_counts_of_runs_are_those_of_each_mask(masks):
     assert counts_of(runs_of(masks), sizes) == [m.counts for m in masks]
 
 
-@given(st.lists(st.integers(-(2**33), 2**33 - 1), max_size=20))
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=20))
 def test_numbers_are_spelled_as_cocos_c_code_spells_them(numbers):
     chars, sizes = spelled(np.array(numbers, dtype=np.int64))
     one_by_one = [_spelled(n) for n in numbers]
-    assert chars.tobytes() == b"".join(one_by_one)
+    assert chars == b"".join(one_by_one)
     assert sizes.tolist() == [len(b) for b in one_by_one]
 
 
@@ -75,4 +75,4 @@ def test_the_masks_of_a_map_of_ids_are_those_of_pycocotools(ids):
 def test_a_map_of_one_id_is_one_run():
     runs = runs_of_ids(np.full((3, 4), 7, np.uint8))
     assert (runs.start.tolist(), runs.stop.tolist(), runs.id.tolist()) == ([0], [12], [7])
-    assert runs.without(7).masks() == {}
+    assert segments_of(runs).masks() == [Mask.from_array(np.ones((3, 4)))]

@@ -21,6 +21,7 @@ from . import (
     kitti,
     labelme,
     semantic,
+    two_channel,
     voc,
     yolo,
 )
@@ -100,8 +101,17 @@ FORMATS = {
             "COCO panoptic",
             keeps("instances", "holes", "parts", "crowds", "isthing", "colors", "supercategories")
             | keeps("category ids", "unused categories", "splits", "extensions", "empty images"),
-            write=coco_panoptic.write,
+            coco_panoptic.detect,
+            coco_panoptic.read,
+            coco_panoptic.write,
             flat=True,
+        ),
+        Format(
+            "panoptic-2ch",
+            "panopticapi's two-channel PNGs",
+            keeps("instances", "holes", "parts", "crowds"),
+            two_channel.detect,
+            two_channel.read,
         ),
         Format(
             "voc",

@@ -1,17 +1,37 @@
-"""COCO panoptic: https://cocodataset.org/#format-data, section 4. Written only, so far."""
+"""
+COCO panoptic: https://cocodataset.org/#format-data, section 4.
+
+A JSON, and a PNG an image whose RGB values are the ids of its segments. Maps are read where
+COCO, panopticapi's tools and our own releases put them: in a folder named like the JSON, beside
+it or beside `annotations/`, in `panoptic/`, or in `<split>/panoptic/`. Areas and boxes are
+always those of the pixels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-from ..conservation import Item, Ledger
-from ..dataset import Category, Dataset, Sample, by_split
-from ..files import canonical_json
+import msgspec
+from msgspec import Raw
+
+from ..conservation import Item, Ledger, Tally
+from ..dataset import Category, Dataset, Sample, Segment, by_split
+from ..errors import FormatError, at
+from ..files import SPARE, Tree, canonical_json, own_names, read_json, read_typed_json
 from ..images import write_png
-from ..panoptic import Overlap, Painted, paint, rgb_from_ids
+from ..masks import Rle
+from ..names import safe_path
+from ..panoptic import MAX_ID, VOID, Overlap, Painted, paint, rgb_from_ids
+from ..validate import Finding, finding_of
 from .coco import category_json
+from .id_maps import IdMap, Patch, load, patches
+from .reading import Picture, Reading
 
 
 def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tuple[Item, ...]:
@@ -90,3 +110,435 @@ def to_json(
 def png_name(sample: Sample) -> str:
     """`a/b.c.jpg` gives `a/b.c.png`: folders stay, only the last extension goes."""
     return PurePosixPath(sample.file_name).with_suffix(".png").as_posix()
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────
+
+MAX_VOID = 0.5  # of an image, where stuff is labelled too and so little should be left over
+_CHUNK = 32  # maps that are held together
+_NAMED = re.compile(r"panoptic[^/]*\.json$", re.IGNORECASE)
+
+
+class _Document(msgspec.Struct):
+    images: list[Raw]
+    annotations: list[Raw]
+    categories: list[Raw]
+
+
+class _Image(msgspec.Struct):
+    id: int
+    file_name: str
+    width: int
+    height: int
+
+
+class _Category(msgspec.Struct):
+    id: int
+    name: str
+    supercategory: str | None = ""
+    isthing: int | None = None
+    color: tuple[int, int, int] | None = None
+
+
+class _Info(msgspec.Struct):
+    id: int
+    category_id: int
+    area: float | None = None
+    bbox: tuple[float, ...] | None = None
+    iscrowd: int | None = None
+
+
+class _Entry(msgspec.Struct):
+    image_id: int
+    segments_info: list[Raw]
+    file_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the JSON says of one map: its image, its file, its sound segments by id."""
+
+    image: _Image
+    member: str
+    infos: Mapping[int, _Info]
+    listed: Collection[int]  # the ids of all segments, sound or not
+
+
+def detect(tree: Tree) -> bool:
+    """Does the tree hold a JSON whose annotations have `segments_info`?"""
+    return bool(_documents(tree))
+
+
+def read(tree: Tree) -> Reading:
+    """
+    Read one panoptic JSON and its maps, or all of a folder or archive, as one dataset.
+
+    Areas and boxes are those of the pixels, whatever the JSON says. What cannot be read
+    becomes a finding; the rest is read.
+
+    Raises:
+        FormatError: no such file, not JSON, no panoptic JSON at its top level, or no map at all.
+    """
+    documents = _documents(tree)
+    if not documents:
+        raise FormatError("no COCO panoptic file", path=tree.label)
+    names = set(tree.names())
+    files = []
+    for name in documents:
+        try:
+            with tree.open(name) as stream:
+                document = read_typed_json(stream, tree.size(name), _Document)
+            files.append(_File(tree, name, names).take(document))
+        except FormatError as error:
+            error.path = error.path or f"{tree.label}: {name}"
+            raise
+    missing = [x for f in files for x in f.findings if x.code == "N701"]
+    if missing and not any(f.maps for f in files):
+        hint = "name the folder or archive that holds the JSON and its PNGs"
+        raise FormatError("none of its maps is here", path=tree.label, code="N701", hint=hint)
+    return _joined(files)
+
+
+def _documents(tree: Tree) -> list[str]:
+    """JSONs named panoptic, or like a folder beside them, whose annotations are panoptic."""
+    names = own_names(tree)
+    folders = _folders(names)
+    found = []
+    for name in names:
+        if not name.lower().endswith(".json"):
+            continue
+        named = bool(_NAMED.search(name))
+        if (named or name[: -len(".json")] in folders) and _is_panoptic(tree, name, named):
+            found.append(name)
+    return found
+
+
+def _folders(names: Iterable[str]) -> set[str]:
+    """All folders that files lie in, however deep."""
+    folders: set[str] = set()
+    for name in names:
+        folder = name.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return folders
+
+
+def _is_panoptic(tree: Tree, name: str, named: bool) -> bool:
+    """By content: `segments_info` is a key; or, where the name says it, nothing is annotated."""
+    key, end = b'"segments_info"', b""
+    with tree.open(name) as stream:
+        while block := stream.read(2**20):
+            if key in end + block:
+                return True
+            end = block[-len(key) :]
+    if not named or tree.size(name) > 2**24:
+        return False
+    try:
+        with tree.open(name) as stream:
+            document = read_json(stream, tree.size(name))
+    except FormatError:
+        return len(own_names(tree)) == 1  # the one file given: reading it says what is wrong
+    return isinstance(document, dict) and document.get("annotations") == []
+
+
+class _File:
+    """One panoptic JSON with its maps, read."""
+
+    def __init__(self, tree: Tree, name: str, names: set[str]) -> None:
+        self.name = name
+        self.subset = re.sub(r"^panoptic[_-]?", "", PurePosixPath(name).stem)
+        self.categories: dict[int, Category] = {}
+        self.images: dict[int, _Image] = {}
+        self.segments: dict[int, list[Segment]] = {}
+        self.findings: list[Finding] = []
+        self.mended: list[Finding] = []
+        self.maps: set[str] = set()  # the PNGs that entries ask for
+        self.counted = Tally()
+        self.ledger = Ledger()
+        self._tree = tree
+        self._names = names
+        self._pixels: Counter[str] = Counter()
+        self._number = 0  # of segments
+        self._places, self._pictures_at = _places(name, self.subset)
+
+    def take(self, document: _Document) -> _File:
+        for i, raw in enumerate(document.categories):
+            with at("categories", i):
+                self._category(_decoded(raw, _Category))
+        for i, raw in enumerate(document.images):
+            with self._noting(), at("images", i):
+                self._image(_decoded(raw, _Image))
+        asked, seen = [], Counter[int]()
+        for i, raw in enumerate(document.annotations):
+            with self._noting(), at("annotations", i):
+                entry = _decoded(raw, _Entry)
+                seen[entry.image_id] += 1
+                if (one := self._asked(entry, seen[entry.image_id])) is not None:
+                    asked.append(one)
+        for start in range(0, len(asked), _CHUNK):
+            self._load(asked[start : start + _CHUNK])
+        for image in self.images.values():
+            if not seen[image.id]:
+                self._find("N712", "no entry says what is in this image", image)
+        self.counted = Tally(len(self.images), self._number, self._pixels)
+        return self
+
+    def pictures(self) -> Iterator[Picture]:
+        for image in self.images.values():
+            source = {"subset": self.subset, "image_id": str(image.id), "name": image.file_name}
+            sample = Sample(
+                id=image.id,
+                file_name=image.file_name,
+                height=image.height,
+                width=image.width,
+                segments=tuple(self.segments.get(image.id, ())),
+                source={k: v for k, v in source.items() if v},
+            )
+            yield Picture(sample, self._picture(image.file_name))
+
+    def _category(self, c: _Category) -> None:
+        if c.id in self.categories:
+            raise FormatError(f"category id {c.id} is used twice", code="C201")
+        if c.isthing not in (0, 1):
+            said = f"category {c.name!r} does not say whether it is a thing; taken as one"
+            self.mended.append(finding_of(FormatError(said, code="C208"), self.name))
+        isthing = c.isthing != 0
+        self.categories[c.id] = Category(c.id, c.name, c.supercategory or "", isthing, c.color)
+
+    def _image(self, image: _Image) -> None:
+        safe_path(image.file_name)
+        if not (0 < image.width < 2**31 and 0 < image.height < 2**31):
+            raise FormatError(f"image is {image.height}x{image.width}", code="I108")
+        if image.id in self.images:
+            raise FormatError(f"image id {image.id} is used twice", code="I101")
+        self.images[image.id] = image
+
+    def _asked(self, entry: _Entry, times: int) -> _Asked | None:
+        """What an entry asks for, with each of its segments checked on its own."""
+        image = self.images.get(entry.image_id)
+        if image is None:
+            raise FormatError(f"no image has id {entry.image_id}", code="A303")
+        self._number += len(entry.segments_info)
+        if times > 1:
+            self._find("N713", f"entry {times} for this image; the first one counts", image)
+            return None
+        infos: dict[int, _Info] = {}
+        listed: set[int] = set()
+        for i, raw in enumerate(entry.segments_info):
+            with self._noting(image), at("segments_info", i):
+                info = _decoded(raw, _Info)
+                listed.add(info.id)
+                self._info(info, infos, image)
+        with self._noting(image):
+            return _Asked(image, self._map(entry, image), infos, listed)
+        return None
+
+    def _info(self, info: _Info, infos: dict[int, _Info], image: _Image) -> None:
+        if not VOID < info.id <= MAX_ID:
+            raise FormatError(f"segment id {info.id} is not in 1 .. {MAX_ID:,}", code="N709")
+        if info.category_id not in self.categories:
+            raise FormatError(f"no category has id {info.category_id}", code="A304")
+        if info.iscrowd not in (0, 1, None):
+            raise FormatError(f"iscrowd is {info.iscrowd}", code="A305")
+        first = infos.setdefault(info.id, info)
+        if first is info:
+            return
+        kind = (first.category_id, first.iscrowd or 0)
+        if kind != (info.category_id, info.iscrowd or 0):
+            raise FormatError(f"segment id {info.id} is of two categories", code="N708")
+        self._mend("N708", f"segment id {info.id} is listed twice; it is one segment", image)
+        self.ledger.note("a segment is listed twice under one id", image.file_name, segments=-1)
+
+    def _map(self, entry: _Entry, image: _Image) -> str:
+        """The PNG of an entry."""
+        said = entry.file_name or f"{_stem(image.file_name)}.png"
+        safe_path(said)
+        if PurePosixPath(said).stem != PurePosixPath(image.file_name).stem:
+            self._mend("N714", f"its map is called {said}", image)
+        # panopticapi takes all before the first dot, and .png
+        spellings = dict.fromkeys((said, f"{_stem(said)}.png", f"{said.split('.')[0]}.png"))
+        for place in self._places:
+            for spelling in spellings:
+                if (name := place + spelling) in self._names and name.lower().endswith(".png"):
+                    if name in self.maps:
+                        raise FormatError(f"its map {said} is another image's, too", code="N713")
+                    self.maps.add(name)
+                    return name
+        raise FormatError(f"its map {said} is missing", code="N701")
+
+    def _load(self, asked: Sequence[_Asked]) -> None:
+        """Unpack the maps of some entries, and make their patches segments."""
+        found: list[tuple[_Asked, IdMap]] = []
+        for one in asked:
+            with self._noting(one.image):
+                size = one.image.height, one.image.width
+                loaded = load(self._tree, one.member, one.image.file_name, size, one.listed)
+                found.append((one, loaded))
+                self.mended += loaded.mended
+        taken = patches([m.changes for _, m in found])
+        for (one, _), parts in zip(found, taken, strict=True):
+            with self._noting(one.image):
+                if isinstance(parts, FormatError):
+                    raise parts
+                self._segment(one, parts)
+
+    def _segment(self, one: _Asked, parts: Sequence[Patch]) -> None:
+        """The segments of one image: the patches of its map that its entry knows."""
+        there = {p.id: p for p in parts}
+        segments, wrong = [], []
+        for info in one.infos.values():
+            patch = there.get(info.id)
+            if patch is None:
+                continue
+            if said := _claims(info, patch):
+                wrong.append(said)
+            self._pixels[self.categories[info.category_id].name] += patch.area
+            mask = patch.mask
+            segments.append(
+                Segment(
+                    id=info.id,
+                    category_id=info.category_id,
+                    segmentation=Rle(mask.height, mask.width, mask.counts.decode()),
+                    iscrowd=info.iscrowd == 1,
+                )
+            )
+        self.segments[one.image.id] = segments
+        self._hold_against(one, there, wrong)
+
+    def _hold_against(self, one: _Asked, there: Mapping[int, Patch], wrong: Sequence[str]) -> None:
+        """What an entry says, and what its map holds."""
+        image = one.image
+        if empty := [i for i in one.infos if i not in there]:
+            said = f"{len(empty)} segment(s) have no pixel in the map, and are dropped"
+            self._mend("N706", f"{said}: {_some(empty)}", image)
+            reason = "a segment without a pixel in its map is dropped"
+            self.ledger.note(reason, image.file_name, segments=-len(empty))
+        if wrong:
+            said = f"area or box of {len(wrong)} segment(s) is not that of the pixels: {wrong[0]}"
+            self._mend("N707", said, image)
+        void = 1 - sum(p.area for p in there.values()) / (image.height * image.width)
+        if void > MAX_VOID and any(not c.isthing for c in self.categories.values()):
+            self._mend("N715", f"{void:.0%} of the image is void", image)
+        if unknown := [p for p in there.values() if p.id not in one.listed]:
+            pixels = sum(p.area for p in unknown)
+            ids = f"{len(unknown)} id(s) on {pixels} px are not in the JSON ({_some(unknown)})"
+            if len(unknown) > 2 and _is_thin(unknown):
+                said = f"{ids} and lie along borders: the map was resized or compressed with loss"
+                raise FormatError(said, code="N716")
+            raise FormatError(ids, code="N705")
+
+    def _picture(self, file_name: str) -> str | None:
+        """The image file, in the layouts that people use."""
+        found = (place + file_name for place in self._pictures_at)
+        last = f"{SPARE}/{file_name.rpartition('/')[2]}"
+        return next((n for n in (*found, last) if n in self._names and n not in self.maps), None)
+
+    @contextmanager
+    def _noting(self, image: _Image | None = None) -> Iterator[None]:
+        """Turn what cannot be read into a finding."""
+        try:
+            yield
+        except FormatError as error:
+            name = image.file_name if image else error.path or self.name
+            self.findings.append(finding_of(error, name))
+
+    def _find(self, code: str, said: str, image: _Image) -> None:
+        self.findings.append(finding_of(FormatError(said, code=code), image.file_name))
+
+    def _mend(self, code: str, said: str, image: _Image) -> None:
+        self.mended.append(finding_of(FormatError(said, code=code), image.file_name))
+
+
+def _joined(files: Sequence[_File]) -> Reading:
+    """All JSONs of one tree as one reading."""
+    pictures = [p for f in files for p in f.pictures()]
+    counted = Tally()
+    for f in files:
+        counted += f.counted
+    return Reading(
+        name="",
+        format="coco-panoptic",
+        categories=_categories(files),
+        pictures=tuple(pictures),
+        counted=counted,
+        items=tuple(i for f in files for i in f.ledger.items),
+        findings=tuple(x for f in files for x in f.findings),
+        mended=(*(x for f in files for x in f.mended), *_extra_maps(files, pictures)),
+    )
+
+
+def _categories(files: Sequence[_File]) -> tuple[Category, ...]:
+    """The categories of all files, which must agree on their ids."""
+    joined: dict[int, Category] = {}
+    for f in files:
+        for c in f.categories.values():
+            if joined.setdefault(c.id, c).name != c.name:
+                said = f"category {c.id} is {c.name!r} here and {joined[c.id].name!r} elsewhere"
+                raise FormatError(said, path=f.name, code="C201")
+    return tuple(joined[i] for i in sorted(joined))
+
+
+def _extra_maps(files: Sequence[_File], pictures: Sequence[Picture]) -> Iterator[Finding]:
+    """PNGs beside the maps that no entry asks for."""
+    used = {name for f in files for name in f.maps} | {p.member for p in pictures}
+    folders = {name.rpartition("/")[0] for f in files for name in f.maps} - {""}
+    for name in sorted({n for f in files for n in f._names} - used):
+        if name.lower().endswith(".png") and name.rpartition("/")[0] in folders:
+            yield finding_of(FormatError("no entry asks for this map", code="N702"), name)
+
+
+def _places(document: str, subset: str) -> tuple[list[str], list[str]]:
+    """Folders, each with its "/", where the maps and the pictures of a JSON may be."""
+    path = PurePosixPath(document)
+    folder, stem = path.parent, path.stem
+    root = folder.parent if folder.name == "annotations" else folder
+    maps = [folder / stem, root / stem, root / subset / "panoptic", folder / "panoptic", folder]
+    usual = (f"{subset}/images", f"images/{subset}", "images", subset, f"{subset}2017", ".")
+    spare = PurePosixPath(SPARE)
+    pictures = [*(root / place for place in usual), spare / subset, spare]
+    return _with_slash(maps), _with_slash(pictures)
+
+
+def _with_slash(folders: Iterable[PurePosixPath]) -> list[str]:
+    return [f"{f.as_posix()}/".removeprefix("./") for f in dict.fromkeys(folders)]
+
+
+def _claims(info: _Info, patch: Patch) -> str | None:
+    """What the JSON says wrongly of a segment."""
+    if info.area != patch.area:
+        said = "no area" if info.area is None else f"area {info.area:g}"
+        return f"segment {info.id} has {said}, and {patch.area} px"
+    if info.bbox != patch.bbox:
+        said = "no box" if info.bbox is None else f"box {[*info.bbox]}"
+        return f"segment {info.id} has {said}, and its pixels {[*patch.bbox]}"
+    return None
+
+
+def _is_thin(unknown: Sequence[Patch]) -> bool:
+    """Are nearly all of these no more than lines, as ids between two others are?"""
+    lines = sum(p.area for p in unknown if p.area <= 2 * (p.bbox[2] + p.bbox[3]))
+    return lines > 0.9 * sum(p.area for p in unknown)
+
+
+def _some(ids: Sequence[int | Patch]) -> str:
+    """The first few ids, for a message."""
+    numbers = [str(i.id if isinstance(i, Patch) else i) for i in ids[:5]]
+    return ", ".join([*numbers, "..."] if len(ids) > 5 else numbers)
+
+
+def _stem(name: str) -> str:
+    """A path without its last extension."""
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+R = TypeVar("R")
+
+
+def _decoded(raw: Raw, kind: type[R]) -> R:
+    """One record, its types checked."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        code = "A305" if "`$.iscrowd" in str(error) else "J005"
+        raise FormatError(str(error).replace(" - at `$.", " at `"), code=code) from None

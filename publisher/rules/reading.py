@@ -162,16 +162,3 @@ def crop_outside(scene: Scene) -> Iterator[Finding]:
     Example: `left="700"` in an image 640 px wide.
     """
     yield from ()
-
-
-@reading_rule("N704")
-def id_map_mode(scene: Scene) -> Iterator[Finding]:
-    """
-    A panoptic PNG is not 8-bit RGB.
-
-    Why it matters: ids are R + 256 G + 65536 B. A palette or grey image keeps at most 256 of
-    them, and panopticapi cannot index it.
-    Fix: save the map as RGB, without resizing and without a palette.
-    Example: a PNG of mode P.
-    """
-    yield from ()

@@ -26,7 +26,11 @@ def readable() -> list[Path]:
     return found
 
 
-WRITTEN = [f.name for f in FORMATS.values() if f.write and f.read] + ["publisher"]
+def test_every_fixture_is_read():
+    assert readable() == sorted(DATA.glob("*.zip"))
+
+
+WRITTEN = [f.name for f in FORMATS.values() if f.write] + ["publisher"]
 LARGE = "project__cvat-for-images-1.1.zip"
 
 

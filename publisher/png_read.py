@@ -1,0 +1,286 @@
+"""
+PNGs that hold maps of ids: strictly checked, and read as runs without a dense map.
+
+The residuals of filter Up are not zero just where an id begins or ends within its column. So
+in a file whose every line but the first has that filter, as ours have, the few bytes that are
+not zero are the column-major runs, and nothing else has to be looked at. Lines stored as they
+are, or as differences to the left, are turned into such residuals first; other filters, palettes
+and interlaced files need a full decoder (images.py), whose pixels are then read in the same way.
+
+Structure and filters: https://www.w3.org/TR/png-3/, sections 5, 9, 10 and 11.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from zlib_ng import zlib_ng
+
+from .errors import FormatError
+from .masks import MAX_PIXELS
+from .runs import IdRuns, Ints, heads
+
+MAX_CHANGES = 2**20  # words of 8 bytes; 640 x 480 px of pure noise have a ninth of it
+_MAGIC = b"\x89PNG\r\n\x1a\n"
+_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_MODES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_MANAGED = {b"gAMA": "gamma", b"cHRM": "chromaticities", b"iCCP": "a colour profile"}
+_NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class Png:
+    """What a PNG says of itself, checked, and its lines, still packed."""
+
+    height: int
+    width: int
+    depth: int  # bits a channel
+    colour_type: int
+    interlaced: bool
+    managed: tuple[str, ...]  # what has viewers change values: gamma, a profile
+    packed: bytes
+
+    @property
+    def mode(self) -> str:
+        """In words, such as "8-bit RGB"."""
+        return f"{self.depth}-bit {_MODES[self.colour_type]}"
+
+    @property
+    def is_rgb(self) -> bool:
+        """Is it 8-bit RGB, as maps of ids must be?"""
+        return self.depth == 8 and self.colour_type == 2
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """
+    Where the pixels of a map differ from the one above; above the first line all is 0.
+
+    The map's lines after filter Up, 1 + 3 W bytes each, as words of 8 bytes: those not all 0.
+    """
+
+    height: int
+    width: int
+    at: Ints  # (K,), the number of each word
+    words: NDArray[np.uint64]  # (K,)
+
+
+def parse(body: bytes) -> Png:
+    """
+    Check a PNG's structure: chunks, checksums, header.
+
+    Raises:
+        FormatError: I112, it is no PNG, damaged or cut short; I119, it is too large.
+    """
+    header, managed, packed = None, [], []
+    for kind, data in _chunks(body):
+        if (kind == b"IHDR") != (header is None):
+            raise FormatError("PNG has no header, or several", code="I112")
+        if header is None:
+            header = _header(data)
+        elif kind == b"IDAT":
+            packed.append(data)
+        elif kind in _MANAGED:
+            managed.append(_MANAGED[kind])
+    assert header is not None  # _chunks gives at least one chunk
+    return Png(*header, tuple(managed), b"".join(packed))
+
+
+def changes_of(png: Png) -> Changes | None:
+    """
+    Unpack a map; None where its lines need a full decoder.
+
+    Raises:
+        FormatError: I112, the lines are damaged; N716, they are noise and no ids.
+    """
+    if not png.is_rgb or png.interlaced:
+        return None
+    lines = _lines(png)
+    filters = lines[:, 0]
+    if filters[0] <= _UP and (filters[1:] == _UP).all():
+        return _changes(lines, png.height, png.width)
+    if filters.max() > _PAETH:
+        raise FormatError("PNG has an unknown filter", code="I112")
+    if filters.max() > _UP:
+        return None
+    return changes_of_rgb(_unfiltered(lines))
+
+
+def changes_of_rgb(rgb: NDArray[np.uint8]) -> Changes:
+    """
+    The changes of pixels that are decoded already, (H, W, 3).
+
+    Raises:
+        FormatError: N716, they are noise and no ids.
+    """
+    height, width, _ = rgb.shape
+    lines = np.full((height, 1 + 3 * width), _UP, dtype=np.uint8)
+    pixels = rgb.reshape(height, 3 * width)
+    lines[0, 1:] = pixels[0]
+    np.subtract(pixels[1:], pixels[:-1], out=lines[1:, 1:])
+    return _changes(lines, height, width)
+
+
+def id_runs(maps: Sequence[Changes]) -> IdRuns:
+    """
+    The runs of maps of one size; void, id 0, is nobody's.
+
+    Several maps at a time share the cost of numpy's calls; some 8 are the quickest.
+    """
+    height, width = maps[0].height, maps[0].width
+    column, start, channel, step = _down_columns(maps, height, width)
+    if not len(start):
+        return IdRuns(height, width, start, start, start)
+    top = heads(column)
+    last = np.append(top[1:], len(start)) - 1
+    ids = _summed(channel, step, top)
+    stop = np.append(start[1:], start[:1])
+    stop[last] = (column[last].astype(start.dtype) + 1) * height
+    kept = np.flatnonzero((ids != 0) & (stop > start))
+    start, stop, ids = start[kept], stop[kept], ids[kept]
+    new = np.ones(len(start) + 1, dtype=np.bool_)  # and where the last one ends
+    new[1:-1] = (start[1:] != stop[:-1]) | (ids[1:] != ids[:-1])
+    new[np.searchsorted(start, np.arange(len(maps)) * (height * width))] = True
+    first, final = np.flatnonzero(new[:-1]), np.flatnonzero(new[1:])
+    return IdRuns(height, width, start[first], stop[final], ids[first])
+
+
+def _down_columns(
+    maps: Sequence[Changes], height: int, width: int
+) -> tuple[Ints, Ints, Ints, NDArray[np.uint8]]:
+    """
+    The bytes that are not 0, down each column of all maps side by side.
+
+    Gives the column, the column-major position, the channel and the byte itself, (B,) each.
+    """
+    stride = 1 + 3 * width
+    small = len(maps) * height * stride < 2**31
+    kind: type[np.signedinteger[Any]] = np.int32 if small else np.int64
+    at: Ints = np.concatenate([m.at for m in maps]).astype(kind)
+    before = np.arange(len(maps), dtype=kind) * (height * stride)
+    at = (at << 3) + np.repeat(before, [len(m.at) for m in maps])
+    some = np.concatenate([m.words for m in maps]).view(np.uint8)
+    found = np.flatnonzero(some != 0)
+    at = at[found >> 3] + (found & 7).astype(kind)
+    line = at // stride
+    at -= line * stride + 1  # in its line; -1 is the line's filter
+    column = at // 3
+    channel = at - 3 * column
+    owner = line // height
+    place = (owner * (width - 1) + column) * height + line
+    column += owner * width
+    filters = at < 0
+    column[filters] = len(maps) * width  # to the end, and off
+    short = column.astype(np.min_scalar_type(len(maps) * width))  # 16 bits are sorted fastest
+    order = np.argsort(short, kind="stable")[: len(at) - np.count_nonzero(filters)]
+    return short[order], place[order], channel[order], some[found[order]]
+
+
+def _summed(channel: Ints, step: NDArray[np.uint8], top: Ints) -> Ints:
+    """Ids from differences: running sums down each column, modulo 256 in each channel."""
+    ids = np.zeros(len(step), dtype=np.int32)
+    many = np.diff(top, append=len(step))
+    for c in range(3):
+        mine = step * (channel == c)
+        if not mine.any():
+            continue  # as blue and green where all ids are small
+        total = np.cumsum(mine, dtype=np.uint8)
+        total -= np.repeat(total[top] - mine[top], many)
+        ids |= total.astype(np.int32) << 8 * c
+    return ids
+
+
+def _changes(lines: NDArray[np.uint8], height: int, width: int) -> Changes:
+    """
+    The changes of lines (H, 1 + 3 W), each with its filter: Up, and any simple one on the first.
+    """
+    raw = lines.reshape(-1)
+    whole = len(raw) & ~7
+    words = raw[:whole].view(np.uint64)
+    at = np.flatnonzero(words != 0)
+    if len(at) > MAX_CHANGES:
+        raise FormatError(
+            f"{len(at):,} places differ from those above: noise, and no map of ids", code="N716"
+        )
+    words = words[at]
+    if whole < len(raw):
+        at, words = np.append(at, whole >> 3), np.append(words, _word(raw[whole:]))
+    if lines[0, 0] == _SUB:
+        top = _word(raw[: 1 + 3 * width + 7 & ~7])  # to the end of the word that the line ends in
+        pixels = top.view(np.uint8)[1 : 1 + 3 * width].reshape(-1, 3)
+        np.cumsum(pixels, axis=0, dtype=np.uint8, out=pixels)
+        below = np.searchsorted(at, len(top))
+        some = np.flatnonzero(top != 0)
+        at = np.concatenate([some, at[below:]])
+        words = np.concatenate([top[some], words[below:]])
+    return Changes(height, width, at, words)
+
+
+def _word(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """A copy of bytes as words of 8, with zeros at the end."""
+    return np.pad(raw, (0, -len(raw) % 8)).view(np.uint64)
+
+
+def _unfiltered(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of lines with the filters None, Sub and Up."""
+    pixels = lines[:, 1:].reshape(len(lines), -1, 3).copy()
+    for row, kind in enumerate(lines[:, 0].tolist()):
+        if kind == _SUB:
+            np.cumsum(pixels[row], axis=0, dtype=np.uint8, out=pixels[row])
+        elif kind == _UP and row:
+            pixels[row] += pixels[row - 1]
+    return pixels
+
+
+def _lines(png: Png) -> NDArray[np.uint8]:
+    """Unpack (H, 1 + 3 W): each line's filter and bytes, and not one byte more than that."""
+    size = png.height * (1 + 3 * png.width)
+    unpack = zlib_ng.decompressobj()
+    try:
+        body = unpack.decompress(png.packed, size)
+        more = unpack.decompress(unpack.unconsumed_tail, 1)
+    except zlib_ng.error as error:  # type: ignore[misc]  # its stub has it as an instance
+        raise FormatError(f"PNG is damaged: {error}", code="I112") from None
+    if len(body) < size or more or not unpack.eof:
+        raise FormatError(f"PNG does not hold {png.height} lines of its width", code="I112")
+    return np.frombuffer(body, np.uint8).reshape(png.height, -1)
+
+
+def _chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and data of each chunk up to the end; what follows it is no picture."""
+    if not body.startswith(_MAGIC):
+        raise FormatError("not a PNG", code="I112")
+    at, kind = len(_MAGIC), b""
+    while kind != b"IEND":
+        if at + 12 > len(body):
+            raise FormatError("PNG is cut short", code="I112")
+        length, kind = struct.unpack_from(">I4s", body, at)
+        end = at + 12 + length
+        if end > len(body):
+            raise FormatError("PNG is cut short", code="I112")
+        (checksum,) = struct.unpack_from(">I", body, end - 4)
+        if zlib_ng.crc32(body[at + 4 : end - 4]) != checksum:
+            raise FormatError(f"PNG is damaged: checksum of {kind!r}", code="I112")
+        if kind[0] & 0x20 == 0 and kind not in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            raise FormatError(f"PNG has an unknown critical chunk {kind!r}", code="I112")
+        yield kind, body[at + 8 : end - 4]
+        at = end
+
+
+def _header(data: bytes) -> tuple[int, int, int, int, bool]:
+    """Height, width, depth, colour type, interlaced?"""
+    if len(data) != 13:
+        raise FormatError("PNG has a broken header", code="I112")
+    width, height, depth, colour, *methods, interlace = struct.unpack(">IIBBBBB", data)
+    if depth not in _DEPTHS.get(colour, ()) or any(methods) or interlace > 1:
+        raise FormatError("PNG has a header that the standard does not know", code="I112")
+    if not (0 < height < 2**31 and 0 < width < 2**31):
+        raise FormatError(f"PNG is {height}x{width}", code="I112")
+    if height * width > MAX_PIXELS:
+        raise FormatError(f"PNG is {height}x{width}, more than {MAX_PIXELS:,} pixels", code="I119")
+    return height, width, depth, colour, interlace == 1

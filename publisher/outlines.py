@@ -80,11 +80,13 @@ def polygons(mask: Mask) -> Polygons | None:
     None where no rings do: a region has a hole, or the outline is longer, or the image wider,
     than `Mask.from_polygons` takes.
     """
-    if max(mask.height, mask.width) > MAX_COORDINATE or has_holes(mask):
+    if max(mask.height, mask.width) > MAX_COORDINATE:
         return None
-    rings = tuple(region.outer for region in trace(mask))
-    length = sum(map(_length, rings))
-    return rings if length <= MAX_PERIMETER else None
+    regions = trace(mask)
+    rings = tuple(region.outer for region in regions)
+    if any(region.holes for region in regions) or sum(map(_length, rings)) > MAX_PERIMETER:
+        return None
+    return rings
 
 
 def parts(mask: Mask) -> int:
@@ -278,8 +280,8 @@ def _points(ring: Ring) -> Ints:
 
 
 def _length(ring: Ring) -> int:
-    points = _points(ring)
-    return int(np.abs(points - np.roll(points, -1, axis=0)).sum())
+    """How far it is around, in pixels."""
+    return sum(abs(b - a) for a, b in zip(ring, ring[2:] + ring[:2], strict=True))
 
 
 def _from_first(points: Ints) -> Ints:

@@ -19,6 +19,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "card",
         "conservation",
         "dataset",
+        "drawing",
         "manifest",
         "masks",
         "names",

@@ -62,13 +62,14 @@ def regions_of(pixels):
     return found
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(bitmaps())
 def test_outer_rings_give_the_mask_with_its_holes_filled(pixels):
     regions = trace(Mask.from_array(pixels))
     assert (rasterised(*(r.outer for r in regions), like=pixels) == filled(pixels)).all()
 
 
+@settings(max_examples=60)
 @given(bitmaps())
 def test_each_region_is_its_outer_ring_less_its_holes(pixels):
     regions = trace(Mask.from_array(pixels))
@@ -80,6 +81,7 @@ def test_each_region_is_its_outer_ring_less_its_holes(pixels):
         assert (outer | holes == outer).all()
 
 
+@settings(max_examples=60)
 @given(bitmaps())
 def test_rings_turn_at_every_corner(pixels):
     for region in trace(Mask.from_array(pixels)):
@@ -90,6 +92,7 @@ def test_rings_turn_at_every_corner(pixels):
             assert all(a != b for a, b in zip(flat, flat[1:] + flat[:1], strict=True))
 
 
+@settings(max_examples=60)
 @given(bitmaps())
 def test_masks_without_holes_are_polygons_bit_for_bit(pixels):
     mask = Mask.from_array(pixels)
@@ -101,6 +104,7 @@ def test_masks_without_holes_are_polygons_bit_for_bit(pixels):
         assert not pixels.any()
 
 
+@settings(max_examples=60)
 @given(bitmaps())
 def test_parts_are_counted_without_drawing_them(pixels):
     mask = Mask.from_array(pixels)
@@ -108,14 +112,14 @@ def test_parts_are_counted_without_drawing_them(pixels):
     assert has_holes(mask) == any(region.holes for region in trace(mask))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(bitmaps())
 def test_a_bridged_ring_keeps_every_hole(pixels):
     for region, mine in zip(trace(Mask.from_array(pixels)), regions_of(pixels), strict=True):
         assert (rasterised(bridged(region), like=pixels) == mine).all()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(bitmaps())
 def test_a_joined_ring_is_the_whole_mask(pixels):
     if pixels.any():

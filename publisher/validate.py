@@ -4,8 +4,9 @@ The rule engine: what is wrong with a dataset, said like a compiler says it.
 Rules live in `rules/`, one file a family; importing that package registers them. Their
 docstrings are docs/rules.md. Codes are stable and are never used for something else.
 
-Geometry may be hostile. `check` rasterises each segment once, through the checks of
-masks.py; what cannot be rasterised has no mask, and its error becomes a finding.
+Geometry may be hostile. `check` rasterises each segment once, a chunk of samples at a time,
+after the checks of masks.py; what cannot be rasterised has no mask, and its error becomes a
+finding.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from .dataset import Dataset, Sample, Segment
+from .drawing import keep_memory
 from .errors import FormatError, spot
 from .progress import Progress, silent
 from .rules.rule import (
@@ -29,6 +31,7 @@ from .rules.rule import (
     Scene,
     Survey,
     Unclaimed,
+    scenes,
 )
 
 __all__ = [
@@ -68,14 +71,14 @@ def check(
         beside: what the dataset is held against, such as its previous version.
         on_sample: told after each sample.
     """
+    keep_memory()
     rules = [r for r in _rules() if chosen(r.code, select, ignore)]
     survey = Survey(dataset.categories, beside or Beside())
     categories = dataset.category_of
-    for done, sample in enumerate(dataset, 1):
-        scene = Scene(sample, categories, look)
-        for r in rules:
-            if r.scope == "scene":
-                yield from _run(r, scene)
+    scene_rules = [r for r in rules if r.scope == "scene"]
+    for done, scene in enumerate(scenes(dataset, categories, look), 1):
+        for r in scene_rules:
+            yield from _run(r, scene)
         survey.add(scene)
         on_sample(done, len(dataset))
     for r in rules:
@@ -111,8 +114,8 @@ def mend(
     """
     rules = [r for r in _rules() if (r.fix or r.fix_sample) and chosen(r.code, select, ignore)]
     categories = dataset.category_of
-    for sample in dataset:
-        patient = _Patient(Scene(sample, categories, look))
+    for scene in scenes(dataset, categories, look):
+        patient = _Patient(scene)
         while sum(patient.treat(r) for r in rules):
             pass
         yield patient.scene.sample, patient.fixed
@@ -200,8 +203,7 @@ def finding_of(error: FormatError, file_name: str | None = None) -> Finding:
 
 
 def _run(r: Rule, subject: Scene | Survey) -> Iterator[Finding]:
-    for finding in r.check(subject):
-        yield replace(finding, code=r.code, severity=r.severity)
+    return (replace(found, code=r.code, severity=r.severity) for found in r.check(subject))
 
 
 def _rules() -> list[Rule]:

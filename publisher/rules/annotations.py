@@ -101,6 +101,8 @@ def near_duplicate(scene: Scene) -> Iterator[Finding]:
     Fix: delete the worse one in the annotation tool.
     Example: two annotators drew the same hand.
     """
+    if not scene.overlaps:
+        return
     segments, twins = scene.sample.segments, _twins(scene)
     for i, j, shared in scene.overlaps:
         if segments[i].category_id != segments[j].category_id or j in twins:

@@ -101,6 +101,27 @@ def no_order(scene: Scene) -> Iterator[Finding]:
             yield scene.find(f"{names} share {shared} px and z-order {z}", j)
 
 
+@rule("O610", "warning")
+def too_many(scene: Scene) -> Iterator[Finding]:
+    """
+    So many segments overlap that not all pairs were looked at.
+
+    Why it matters: 10,000 segments on one spot make 50 million pairs, hours of work. What other
+    rules say of overlaps in this image is true, and not complete.
+    Fix: look at the picture; usually an exporter wrote the same object again and again.
+    Looks at: more than 65,536 pairs of segments, or of rings of one segment, that share pixels,
+    and masks so ragged or large that fewer take as long.
+    Example: all frames of a video as segments of one image.
+    """
+    n, compared = len(scene.sample.segments), scene.compared
+    if compared < n:
+        yield scene.find(f"only the first {compared} of {n} segments were compared")
+    for index, overlaps in scene.part_overlaps.items():
+        n, compared = len(scene.parts[index]), overlaps.compared
+        if compared < n:
+            yield scene.find(f"only the first {compared} of {n} rings were compared", index)
+
+
 @rule("N710", "info")
 def stuff_twice(scene: Scene) -> Iterator[Finding]:
     """
@@ -156,12 +177,14 @@ def _region(scene: Scene, index: int) -> tuple[int, bool, int]:
 
 
 def _several(scene: Scene, *, crowd: bool) -> Iterator[Finding]:
-    members = Counter(
+    members = [
         s.category_id
         for i, s in enumerate(scene.sample.segments)
         if s.iscrowd == crowd and (crowd or not scene.isthing(i))
-    )
-    for key, n in sorted(members.items()):
+    ]
+    if len(members) < 2:
+        return
+    for key, n in sorted(Counter(members).items()):
         if n > 1:
             name = scene.categories[key].name if key in scene.categories else f"category {key}"
             yield scene.find(f"{n} {'crowds' if crowd else 'patches'} of {name}")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dataset import Segment
+from ..drawing import Rings
 from ..errors import FormatError
-from ..masks import MAX_COORDINATE, Mask, Rle, boxes
+from ..masks import Mask, Rle
+from .overlaps import followers
 from .rle import broken
-from .rule import Finding, Scene, overlapping, rule
+from .rule import Finding, Scene, rule
 
 MAX_VERTICES = 2000  # rings with more are not searched for crossings
 FINEST = 0.01  # px
 
 Ring = tuple[float, ...]
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 Points = NDArray[np.float64]  # (N, 2), x and y
 
 
@@ -125,8 +129,7 @@ def sticks_out(scene: Scene) -> Iterator[Finding]:
     masks and boxes anyway.
     Example: a hand drawn past the border.
     """
-    for index in range(len(scene.masks)):
-        beyond = outside(scene, index)
+    for index, beyond in enumerate(scene.beyond):
         if 1 < beyond < math.inf:
             yield scene.find(f"leaves the image by {beyond:.1f} px", index)
 
@@ -141,8 +144,8 @@ def wholly_outside(scene: Scene) -> Iterator[Finding]:
     Fix: check the picture's size and orientation; delete or draw the segment again.
     Example: x from 700 to 750 in an image 640 px wide.
     """
-    for index in range(len(scene.masks)):
-        if outside(scene, index) == math.inf:
+    for index, beyond in enumerate(scene.beyond):
+        if beyond == math.inf:
             yield scene.find("polygon lies wholly outside the image", index)
 
 
@@ -196,15 +199,16 @@ def repeats(scene: Scene) -> Iterator[Finding]:
     Fix: automatic; repeats are dropped where exactly the same pixels result.
     Example: `[0, 0, 9, 0, 9, 9, 0, 0]`.
     """
-    for index, rings in enumerate(scene.outlines):
-        n = sum(_repeated(points) for points in rings)
+    for index, n in enumerate(scene.each(_repeated)):
         if n:
             yield scene.find(f"{n} vertices repeat the one before", index)
 
 
-def _repeated(points: Points) -> int:
-    following = np.concatenate([points[1:], points[:1]])
-    return int(np.count_nonzero((points == following).all(axis=1)))
+def _repeated(rings: Rings) -> list[int]:
+    """How many vertices of each segment equal the next of their ring."""
+    same = (rings.points[rings.following] == rings.points).all(axis=1)
+    many: list[int] = np.bincount(rings.owner[rings.ring[same]], minlength=rings.count).tolist()
+    return many
 
 
 def _as_pixels(scene: Scene, index: int) -> Segment:
@@ -227,65 +231,66 @@ def crosses_itself(scene: Scene) -> Iterator[Finding]:
     Looks at: rings of up to 2,000 vertices; edges that only touch are no crossing.
     Example: `[0, 0, 9, 9, 9, 0, 0, 9]`.
     """
-    owners = [i for i, rings in enumerate(scene.outlines) for _ in rings]
-    told = -1
-    for ring, (x, y) in crossings([r for rings in scene.outlines for r in rings]):
-        if owners[ring] != told:
-            told = owners[ring]
-            yield scene.find(f"outline crosses itself near ({x:.1f}, {y:.1f})", told)
+    for index, place in enumerate(scene.each(_tangled)):
+        if place is not None:
+            x, y = place
+            yield scene.find(f"outline crosses itself near ({x:.1f}, {y:.1f})", index)
 
 
-def crossings(rings: Sequence[Points]) -> Iterator[tuple[int, tuple[float, float]]]:
-    """The position of each ring that properly crosses itself, in order, and where it does."""
-    batch, room = list[int](), MAX_VERTICES
-    for n, size in enumerate(map(len, rings)):
-        if not 4 <= size <= MAX_VERTICES:
-            continue
-        if size > room:
-            yield from _crossings(rings, batch)
-            batch, room = [], MAX_VERTICES
-        batch.append(n)
-        room -= size
-    if batch:
-        yield from _crossings(rings, batch)
+def _tangled(rings: Rings) -> list[tuple[float, float] | None]:
+    """For each segment, where its first ring that crosses itself does so."""
+    places: list[tuple[float, float] | None] = [None] * rings.count
+    for ring, place in crossings(rings):
+        owner = int(rings.owner[ring])
+        places[owner] = places[owner] or place
+    return places
 
 
-def _crossings(
-    rings: Sequence[Points], batch: Sequence[int]
-) -> Iterator[tuple[int, tuple[float, float]]]:
+def crossings(rings: Rings) -> Iterator[tuple[int, tuple[float, float]]]:
     """
-    As `crossings`, for rings of few enough edges to be compared at once.
+    The position of each ring that properly crosses itself, in order, and where it does.
 
     Only edges of one ring whose boxes meet are compared: they are sorted by ring and left
     end, and each looks at those that begin before it ends. O(n log n) for outlines as people
     draw them.
     """
-    start = np.concatenate([rings[i] for i in batch])
-    end = np.concatenate([part for i in batch for part in (rings[i][1:], rings[i][:1])])
-    ring = np.repeat(np.arange(len(batch)), [len(rings[i]) for i in batch])
+    searched = ((rings.sizes >= 4) & (rings.sizes <= MAX_VERTICES))[rings.ring]
+    if not searched.any():
+        return
+    start, end = rings.points[searched], rings.points[rings.following][searched]
+    ring = rings.ring[searched]
     low, high = np.minimum(start, end), np.maximum(start, end)
-    apart = ring * (4 * MAX_COORDINATE)  # so that no two rings meet
-    left, right = low[:, 0] + apart, high[:, 0] + apart
-    order = np.argsort(left, kind="stable")
-    after = np.arange(1, len(order) + 1)
-    until = np.searchsorted(left[order], right[order], side="left")
-    many = np.maximum(until - after, 0)
-    first = np.repeat(after - 1, many)
-    step = np.arange(len(first)) - np.repeat(np.cumsum(many) - many, many)
-    i, j = order[first], order[first + 1 + step]
-    meet = (low[i, 1] < high[j, 1]) & (low[j, 1] < high[i, 1])
-    i, j = i[meet], j[meet]
-    hit = _parted(start[i], end[i], start[j], end[j]) & _parted(start[j], end[j], start[i], end[i])
-    corner = np.minimum(high[i[hit]], high[j[hit]])
-    where, at = np.unique(ring[i[hit]], return_index=True)
-    for n, (x, y) in zip(where.tolist(), corner[at].tolist(), strict=True):
-        yield batch[n], (x, y)
+    order = np.lexsort((low[:, 0], ring))
+    apart = _apart(low[:, 0], high[:, 0], ring)
+    until = np.searchsorted((low[:, 0] + apart)[order], (high[:, 0] + apart)[order])
+    many = np.maximum(until - np.arange(1, len(order) + 1), 0)
+    told = -1
+    for first, second in followers(many):
+        i, j = order[first], order[second]
+        meet = (low[i, 1] < high[j, 1]) & (low[j, 1] < high[i, 1])
+        i, j = i[meet], j[meet]
+        hit = _parted(start, end, i, j) & _parted(start, end, j, i)
+        i, j = i[hit], j[hit]
+        where, at = np.unique(ring[i], return_index=True)
+        corner = np.minimum(high[i[at]], high[j[at]])
+        for n, (x, y) in zip(where.tolist(), corner.tolist(), strict=True):
+            if n != told:
+                told = n
+                yield n, (x, y)
 
 
-def _parted(a: Points, b: Points, p: Points, q: Points) -> NDArray[np.bool_]:
-    """Do p and q lie on different sides of the line through a and b, not on it?"""
-    along = b - a
-    to_p, to_q = p - a, q - a
+def _apart(low: Floats, high: Floats, ring: Ints) -> Floats:
+    """For each edge how far to shift it so that no two rings meet; rings are in a row."""
+    head = np.flatnonzero(np.diff(ring, prepend=-1))
+    left, right = np.minimum.reduceat(low, head), np.maximum.reduceat(high, head)
+    wide = right - left + 1
+    shift: Floats = np.cumsum(wide) - wide - left
+    return np.repeat(shift, np.diff(head, append=len(ring)))
+
+
+def _parted(start: Points, end: Points, i: Ints, j: Ints) -> NDArray[np.bool_]:
+    """Do the ends of edge j lie on different sides of the line through edge i, not on it?"""
+    along, to_p, to_q = (end - start)[i], start[j] - start[i], end[j] - start[i]
     side_p = along[:, 0] * to_p[:, 1] - along[:, 1] * to_p[:, 0]
     side_q = along[:, 0] * to_q[:, 1] - along[:, 1] * to_q[:, 0]
     slack = 1e-9 * (1 + np.abs(along).sum(axis=1) * np.abs(to_p).sum(axis=1))
@@ -303,8 +308,9 @@ def parts_overlap(scene: Scene) -> Iterator[Finding]:
     Fix: join the rings to one in the annotation tool.
     Example: sleeve and hand drawn as two overlapping parts.
     """
-    for index in range(len(scene.parts)):
-        pairs = [(i, j, n) for i, j, n in _shared(scene, index) if n < _smaller(scene, index, i, j)]
+    for index, overlaps in scene.part_overlaps.items():
+        areas = [part.area for part in scene.parts[index]]
+        pairs = [(i, j, n) for i, j, n in overlaps.pairs if n < min(areas[i], areas[j])]
         if pairs:
             i, j, n = pairs[0]
             yield scene.find(f"rings {i} and {j} share {n} px", index)
@@ -320,24 +326,13 @@ def hole_filled(scene: Scene) -> Iterator[Finding]:
     Fix: draw it as a mask with the brush, where holes stay holes.
     Example: the handle of a cup.
     """
-    for index in range(len(scene.parts)):
-        for i, j, n in _shared(scene, index):
-            areas = scene.parts[index][i].area, scene.parts[index][j].area
-            if n == min(areas):
-                inner, outer = (i, j) if areas[0] <= areas[1] else (j, i)
+    for index, overlaps in scene.part_overlaps.items():
+        areas = [part.area for part in scene.parts[index]]
+        for i, j, n in overlaps.pairs:
+            if n == min(areas[i], areas[j]):
+                inner, outer = (i, j) if areas[i] <= areas[j] else (j, i)
                 yield scene.find(f"ring {inner} lies inside ring {outer}: a hole?", index)
                 break
-
-
-def _smaller(scene: Scene, index: int, i: int, j: int) -> int:
-    return min(scene.parts[index][i].area, scene.parts[index][j].area)
-
-
-def _shared(scene: Scene, index: int) -> Iterator[tuple[int, int, int]]:
-    """Pairs of rings that share pixels, and how many."""
-    parts = scene.parts[index]
-    if sum(p.area for p in parts) > scene.areas[index]:
-        yield from overlapping(parts, boxes(parts))
 
 
 @rule("P414", "error")
@@ -369,7 +364,7 @@ def swapped(scene: Scene) -> Iterator[Finding]:
     """
     height, width = scene.sample.height, scene.sample.width
     extents = [e for e in scene.extents if e is not None]
-    if height == width or not extents:
+    if height == width or not any(scene.beyond):
         return
     box = np.array(extents)
     middle = (box[:, :2] + box[:, 2:]) / 2
@@ -388,19 +383,25 @@ def too_fine(scene: Scene) -> Iterator[Finding]:
     Fix: simplify it in the annotation tool, or draw it with the brush.
     Example: each step of the mouse kept as a vertex.
     """
-    v = scene.vertices
-    if not len(v.points):
-        return
-    dx, dy = np.abs(v.steps).T
+    for index, rings in enumerate(scene.each(_fine)):
+        for said in rings:
+            yield scene.find(f"a ring has {said}", index)
+
+
+def _fine(rings: Rings) -> list[tuple[str, ...]]:
+    """What is too fine about the rings of each segment."""
+    found: list[tuple[str, ...]] = [()] * rings.count
+    if not len(rings.first):
+        return found
+    dx, dy = np.abs(rings.steps).T
     near = (dx < FINEST) & (dy < FINEST) & ((dx > 0) | (dy > 0))
-    if not near.any() and v.sizes.max() <= MAX_VERTICES:
-        return
-    close = np.add.reduceat(near, v.first, dtype=np.int64)
-    for ring in np.flatnonzero((v.sizes > MAX_VERTICES) | (close > 0)).tolist():
-        said = f"{v.sizes[ring]:,} vertices"
+    close, sizes = np.add.reduceat(near, rings.first, dtype=np.int64), rings.sizes
+    for ring in np.flatnonzero((sizes > MAX_VERTICES) | (close > 0)).tolist():
+        said = f"{sizes[ring]:,} vertices"
         if close[ring]:
             said += f", {close[ring]} of them within {FINEST} px of the next"
-        yield scene.find(f"a ring has {said}", int(v.owner[ring]))
+        found[int(rings.owner[ring])] += (said,)
+    return found
 
 
 @rule("P417", "warning")
@@ -416,30 +417,28 @@ def through_centres(scene: Scene) -> Iterator[Finding]:
     or diagonal, four and more of them diagonal.
     Example: `cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)`.
     """
-    v = scene.vertices
-    if not len(v.points):
-        return
-    if not (v.sizes >= 12).any() or (v.points[v.first] % 1).all():
-        return
-    dx, dy = np.abs(v.steps).T
+    if n := sum(scene.each(_traced)):
+        total = len(scene.vertices.first)
+        yield scene.find(f"{n} of {total} outlines run through pixel centres")
+
+
+def _traced(rings: Rings) -> list[int]:
+    """How many rings of each segment look like what cv2.findContours gives."""
+    if not len(rings.first):
+        return [0] * rings.count
+    dx, dy = np.abs(rings.steps).T
     diagonal = (dx == dy) & (dx > 0)
-    traced = np.logical_and.reduceat(diagonal | (dx == 0) | (dy == 0), v.first)
-    traced &= np.logical_and.reduceat((v.points == np.rint(v.points)).all(axis=1), v.first)
-    traced &= (np.add.reduceat(diagonal, v.first, dtype=np.int64) >= 4) & (v.sizes >= 12)
-    if n := np.count_nonzero(traced):
-        yield scene.find(f"{n} of {len(traced)} outlines run through pixel centres")
+    whole = (rings.points == np.rint(rings.points)).all(axis=1)
+    fits = whole & (diagonal | (dx == 0) | (dy == 0))
+    traced = np.logical_and.reduceat(fits, rings.first) & (rings.sizes >= 12)
+    traced &= np.add.reduceat(diagonal, rings.first, dtype=np.int64) >= 4
+    many: list[int] = np.bincount(rings.owner[traced], minlength=rings.count).tolist()
+    return many
 
 
 def outside(scene: Scene, index: int) -> float:
     """How far vertices lie outside the image, in pixels; infinity where the polygon misses it."""
-    extent = scene.extents[index]
-    if extent is None:
-        return 0.0
-    left, top, right, bottom = extent
-    height, width = scene.sample.height, scene.sample.width
-    if right <= 0 or bottom <= 0 or left >= width or top >= height:
-        return math.inf
-    return max(-left, -top, right - width, bottom - height, 0.0)
+    return scene.beyond[index]
 
 
 def normalised(scene: Scene, index: int) -> bool:

@@ -8,20 +8,27 @@ look and report; they never raise, print or change anything.
 from __future__ import annotations
 
 import inspect
+import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal, TypeGuard
+from itertools import pairwise
+from typing import Any, Literal, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..dataset import Category, Sample, Segment
+from ..drawing import Rings
 from ..errors import FormatError
-from ..masks import Mask, Rle, boxes
+from ..masks import Mask, Rle
 from ..names import printable
 from ..runs import Runs, runs_of
+from .chunk import Chunk, chunks, extents
+from .overlaps import Overlaps
+
+T = TypeVar("T")
 
 Severity = Literal["error", "warning", "info"]
 
@@ -63,70 +70,86 @@ Look = Callable[[Sample], ImageFacts]
 """Opens the image of a sample; raises FormatError with code I103, I112 or I119."""
 
 
-@dataclass(frozen=True, slots=True)
-class Vertices:
-    """The vertices of R rings, one ring after the other; none is empty."""
-
-    points: NDArray[np.float64]  # (N, 2), x and y
-    steps: NDArray[np.float64]  # (N, 2), to the next one of the ring, from the last to the first
-    first: NDArray[np.int64]  # (R,), where each ring begins
-    owner: NDArray[np.int64]  # (R,), the segment it belongs to
-    sizes: NDArray[np.int64]  # (R,), how many vertices each ring has
-
-
 class Scene:
-    """A sample as rules see it: its categories, its masks, its image file."""
+    """
+    A sample as rules see it: its categories, its masks, its image file.
+
+    Geometry is worked out for all samples of a chunk at once; a scene shows its own share.
+    """
 
     def __init__(
-        self, sample: Sample, categories: Mapping[int, Category], look: Look | None = None
+        self,
+        sample: Sample,
+        categories: Mapping[int, Category],
+        look: Look | None = None,
+        share: tuple[Chunk, int] | None = None,  # and which of its samples this is
     ) -> None:
         self.sample = sample
         self.categories = categories
         self._look = look
+        self._chunk, self._at = share if share is not None else (Chunk([sample]), 0)
+        self._mine = slice(*self._chunk.edges[self._at : self._at + 2])
 
     @cached_property
     def masks(self) -> tuple[Mask | None, ...]:
         """One a segment, in order; None where the geometry is broken."""
-        return tuple(m if isinstance(m, Mask) else None for m in self._rasterised)
+        return self._chunk.masks[self._mine]
 
     @cached_property
     def areas(self) -> tuple[int, ...]:
         """Pixels of each mask; 0 where there is none."""
-        return tuple(m.area if m is not None else 0 for m in self.masks)
+        return self._chunk.areas[self._mine]
 
     @cached_property
     def boxes(self) -> NDArray[np.int64]:
         """The tight box of each mask, (N, 4) xywh; all 0 where there is none."""
-        return boxes(self.masks)
+        return self._chunk.drawn.boxes[self._mine]
 
     @cached_property
     def overlaps(self) -> tuple[tuple[int, int, int], ...]:
         """Every pair of masks that share pixels: two positions, the lower first, and how many."""
-        return tuple(overlapping(self.masks, self.boxes))
+        return self._chunk.overlaps[self._at].pairs
+
+    @property
+    def compared(self) -> int:
+        """How many segments, from the first on, `overlaps` looks at; all but in hostile scenes."""
+        return self._chunk.overlaps[self._at].compared
+
+    @cached_property
+    def vertices(self) -> Rings:
+        """The rings of all sound polygons in a row."""
+        return self._chunk.drawn.rings.part(self._mine.start, self._mine.stop)
 
     @cached_property
     def outlines(self) -> tuple[tuple[NDArray[np.float64], ...], ...]:
         """The rings of each sound polygon segment, as (N, 2) arrays of x, y; () for the others."""
-        return tuple(
-            () if m is None or not isinstance(s.segmentation, tuple) else _points(s.segmentation)
-            for s, m in zip(self.sample.segments, self.masks, strict=True)
-        )
+        rings, found = self.vertices, [list[NDArray[np.float64]]() for _ in self.sample.segments]
+        edges = [*rings.first.tolist(), len(rings.points)]
+        for owner, (a, b) in zip(rings.owner.tolist(), pairwise(edges), strict=True):
+            found[owner].append(rings.points[a:b])
+        return tuple(map(tuple, found))
 
     @cached_property
     def extents(self) -> tuple[tuple[float, float, float, float] | None, ...]:
         """Left, top, right and bottom of the vertices of each outline."""
-        return tuple(_extent(rings) if rings else None for rings in self.outlines)
+        return tuple(self.each(extents))
+
+    @cached_property
+    def beyond(self) -> tuple[float, ...]:
+        """How far each outline leaves the image, in pixels; infinity where it misses it wholly."""
+        height, width = self.sample.height, self.sample.width
+        return tuple(_beyond(extent, height, width) for extent in self.extents)
 
     @cached_property
     def parts(self) -> tuple[tuple[Mask, ...], ...]:
         """One mask a ring, of the segments whose outline has several rings; () for the others."""
-        size = self.sample.height, self.sample.width
-        return tuple(
-            tuple(Mask.from_polygons((ring,), *size) for ring in s.segmentation)
-            if len(rings) > 1 and isinstance(s.segmentation, tuple)
-            else ()
-            for s, rings in zip(self.sample.segments, self.outlines, strict=True)
-        )
+        return self._chunk.parts[self._mine]
+
+    @cached_property
+    def part_overlaps(self) -> dict[int, Overlaps]:
+        """By segment, which of its rings share pixels; only where any do."""
+        found, mine = self._chunk.part_overlaps, range(self._mine.start, self._mine.stop)
+        return {n - mine.start: overlaps for n, overlaps in found.items() if n in mine}
 
     @cached_property
     def claimed(self) -> tuple[tuple[float, float, float, float] | None, ...]:
@@ -134,19 +157,6 @@ class Scene:
         return tuple(
             _four(s.origin["bbox"]) if "bbox" in s.origin else None for s in self.sample.segments
         )
-
-    @cached_property
-    def vertices(self) -> Vertices:
-        """The vertices of all outlines as one array, for rules that look at each."""
-        rings = [ring for rings in self.outlines for ring in rings]
-        owner = np.array([i for i, own in enumerate(self.outlines) for _ in own], dtype=np.int64)
-        sizes = np.array([len(ring) for ring in rings], dtype=np.int64)
-        first = np.cumsum(sizes) - sizes
-        points = np.concatenate(rings) if rings else np.empty((0, 2))
-        following = np.empty_like(points)
-        following[:-1] = points[1:]
-        following[first + sizes - 1] = points[first]
-        return Vertices(points, following - points, first, owner, sizes)
 
     @cached_property
     def scattered(self) -> tuple[tuple[int, ...], Runs]:
@@ -157,6 +167,8 @@ class Scene:
         pixel's neighbours, up to a row and a column on, are never another mask's. Crowds are
         left out.
         """
+        if not any(isinstance(s.segmentation, Rle) for s in self.sample.segments):
+            return (), _NO_RUNS
         boxes = self.boxes.tolist()
         which = tuple(
             i
@@ -176,8 +188,12 @@ class Scene:
     @cached_property
     def broken(self) -> tuple[tuple[int, FormatError], ...]:
         """Position and reason of every segment without a mask."""
-        results = enumerate(self._rasterised)
+        results = enumerate(self._chunk.drawn.masks[self._mine])
         return tuple((i, r) for i, r in results if isinstance(r, FormatError))
+
+    def each(self, function: Callable[[Rings], Sequence[T]]) -> Sequence[T]:
+        """What a function of the rings of many segments says of each segment of this scene."""
+        return self._chunk.each(function)[self._mine]
 
     @cached_property
     def image(self) -> ImageFacts | FormatError | None:
@@ -209,10 +225,14 @@ class Scene:
         key = None if segment is None else self.sample.segments[segment].id
         return Finding("", "error", message, self.sample.file_name, segment, key)
 
-    @cached_property
-    def _rasterised(self) -> tuple[Mask | FormatError, ...]:
-        size = self.sample.height, self.sample.width
-        return tuple(_rasterise(segment, *size) for segment in self.sample.segments)
+
+def scenes(
+    samples: Iterable[Sample], categories: Mapping[int, Category], look: Look | None = None
+) -> Iterator[Scene]:
+    """A scene for each sample, in order."""
+    for chunk in chunks(samples):
+        for at, sample in enumerate(chunk.samples):
+            yield Scene(sample, categories, look, (chunk, at))
 
 
 MAX_ID = 2**53  # the largest integer that every JSON reader keeps exact
@@ -370,13 +390,6 @@ def _register(new: Rule) -> Any:
     return new.check
 
 
-def _rasterise(segment: Segment, height: int, width: int) -> Mask | FormatError:
-    try:
-        return segment.mask(height, width)
-    except FormatError as error:
-        return error
-
-
 def finite(value: object) -> TypeGuard[float]:
     """Is it a number that a box or an area can have?"""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -405,27 +418,10 @@ def _scattered(mask: Mask | None, area: int, width: int, height: int) -> bool:
     return area < 0.45 * width * height or runs > width + 5 or area < 0.35 * height * runs
 
 
-def _points(rings: Sequence[Sequence[float]]) -> tuple[NDArray[np.float64], ...]:
-    return tuple(np.asarray(ring, dtype=np.float64).reshape(-1, 2) for ring in rings)
-
-
-def _extent(rings: Sequence[NDArray[np.float64]]) -> tuple[float, float, float, float]:
-    points = rings[0] if len(rings) == 1 else np.concatenate(rings)
-    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-    return left, top, right, bottom
-
-
-def overlapping(
-    masks: Sequence[Mask | None], xywh: NDArray[np.int64]
-) -> Iterator[tuple[int, int, int]]:
-    """Boxes first, all at once; runs only where boxes meet."""
-    start, end = xywh[:, :2], xywh[:, :2] + xywh[:, 2:]
-    for i, mask in enumerate(masks):
-        if mask is None:
-            continue
-        meet = (np.minimum(end[i], end[i + 1 :]) > np.maximum(start[i], start[i + 1 :])).all(axis=1)
-        for j in (np.flatnonzero(meet) + i + 1).tolist():
-            other = masks[j]
-            shared = mask.intersection(other) if other is not None else 0
-            if shared:
-                yield i, j, shared
+def _beyond(extent: tuple[float, float, float, float] | None, height: int, width: int) -> float:
+    if extent is None:
+        return 0.0
+    left, top, right, bottom = extent
+    if right <= 0 or bottom <= 0 or left >= width or top >= height:
+        return math.inf
+    return max(-left, -top, right - width, bottom - height, 0.0)

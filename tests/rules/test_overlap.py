@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+import time
+from itertools import accumulate
+from unittest import mock
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from publisher.masks import boxes
+from publisher.rules.overlaps import overlaps_of
+from tests import strategies
 from tests.rules.build import HAND, KNIFE, box, codes, dataset, only, sample, segment
 
 RING = box(8, 8, 3, 3)  # lies on the hand
@@ -38,6 +47,10 @@ EXAMPLES = {
         image(hand(z_order=3), other(z_order=3)),
         "a.jpg segment 1: warning O604: knife and hand (segment 0) share 9 px and z-order 3",
     ),
+    "O610": (
+        image(*[hand()] * 400),
+        "a.jpg: warning O610: only the first 362 of 400 segments were compared",
+    ),
     "N710": (
         image(segment(HAND, category_id=3), segment(KNIFE, category_id=3)),
         "a.jpg: info N710: 2 patches of table",
@@ -53,6 +66,60 @@ EXAMPLES = {
 def test_the_rule_fires_on_its_example(code):
     data, said = EXAMPLES[code]
     assert only(data, code) == [said]
+
+
+@st.composite
+def groups_of_masks(draw):
+    """Of several images; some without a mask."""
+    groups = []
+    for height, width in draw(st.lists(strategies.SIZES, max_size=4)):
+        mask = strategies.masks(height, width) | st.none()
+        groups.append(draw(st.lists(mask, max_size=6)))
+    return groups
+
+
+def overlaps(groups):
+    masks = [mask for group in groups for mask in group]
+    return overlaps_of(masks, list(accumulate(map(len, groups), initial=0)), boxes(masks))
+
+
+def shared(group):
+    """By each pair's own intersection."""
+    pairs = [(i, j) for j in range(len(group)) for i in range(j) if group[i] and group[j]]
+    found = [(i, j, group[i].intersection(group[j])) for i, j in sorted(pairs)]
+    return tuple(pair for pair in found if pair[2])
+
+
+@given(groups_of_masks(), st.sampled_from([0, 256]))
+def test_all_pairs_that_share_pixels_are_found(groups, few):
+    with mock.patch("publisher.rules.overlaps._FEW", few):
+        found = overlaps(groups)
+    assert [f.pairs for f in found] == [shared(group) for group in groups]
+    assert [f.compared for f in found] == [len(group) for group in groups]
+
+
+@given(groups_of_masks(), st.sampled_from(["MAX_CHARACTERS", "MAX_MEETINGS", "MAX_PAIRS"]))
+def test_of_too_many_the_first_are_compared_and_it_is_said(groups, limit):
+    with mock.patch(f"publisher.rules.overlaps.{limit}", 5):
+        found = overlaps(groups)
+    for group, overlap in zip(groups, found, strict=True):
+        assert overlap.pairs == shared(group[: overlap.compared])
+        assert overlap.compared <= len(group)
+
+
+def test_ten_thousand_segments_on_one_spot_take_seconds():
+    spot = segment(box(0, 0, 30, 30))
+    data = dataset(sample(*[spot] * 10_000))
+    start = time.process_time()
+    assert only(data, "O610")
+    assert time.process_time() - start < 20
+
+
+def test_too_many_rings_are_said_of_their_segment():
+    data = image(segment(tuple(box(n % 7, n // 60, 9, 9) for n in range(400))))
+    assert only(data, "O610") == [
+        "a.jpg segment 0: warning O610: only the first 362 of 400 rings were compared"
+    ]
 
 
 def test_a_border_drawn_twice_is_no_overlap():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from docs.generate import rules_page
 from publisher import rules  # noqa: F401  registers them
+from publisher.errors import FormatError
+from publisher.rules.rule import scenes
 from publisher.validate import RULES, Finding, check, mend, summary
 from tests import strategies
 from tests.rules import (
@@ -67,6 +70,26 @@ def test_ignored_codes_are_silent():
     empty = dataset(sample())
     assert "I117" in {f.code for f in check(empty)}
     assert "I117" not in {f.code for f in check(empty, ignore={"I117"})}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(strategies.hostile_datasets() | strategies.datasets())
+def test_samples_are_judged_together_as_they_are_alone(data):
+    with mock.patch("publisher.drawing._MANY", 0):
+        together = list(check(data))
+    with mock.patch("publisher.rules.chunk.SEGMENTS", 1):
+        assert list(check(data)) == together
+
+
+def test_samples_before_a_broken_one_are_judged():
+    def samples():
+        yield sample()
+        raise FormatError("broken")
+
+    seen = []
+    with pytest.raises(FormatError, match="broken"):
+        seen.extend(scene.sample for scene in scenes(samples(), {}))
+    assert seen == [sample()]
 
 
 def test_findings_are_printed_without_control_characters():

@@ -5,13 +5,16 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test setup lint nightly resolve docs clean
+.PHONY: demo test setup lint bench nightly resolve docs clean
 
 demo: setup  ## publish the sample to a real S3 server on this machine, and pull it back
 	@python examples/demo.py
 
 test: setup lint  ## the whole test suite
-	@OMP_NUM_THREADS=1 pytest
+	@OMP_NUM_THREADS=1 pytest -n 2
+
+bench: setup  ## every speed that is claimed, as ratios to its peers
+	@for script in bench/*.py; do echo "== $$script"; python $$script || exit 1; done
 
 nightly: setup  ## the slow suites
 	@OMP_NUM_THREADS=1 pytest -m nightly

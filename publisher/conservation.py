@@ -93,6 +93,19 @@ class Ledger:
         for name, n in (pixels or {}).items():
             entry.pixels[name] += n
 
+    def add(self, items: Iterable[Item]) -> None:
+        """Take over what another ledger has gathered."""
+        for item in items:
+            change = item.change
+            self.note(
+                item.reason,
+                item.file_name,
+                images=change.images,
+                segments=change.segments,
+                pixels=change.pixels,
+            )
+            self._items[item.reason].times += item.times - 1
+
     @property
     def items(self) -> tuple[Item, ...]:
         """One a reason, in the order in which they first came up."""

@@ -341,6 +341,21 @@ def canonical_json(value: Any, *, indent: int | None = None) -> bytes:
     return (text + ("" if indent is None else "\n")).encode("utf-8")
 
 
+def fast_json(value: Any) -> bytes:
+    """
+    JSON of many records: as `canonical_json` without indent, but some times faster.
+
+    Equal values are equal bytes here, too; floats may be spelt otherwise, 1e16 for 1e+16.
+    """
+    try:
+        return _fast.encode(value)
+    except (TypeError, ValueError, OverflowError):  # a number beyond 64 bits, an odd mapping
+        return canonical_json(value)
+
+
+_fast = msgspec.json.Encoder(order="sorted")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
@@ -375,6 +390,17 @@ def copy(source: BinaryIO, target: Path, *, limit: int = MAX_MEMBER) -> str:
             digest.update(block)
             out.write(block)
     return digest.hexdigest()
+
+
+def put(path: Path, body: bytes) -> None:
+    """Write a file into a folder that is there: `Path.write_bytes` at a third of its cost."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        left = memoryview(body)
+        while left:
+            left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
 
 
 def write_atomic(path: Path, body: bytes) -> None:

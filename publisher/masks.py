@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Mask:
             FormatError: wrong size (R503), run lengths that do not add up to height x width
                 (R504), negative runs (R505), or bytes that are no counts (R506).
         """
-        _check_size(height, width)
+        check_size(height, width)
         if (rle.height, rle.width) != (height, width):
             raise FormatError(
                 f"RLE is {rle.height}x{rle.width}, image is {height}x{width}", code="R503"
@@ -97,7 +98,7 @@ class Mask:
             FormatError: no ring (P401), an odd number of coordinates (P403), fewer than three
                 points (P404), or coordinates no image can hold (P406).
         """
-        _check_size(height, width)
+        check_size(height, width)
         check_polygons(polygons)
         rles = _coco.frPyObjects([list(p) for p in polygons], height, width)
         return cls(height, width, _coco.merge(rles)["counts"])
@@ -157,6 +158,44 @@ def boxes(masks: Sequence[Mask | None]) -> NDArray[np.int64]:
     return found
 
 
+def rasterised(drawn: Sequence[tuple[Polygons, int, int]]) -> list[Mask]:
+    """
+    `Mask.from_polygons` of many (rings, height, width), checked together.
+
+    Raises:
+        FormatError: as it does, for the first that is wrong.
+    """
+    points = _points([ring for polygons, _, _ in drawn for ring in polygons])
+    for _, height, width in drawn:
+        check_size(height, width)
+    if points is None or not all(polygons for polygons, _, _ in drawn):
+        return [Mask.from_polygons(*d) for d in drawn]  # some are long, or wrong; this says how
+    masks = []
+    for (height, width), same in groupby(drawn, key=lambda d: d[1:]):  # images come one by one
+        many = [len(polygons) for polygons, _, _ in same]
+        rles = iter(_coco.frPyObjects(points[: sum(many)], height, width))
+        del points[: sum(many)]
+        for n in many:
+            rle = next(rles) if n == 1 else _coco.merge(list(islice(rles, n)))
+            masks.append(Mask(height, width, rle["counts"]))
+    return masks
+
+
+def _points(rings: Sequence[tuple[float, ...]]) -> list[NDArray[np.float64]] | None:
+    """Rings as arrays, all sound by `check_polygons`; None where some are not, or are long."""
+    sizes = np.fromiter(map(len, rings), np.int64, len(rings))
+    if np.any(sizes & 1) or sizes.min(initial=6) < 6:
+        return None
+    flat = np.fromiter(chain.from_iterable(rings), np.float64, int(sizes.sum()))
+    if not np.all(np.abs(flat) <= MAX_COORDINATE):  # also false for NaN
+        return None
+    ends = np.cumsum(sizes)
+    reach = np.maximum.reduceat(np.abs(flat), ends - sizes) if len(rings) else flat
+    if np.sum(reach * sizes) * 2 > MAX_PERIMETER:  # more than they can be long in all
+        return None
+    return np.split(flat, ends[:-1])
+
+
 def check_polygons(polygons: Polygons) -> None:
     """
     Refuse rings that pycocotools may crash, hang or silently go wrong on.
@@ -206,7 +245,7 @@ def mask_from_crop(
     Source: cvat/apps/dataset_manager/formats/transformations.py, MaskConverter.
     """
     image_height, image_width = image
-    _check_size(image_height, image_width)
+    check_size(image_height, image_width)
     if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
         raise FormatError(f"mask box is {width} x {height} px", code="K822")
     if any(r < 0 for r in runs) or sum(runs) != width * height:
@@ -225,7 +264,7 @@ def placed(crop: NDArray[Any], left: int, top: int, image: tuple[int, int]) -> M
 
     What hangs over the image is cut off; a crop wholly outside gives an empty mask.
     """
-    _check_size(*image)
+    check_size(*image)
     y0, x0 = max(top, 0), max(left, 0)
     y1, x1 = min(top + crop.shape[0], image[0]), min(left + crop.shape[1], image[1])
     columns = np.zeros((max(x1 - x0, 0), max(y1 - y0, 0) + 2), dtype=np.int8)
@@ -370,7 +409,13 @@ def _runs(counts: str | tuple[int, ...]) -> NDArray[np.int64]:
     return np.array(counts, dtype=np.int64)
 
 
-def _check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int) -> None:
+    """
+    Refuse what is no size of an image, or more than `MAX_PIXELS`.
+
+    Raises:
+        FormatError: I108, I119.
+    """
     if height <= 0 or width <= 0:
         raise FormatError(f"image is {height}x{width}", code="I108")
     if height * width > MAX_PIXELS:

@@ -4,12 +4,18 @@ COCO panoptic: who owns each pixel, and segment ids as RGB.
 Rules: panopticapi's format (https://cocodataset.org/#format-data, section 4) and what its
 readers trust: no overlap, id 0 is void, one segment a stuff class, one crowd a class,
 areas and boxes of the pixels as painted.
+
+Everything is done on runs, for chunks of images at once. Where no runs overlap, the sorted
+runs of all segments are the map. Where some do, their ends cut the image into pieces, and the
+segments are painted over the pieces instead of the pixels, the lowest first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import count, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -18,9 +24,16 @@ from numpy.typing import NDArray
 from .dataset import Category, Sample, Segment
 from .errors import FormatError, OverlapError
 from .masks import Mask
+from .runs import Runs, boxes_of, line_of
+
+Ints = NDArray[np.signedinteger[Any]]
 
 VOID = 0
 MAX_ID = 2**24 - 1
+
+_PIXELS = 6_000_000  # of a chunk: twenty images of 640 x 480, whose arrays fit into a cache
+_SEGMENTS = 2**12
+_PAINTED = 2**22  # pieces that are painted in one go
 
 Overlap = Literal["fail", "z-order", "smaller-on-top"]
 """Who wins a pixel that several segments claim; see `order`."""
@@ -39,10 +52,10 @@ class Region:
     def to_json(self) -> dict[str, Any]:
         """An element of COCO's `segments_info`."""
         return {
-            "id": self.id,
-            "category_id": self.category_id,
             "area": self.area,
-            "bbox": list(self.bbox),
+            "bbox": self.bbox,
+            "category_id": self.category_id,
+            "id": self.id,
             "iscrowd": int(self.iscrowd),
         }
 
@@ -56,17 +69,49 @@ class Loss:
     hidden: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Painted:
-    """A panoptic map: `ids` (H, W) uint32, VOID where nobody is, and its regions by id."""
+    """
+    A panoptic map (height, width) as runs, each owned by one segment, and its regions by id.
 
-    ids: NDArray[np.uint32]
+    Run i gives the column-major pixels start[i] .. stop[i] - 1 to segment owner[i], a place in
+    the sample. Runs are ordered and do not overlap; pixels without one are VOID.
+    """
+
+    height: int
+    width: int
+    start: Ints  # (R,)
+    stop: Ints  # (R,)
+    owner: Ints  # (R,)
+    region_of: Ints  # (N,), the id of the region of each segment
     regions: tuple[Region, ...]
     losses: tuple[Loss, ...]
+    tied: int  # pixels that only the tie-break gave to one of several regions of equal z-order
+
+    @property
+    def id(self) -> Ints:
+        """The id of each run, (R,)."""
+        return self.region_of.take(self.owner)
+
+    @property
+    def ids(self) -> NDArray[np.uint32]:
+        """The map itself, (H, W)."""
+        return self.values(self.region_of.astype(np.uint32))
+
+    def values(self, per_segment: NDArray[Any]) -> NDArray[Any]:
+        """Paint a value for each segment of the sample, (N,), into an (H, W) map of zeros."""
+        gaps = self.start - np.append(0, self.stop[:-1])[: len(self.start)]
+        lengths = np.stack([gaps, self.stop - self.start], axis=1).ravel()
+        colors = np.zeros((len(self.owner), 2), dtype=per_segment.dtype)
+        colors[:, 1] = per_segment[self.owner]
+        flat = np.zeros(self.height * self.width, dtype=per_segment.dtype)
+        painted = np.repeat(colors.ravel(), lengths)
+        flat[: len(painted)] = painted
+        return np.ascontiguousarray(flat.reshape(self.width, self.height).T)
 
 
 def paint(
-    sample: Sample, categories: dict[int, Category], overlap: Overlap | None = None
+    sample: Sample, categories: Mapping[int, Category], overlap: Overlap | None = None
 ) -> Painted:
     """
     Give every pixel to one segment.
@@ -81,17 +126,32 @@ def paint(
         OverlapError: segments overlap and the policy is "fail".
         FormatError: a segment has no valid mask, or an unknown category.
     """
-    masks = [s.mask(sample.height, sample.width) for s in sample.segments]
-    policy = overlap or default_policy(sample)
-    places = np.zeros((sample.height, sample.width), dtype=np.uint32)  # 1-based; 0 is nobody
-    region_of = np.array([VOID, *_owners(sample, categories)], dtype=np.uint32)
-    for index in order(sample, masks, policy):
-        pixels = masks[index].to_array()
-        if policy == "fail":
-            _refuse_overlap(sample, index, places[pixels], region_of)
-        places[pixels] = index + 1
-    ids = region_of[places]
-    return Painted(ids, _regions(ids, sample), _losses(places, masks))
+    return _paint([sample], categories, overlap)[0]
+
+
+def paint_all(
+    samples: Iterable[Sample],
+    categories: Mapping[int, Category],
+    overlap: Overlap | None = None,
+) -> Iterator[Painted]:
+    """Paint many samples, much faster than one by one; see `paint`."""
+    for chunk in chunks(samples):
+        yield from _paint(chunk, categories, overlap)
+
+
+def chunks(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    """Samples in order, as many together as are best worked on at once."""
+    chunk: list[Sample] = []
+    pixels = segments = 0
+    for sample in samples:
+        pixels += sample.height * sample.width
+        segments += len(sample.segments)
+        if chunk and (pixels > _PIXELS or segments > _SEGMENTS):
+            yield chunk
+            chunk, pixels, segments = [], sample.height * sample.width, len(sample.segments)
+        chunk.append(sample)
+    if chunk:
+        yield chunk
 
 
 def default_policy(sample: Sample) -> Overlap:
@@ -103,14 +163,26 @@ def order(sample: Sample, masks: Sequence[Mask], policy: Overlap) -> list[int]:
     """
     Positions of the segments from the bottom to the top.
 
-    z-order: by `z_order`, ties and segments without one by their place in the file.
-    smaller-on-top: by area, so that a ring stays visible on the hand. Crowds lie under
-    everything else, since instances were annotated apart from them.
+    z-order: by `z_order`, ties by id and then by their place in the file; by their place alone
+    where some have no z-order. smaller-on-top: by area, so that a ring stays visible on the
+    hand. Crowds lie under everything else, since instances were annotated apart from them.
     """
+    areas = [m.area for m in masks] if policy == "smaller-on-top" else []
+    return _order(sample, areas, policy)
+
+
+def _order(sample: Sample, areas: Sequence[int], policy: Overlap) -> list[int]:
     segments = sample.segments
+    places = range(len(segments))
     if policy == "smaller-on-top":
-        return sorted(range(len(masks)), key=lambda i: (not segments[i].iscrowd, -masks[i].area, i))
-    return sorted(range(len(masks)), key=lambda i: (_depth(segments[i]), i))
+        return sorted(places, key=lambda i: (not segments[i].iscrowd, -areas[i], i))
+    if default_policy(sample) == "z-order":
+        return sorted(places, key=lambda i: (*_depth(segments[i]), segments[i].id, i))
+    return sorted(places, key=lambda i: (*_depth(segments[i]), i))
+
+
+def _depth(segment: Segment) -> tuple[bool, int]:
+    return not segment.iscrowd, segment.z_order or 0
 
 
 def rgb_from_ids(ids: NDArray[np.uint32]) -> NDArray[np.uint8]:
@@ -125,14 +197,50 @@ def ids_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return np.asarray(r | g << 8 | b << 16, dtype=np.uint32)
 
 
-def _depth(segment: Segment) -> tuple[bool, int]:
-    return not segment.iscrowd, segment.z_order or 0
+# ── a chunk ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _owners(sample: Sample, categories: dict[int, Category]) -> list[int]:
-    """The region id of each segment: its own, or that of the first one it is merged with."""
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Samples, and what is known of their segments, numbered through."""
+
+    samples: Sequence[Sample]
+    policies: Sequence[Overlap]
+    first: Ints  # (K + 1,), where the segments of each sample begin, and their number
+    sample_of: Ints  # (N,)
+    region_of: Ints  # (N,), the number of its region's first segment
+    areas: Ints  # (N,), before anything covers them
+    base: Ints  # (K,), where the pixels of each sample begin in a line of all
+
+
+def _paint(
+    samples: Sequence[Sample], categories: Mapping[int, Category], overlap: Overlap | None
+) -> list[Painted]:
+    regions = [_regions(s, categories) for s in samples]
+    line, base = line_of(samples)
+    many = np.array([len(r) for r in regions])
+    first = np.append(0, np.cumsum(many))
+    sample_of = np.repeat(np.arange(len(samples)), many)
+    chunk = _Chunk(
+        samples,
+        policies=[overlap or default_policy(s) for s in samples],
+        first=first,
+        sample_of=sample_of,
+        region_of=np.array([r for rs in regions for r in rs], dtype=np.int64) + first[sample_of],
+        areas=line.areas,
+        base=base,
+    )
+    line = _in_order(line)
+    if np.any(line.stop[:-1] > line.start[1:]):
+        line, tied = _untangled(chunk, line)
+        return _cut(chunk, line, line.areas, tied)
+    return _cut(chunk, line, chunk.areas, np.zeros(len(samples), dtype=np.int64))
+
+
+def _regions(sample: Sample, categories: Mapping[int, Category]) -> list[int]:
+    """The region of each segment, as the place of the first one that it is merged with."""
     first: dict[tuple[int, bool], int] = {}
-    owners = []
+    regions = []
     for index, segment in enumerate(sample.segments):
         category = categories.get(segment.category_id)
         if category is None:
@@ -143,34 +251,215 @@ def _owners(sample: Sample, categories: dict[int, Category]) -> list[int]:
             )
         merges = segment.iscrowd or not category.isthing
         key = (segment.category_id, segment.iscrowd)
-        owners.append(first.setdefault(key, index + 1) if merges else index + 1)
-    return owners
+        regions.append(first.setdefault(key, index) if merges else index)
+    return regions
 
 
-def _regions(ids: NDArray[np.uint32], sample: Sample) -> tuple[Region, ...]:
-    regions = []
-    for number in np.unique(ids[ids != VOID]).tolist():
-        mask = Mask.from_array(ids == number)
-        segment = sample.segments[number - 1]
-        regions.append(Region(number, segment.category_id, mask.area, mask.bbox, segment.iscrowd))
-    return tuple(regions)
+def _cut(chunk: _Chunk, line: Runs, visible: Ints, tied: Ints) -> list[Painted]:
+    """Cut a line of runs that do not overlap into its images; `visible` pixels, (N,)."""
+    begin = np.searchsorted(line.start, chunk.base)
+    sample = np.repeat(np.arange(len(begin)), np.diff(begin, append=len(line.start)))
+    shift = chunk.base.take(sample)
+    start, stop = ((x - shift).astype(np.int32) for x in (line.start, line.stop))
+    owner = line.owner - chunk.first.take(sample)
+    ids = chunk.region_of - chunk.first[chunk.sample_of] + 1
+    merged = Runs(start, stop, chunk.region_of.take(line.owner), line.count)
+    said = (_regions_of(chunk, merged, visible), _losses(chunk, visible), tied.tolist())
+    runs = [slice(*ends) for ends in pairwise([*begin.tolist(), len(line.start)])]
+    segments = [slice(*ends) for ends in pairwise(chunk.first.tolist())]
+    return [
+        Painted(s.height, s.width, start[r], stop[r], owner[r], ids[g], *rest)
+        for s, r, g, *rest in zip(chunk.samples, runs, segments, *said, strict=True)
+    ]
 
 
-def _losses(places: NDArray[np.uint32], masks: Sequence[Mask]) -> tuple[Loss, ...]:
-    visible = np.bincount(places.ravel(), minlength=len(masks) + 1)[1:].tolist()
-    lost = [(i, m.area - v, v == 0) for i, (m, v) in enumerate(zip(masks, visible, strict=True))]
-    return tuple(Loss(i, pixels, hidden) for i, pixels, hidden in lost if pixels or hidden)
+def _in_order(line: Runs) -> Runs:
+    """Runs by position; those that begin together by their place."""
+    key = line.start << 32 | np.arange(len(line.start))
+    key.sort()  # two to three times faster than argsort
+    rank = key & 0xFFFFFFFF
+    return Runs(key >> 32, line.stop.take(rank), line.owner.take(rank), line.count)
 
 
-def _refuse_overlap(
-    sample: Sample, index: int, under: NDArray[np.uint32], region_of: NDArray[np.uint32]
-) -> None:
-    """Raise where another region already owns some of a segment's pixels."""
-    claimed = under[(under != VOID) & (region_of[under] != region_of[index + 1])]
-    if not len(claimed):
+def _regions_of(chunk: _Chunk, merged: Runs, visible: Ints) -> list[tuple[Region, ...]]:
+    """The regions of each image that have pixels, by id; runs are owned by regions."""
+    heights = {s.height for s in chunk.samples}
+    height: Ints | int = heights.pop()
+    if heights:
+        height = np.array([s.height for s in chunk.samples], dtype=np.int64)[chunk.sample_of]
+    boxes = boxes_of(merged, height).tolist()
+    areas = np.bincount(chunk.region_of, visible, len(visible)).astype(np.int64).tolist()
+    known = zip(areas, boxes, strict=True)
+    return [
+        tuple(
+            Region(number, segment.category_id, area, (x, y, w, h), segment.iscrowd)
+            for number, segment, (area, (x, y, w, h)) in zip(
+                count(1), sample.segments, known, strict=False
+            )
+            if area
+        )
+        for sample in chunk.samples
+    ]
+
+
+def _losses(chunk: _Chunk, visible: Ints) -> list[tuple[Loss, ...]]:
+    """What others cover of each image's segments."""
+    losses: list[list[Loss]] = [[] for _ in chunk.samples]
+    lost = chunk.areas - visible
+    for i in np.flatnonzero((lost > 0) | (visible == 0)).tolist():
+        sample = int(chunk.sample_of[i])
+        place = i - int(chunk.first[sample])
+        losses[sample].append(Loss(place, int(lost[i]), not visible[i]))
+    return [tuple(found) for found in losses]
+
+
+# ── overlaps ─────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """
+    Images cut at every end of a run: within a piece, nobody begins or ends.
+
+    Piece i reaches from cuts[i] to cuts[i + 1]; run j covers the pieces begin[j] .. end[j] - 1.
+    """
+
+    cuts: Ints  # (P + 1,)
+    begin: Ints  # (R,)
+    end: Ints  # (R,)
+    owner: Ints  # (R,)
+
+    @classmethod
+    def of(cls, line: Runs) -> _Pieces:
+        """Cut along all runs of a line."""
+        both = np.concatenate([line.start, line.stop])
+        key = both << 32 | np.arange(len(both))
+        key.sort()
+        new = np.diff(key >> 32, prepend=-1) > 0
+        piece = np.empty(len(both), dtype=np.int64)
+        piece[key & 0xFFFFFFFF] = np.cumsum(new) - 1
+        return cls(key[new] >> 32, piece[: len(line.start)], piece[len(line.start) :], line.owner)
+
+    def tops(self, rank: Ints) -> Ints:
+        """Who covers each piece with the highest rank, (P,), -1 where nobody does; `rank` (N,)."""
+        lowest_first = np.argsort(rank.take(self.owner), kind="stable")
+        begin, end = self.begin.take(lowest_first), self.end.take(lowest_first)
+        owner = self.owner.take(lowest_first)
+        top = np.full(len(self.cuts) - 1, -1, dtype=np.int64)
+        many = end - begin
+        done = np.cumsum(many)
+        at = 0
+        while at < len(many):  # as many runs at a time as memory is meant for, one at least
+            to = max(at + 1, int(np.searchsorted(done, done[at] - many[at] + _PAINTED)))
+            covered = many[at:to]
+            step = np.repeat(begin[at:to] - np.cumsum(covered) + covered, covered)
+            step += np.arange(len(step))
+            top[step] = np.repeat(owner[at:to], covered)  # of equal places, the last one stays
+            at = to
+        return top
+
+
+def _untangled(chunk: _Chunk, line: Runs) -> tuple[Runs, Ints]:
+    """
+    Resolve all overlaps; also how many pixels of each image only a tie-break decided.
+
+    Raises:
+        OverlapError: the policy of an image with overlapping regions is "fail".
+    """
+    tangled = np.zeros(len(chunk.samples), dtype=np.bool_)
+    tangled[chunk.sample_of[line.owner[:-1][line.stop[:-1] > line.start[1:]]]] = True
+    images = np.flatnonzero(tangled).tolist()
+    inside = tangled.take(chunk.sample_of).take(line.owner)
+    pieces = _Pieces.of(_some(line, inside))
+    _refuse(chunk, pieces, [i for i in images if chunk.policies[i] == "fail"])
+
+    top = pieces.tops(_ranks(chunk, images, lambda i: _order(*_case(chunk, i))))
+    head = np.flatnonzero(np.diff(top, prepend=-2))
+    edges = pieces.cuts[np.append(head, len(top))]
+    flat = _some(Runs(edges[:-1], edges[1:], top[head], line.count), top[head] >= 0)
+    return _in_order(_joined(_some(line, ~inside), flat)), _tied(chunk, pieces, images)
+
+
+def _some(line: Runs, chosen: NDArray[np.bool_]) -> Runs:
+    return Runs(line.start[chosen], line.stop[chosen], line.owner[chosen], line.count)
+
+
+def _joined(one: Runs, other: Runs) -> Runs:
+    return Runs(
+        np.concatenate([one.start, other.start]),
+        np.concatenate([one.stop, other.stop]),
+        np.concatenate([one.owner, other.owner]),
+        one.count,
+    )
+
+
+def _case(chunk: _Chunk, image: int) -> tuple[Sample, list[int], Overlap]:
+    """What `_order` needs to know."""
+    begin, end = chunk.first[image : image + 2].tolist()
+    return chunk.samples[image], chunk.areas[begin:end].tolist(), chunk.policies[image]
+
+
+def _ranks(chunk: _Chunk, images: Iterable[int], order: Callable[[int], list[int]]) -> Ints:
+    """The height of every segment, (N,), from the order in each image; 0 in all others."""
+    rank = np.zeros(len(chunk.areas), dtype=np.int64)
+    for image in images:
+        places = np.array(order(image), dtype=np.int64)
+        rank[chunk.first[image] + places] = np.arange(len(places))
+    return rank
+
+
+def _disputed(chunk: _Chunk, pieces: _Pieces, up: Ints, down: Ints) -> tuple[Ints, Ints, Ints]:
+    """The pieces that go to other regions by one ranking than by the other; to whom, by each."""
+    one, other = pieces.tops(up), pieces.tops(down)
+    where = np.flatnonzero((one >= 0) & (chunk.region_of[one] != chunk.region_of[other]))
+    return where, one[where], other[where]
+
+
+def _refuse(chunk: _Chunk, pieces: _Pieces, images: Sequence[int]) -> None:
+    """Raise where several regions of one of these images claim a pixel."""
+    if not images:
         return
+    chosen = np.isin(chunk.sample_of, images)
+    rank = np.where(chosen, chunk.region_of, 0)
+    _, one, other = _disputed(chunk, pieces, rank, -rank)
+    clash = np.flatnonzero(chosen[one])
+    if not len(clash):
+        return
+    a, b = sorted((int(one[clash[0]]), int(other[clash[0]])))
+    image = int(chunk.sample_of[a])
+    sample, first = chunk.samples[image], int(chunk.first[image])
+    masks = [sample.segments[i - first].mask(sample.height, sample.width) for i in (a, b)]
     raise OverlapError(
-        f"{sample.file_name}: segments {int(claimed[0]) - 1} and {index} both claim "
-        f"{len(claimed)} pixels, and the dataset has no z-order",
+        f"{sample.file_name}: segments {a - first} and {b - first} both claim "
+        f"{masks[0].intersection(masks[1])} pixels, and the dataset has no z-order",
         hint="choose who wins: --overlap z-order (later in the file) or smaller-on-top",
     )
+
+
+def _tied(chunk: _Chunk, pieces: _Pieces, images: Sequence[int]) -> Ints:
+    """Pixels of each image, (K,), where another region lies as high as the one that got them."""
+    tied = np.zeros(len(chunk.samples), dtype=np.int64)
+    images = [i for i in images if _has_ties(chunk, i)]
+    if not images:
+        return tied
+
+    def by_depth(image: int, sign: int) -> list[int]:
+        first, segments = int(chunk.first[image]), chunk.samples[image].segments
+        region = (sign * chunk.region_of[first : first + len(segments)]).tolist()
+        return sorted(range(len(segments)), key=lambda i: (*_depth(segments[i]), region[i]))
+
+    up, down = (_ranks(chunk, images, partial(by_depth, sign=sign)) for sign in (1, -1))
+    where, one, _ = _disputed(chunk, pieces, up, down)
+    pixels = np.diff(pieces.cuts)[where]
+    np.add.at(tied, chunk.sample_of[one], pixels)
+    known = np.zeros_like(tied)
+    known[images] = tied[images]
+    return known
+
+
+def _has_ties(chunk: _Chunk, image: int) -> bool:
+    """Do some segments have the same z-order, and does z-order decide?"""
+    sample = chunk.samples[image]
+    if chunk.policies[image] != "z-order" or default_policy(sample) != "z-order":
+        return False
+    return len({_depth(s) for s in sample.segments}) < len(sample.segments)

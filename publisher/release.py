@@ -19,13 +19,15 @@ from typing import Any
 from . import card as cards
 from .card import Card
 from .dataset import Category, Dataset, Sample, Segment
+from .engine import ordered
 from .errors import InvalidDataset, UsageError
 from .files import canonical_json, new_folder, sha256_of, write_atomic
 from .formats import coco, coco_panoptic
+from .formats.coco_documents import Documents, documents, image_json
 from .images import strip_metadata
 from .manifest import Entry, Manifest
 from .names import safe_path
-from .panoptic import Loss, Overlap, Painted
+from .panoptic import Loss, Overlap, Painted, chunks, paint_all
 from .progress import Progress, silent
 from .stats import Stats, stats_of
 from .validate import RULES, check
@@ -74,16 +76,15 @@ def build(
     with new_folder(out, marker=MARKER) as part:
         losses: list[tuple[str, Loss]] = []
         stripped = done = 0
-        for split in dataset.splits:
-            samples = [s for s in dataset if s.split == split]
-            painted = []
-            for sample in samples:
-                stripped += _put_image(dataset, sample, part / split / "images")
-                painted += _put_map(sample, dataset, part / split / "panoptic", overlap)
-                losses += [(sample.file_name, loss) for loss in painted[-1].losses]
-                done += 1
+        work = _Work(part, dataset.images, dataset.categories, overlap)
+        with documents(dataset.categories) as found:
+            for put in ordered(work, chunks(dataset)):
+                for split, lists in put.lists.items():
+                    _append(part, split, lists, found)
+                losses += put.losses
+                stripped += put.stripped
+                done += put.images
                 on_image(done, len(dataset))
-            _put_annotations(dataset.categories, samples, painted, part, split)
         _put_documents(part, card, stats, dataset.categories)
         write_atomic(part / "provenance.json", canonical_json(provenance or {}, indent=1))
         manifest = manifest_of(part, card.name, dataset.splits)
@@ -149,13 +150,85 @@ def _check(dataset: Dataset) -> None:
         )
 
 
-def _put_image(dataset: Dataset, sample: Sample, folder: Path) -> bool:
+@dataclass(slots=True)
+class _Lists:
+    """What a chunk adds to the documents of one split, as JSON lists and lines."""
+
+    images: bytes
+    instances: bytes
+    panoptic: bytes
+    rows: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """A chunk whose pictures and maps are written."""
+
+    images: int
+    stripped: int
+    lists: Mapping[str, _Lists]
+    losses: Sequence[tuple[str, Loss]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Writes the pictures and maps of a chunk of samples."""
+
+    tree: Path
+    pictures: Path | None
+    categories: Sequence[Category]
+    overlap: Overlap | None
+
+    def __call__(self, samples: Sequence[Sample]) -> _Put:
+        folders = [self.tree / str(s.split) for s in samples]
+        stripped = sum(
+            _put_image(self.pictures, s, f / "images")
+            for s, f in zip(samples, folders, strict=True)
+        )
+        painted = list(paint_all(samples, {c.id: c for c in self.categories}, self.overlap))
+        coco_panoptic.put_maps(samples, painted, [f / "panoptic" for f in folders])
+        losses = [
+            (s.file_name, loss) for s, p in zip(samples, painted, strict=True) for loss in p.losses
+        ]
+        lists = {}
+        for split in {str(s.split): None for s in samples}:
+            mine = [i for i, s in enumerate(samples) if s.split == split]
+            lists[split] = self._lists([samples[i] for i in mine], [painted[i] for i in mine])
+        return _Put(len(samples), stripped, lists, losses)
+
+    def _lists(self, samples: Sequence[Sample], painted: Sequence[Painted]) -> _Lists:
+        instances = coco.to_json(self.categories, samples)["annotations"]
+        own = iter(instances)
+        rows = [
+            _row(s, p, [next(own) for _ in s.segments])
+            for s, p in zip(samples, painted, strict=True)
+        ]
+        regions = [
+            coco_panoptic.annotation_json(s, p) for s, p in zip(samples, painted, strict=True)
+        ]
+        return _Lists(
+            images=canonical_json([image_json(s) for s in samples]),
+            instances=canonical_json(instances),
+            panoptic=canonical_json(regions),
+            rows=b"".join(canonical_json(row) + b"\n" for row in rows),
+        )
+
+
+def _append(tree: Path, split: str, lists: _Lists, found: Documents) -> None:
+    folder = tree / "annotations"
+    found.add(folder / f"instances_{split}.json", lists.images, lists.instances)
+    found.add(folder / f"panoptic_{split}.json", lists.images, lists.panoptic)
+    with (tree / split / "metadata.jsonl").open("ab") as stream:
+        stream.write(lists.rows)
+
+
+def _put_image(pictures: Path | None, sample: Sample, folder: Path) -> bool:
     """Copy a picture without its metadata; True where there was some."""
-    assert dataset.images is not None
+    assert pictures is not None
     target = folder / safe_path(sample.file_name)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        body = (dataset.images / sample.file_name).read_bytes()
+        body = (pictures / sample.file_name).read_bytes()
     except OSError as error:
         raise InvalidDataset(f"{sample.file_name}: picture is missing") from error
     clean = strip_metadata(body)
@@ -163,33 +236,11 @@ def _put_image(dataset: Dataset, sample: Sample, folder: Path) -> bool:
     return len(clean) < len(body)
 
 
-def _put_map(
-    sample: Sample, dataset: Dataset, folder: Path, overlap: Overlap | None
-) -> list[Painted]:
-    return coco_panoptic.write_maps([sample], dataset.category_of, folder, overlap)
-
-
-def _put_annotations(
-    categories: Sequence[Category],
-    samples: Sequence[Sample],
-    painted: Sequence[Painted],
-    tree: Path,
-    split: str,
-) -> None:
-    folder = tree / "annotations"
-    folder.mkdir(exist_ok=True)
-    instances = coco.to_json(categories, samples)
-    panoptic = coco_panoptic.to_json(categories, samples, painted)
-    (folder / f"instances_{split}.json").write_bytes(canonical_json(instances))
-    (folder / f"panoptic_{split}.json").write_bytes(canonical_json(panoptic))
-    rows = [_row(s, p) for s, p in zip(samples, painted, strict=True)]
-    body = b"".join(canonical_json(row) + b"\n" for row in rows)
-    (tree / split / "metadata.jsonl").write_bytes(body)
-
-
-def _row(sample: Sample, painted: Painted) -> dict[str, Any]:
+def _row(
+    sample: Sample, painted: Painted, instances: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """A line of Hugging Face's imagefolder metadata; every `*_file_name` loads as an image."""
-    masks = [s.mask(sample.height, sample.width) for s in sample.segments]
+    keys = ("id", "bbox", "area", "iscrowd")
     return {
         "file_name": f"images/{sample.file_name}",
         "panoptic_file_name": f"panoptic/{coco_panoptic.png_name(sample)}",
@@ -198,11 +249,8 @@ def _row(sample: Sample, painted: Painted) -> dict[str, Any]:
         "width": sample.width,
         "segments_info": [r.to_json() for r in painted.regions],
         "objects": {
-            "id": [s.id for s in sample.segments],
-            "category": [s.category_id for s in sample.segments],
-            "bbox": [list(m.bbox) for m in masks],
-            "area": [m.area for m in masks],
-            "iscrowd": [int(s.iscrowd) for s in sample.segments],
+            "category": [a["category_id"] for a in instances],
+            **{key: [a[key] for a in instances] for key in keys},
         },
     }
 

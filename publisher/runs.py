@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .masks import Mask, spelled
+from .dataset import Sample
+from .masks import MAX_PIXELS, Mask, Polygons, Rle, check_size, rasterised, spelled
 
 Ints = NDArray[np.signedinteger[Any]]
 
@@ -131,15 +132,131 @@ def heads(*keys: Ints) -> Ints:
 
 def runs_of(masks: Sequence[Mask]) -> Runs:
     """Decode the compressed counts of all masks in one pass."""
-    numbers, first = _numbers([m.counts for m in masks])
-    many = np.diff(np.append(first, len(numbers)))
-    owner = np.repeat(np.arange(len(masks)), many)
-    place = np.arange(len(numbers)) - np.repeat(first, many)
-    counts = _undo_deltas(numbers, place, owner)
-    end = np.cumsum(counts)
-    end -= np.repeat(end[first[many > 0]] - counts[first[many > 0]], many[many > 0])
-    inside = (place & 1 == 1) & (counts > 0)
-    return Runs(end[inside] - counts[inside], end[inside], owner[inside], len(masks))
+    pixels = np.array([m.height * m.width for m in masks], dtype=np.int64)
+    runs = _decoded([m.counts for m in masks], pixels, np.zeros_like(pixels))
+    assert runs is not None, "the counts of a Mask are canonical"
+    return runs
+
+
+def line_of(samples: Sequence[Sample]) -> tuple[Runs, Ints]:
+    """
+    The masks of all segments of all samples, with all their pixels in one line.
+
+    The second value says where in the line the pixels of each sample begin, (K,).
+
+    Raises:
+        FormatError: a segmentation cannot be a mask of its image, or that has no size.
+    """
+    for s in samples:
+        check_size(s.height, s.width)
+    sizes = np.array([s.height * s.width for s in samples], dtype=np.int64)
+    many = [len(s.segments) for s in samples]
+    base = np.cumsum(sizes) - sizes
+    pixels, begin = np.repeat(sizes, many), np.repeat(base, many)
+    runs = _decoded(_counts_of(samples), pixels, begin)
+    if runs is None:  # one at a time: says what is wrong, and mends what is only unusual
+        masks = [g.mask(s.height, s.width) for s in samples for g in s.segments]
+        runs = _decoded([m.counts for m in masks], pixels, begin)
+        assert runs is not None, "the counts of a Mask are canonical"
+    return runs, base
+
+
+def _counts_of(samples: Sequence[Sample]) -> list[bytes]:
+    """Compressed counts of all segments, none empty; not all is checked yet."""
+    counts = list[bytes]()
+    drawn = list[tuple[Polygons, int, int]]()
+    for s in samples:
+        for g in s.segments:
+            shape = g.segmentation
+            if isinstance(shape, tuple):
+                drawn.append((shape, s.height, s.width))
+                counts.append(b"")
+            else:
+                counts.append(_compressed(shape, s.height, s.width))
+    if not drawn:
+        return counts
+    outlines = iter(rasterised(drawn))
+    return [c or next(outlines).counts for c in counts]
+
+
+def _compressed(rle: Rle, height: int, width: int) -> bytes:
+    counts = rle.counts
+    if not (isinstance(counts, str) and counts and counts.isascii()):
+        return Mask.from_rle(rle, height, width).counts
+    if (rle.height, rle.width) != (height, width):
+        return Mask.from_rle(rle, height, width).counts  # which raises
+    return counts.encode()
+
+
+def _decoded(counts: Sequence[bytes], pixels: Ints, begin: Ints) -> Runs | None:
+    """
+    The runs of masks of so many pixels, of which the first stands at `begin`: (N,) each.
+
+    None where some counts are not those of such a mask, or not in canonical form.
+    """
+    found = _numbers(counts)
+    if found is None:
+        return None
+    numbers, many = found
+    ends = np.cumsum(many)[many & 1 == 1]  # a mask that ends with a gap gets an empty run
+    kept = np.ones(len(numbers) + len(ends), dtype=np.bool_)
+    kept[ends + np.arange(len(ends))] = False
+    paired = np.zeros(len(kept), dtype=np.int64)
+    paired[kept] = numbers
+    rows = (many + 1) >> 1
+    end = np.cumsum(rows)
+    first, open_ = end - rows, end[many & 1 == 1] - 1
+
+    # from the fourth on, a number is the difference to the one two places before it
+    gaps, runs = np.ascontiguousarray(paired[::2]), np.ascontiguousarray(paired[1::2])
+    leading, gaps[first] = gaps[first], 0
+    for column in (gaps, runs):
+        column[first[1:]] -= np.add.reduceat(column, first)[:-1] if len(first) else 0
+        np.cumsum(column, out=column)
+    gaps[first], runs[open_] = leading, 0
+
+    if min(gaps.min(initial=1), runs.min(initial=1)) < 0 or _has_joints(gaps, runs, first, open_):
+        return None
+    stop = gaps + runs
+    if not np.array_equal(np.add.reduceat(stop, first) if len(first) else stop, pixels):
+        return None
+    stop[first] += begin - np.append(0, (begin + pixels)[:-1])[: len(first)]
+    np.cumsum(stop, out=stop)
+    owner = np.repeat(np.arange(len(rows)), rows)
+    start = stop - runs
+    if not len(open_):
+        return Runs(start, stop, owner, len(rows))
+    there = runs > 0
+    return Runs(start[there], stop[there], owner[there], len(rows))
+
+
+def _has_joints(gaps: Ints, runs: Ints, first: Ints, open_: Ints) -> bool:
+    """Is one empty that need not be? Only the first gap may be, and the run after the last."""
+    needless = np.count_nonzero(gaps) + np.count_nonzero(gaps[first] == 0) < len(gaps)
+    return bool(needless or np.count_nonzero(runs) + len(open_) < len(runs))
+
+
+def _numbers(strings: Sequence[bytes]) -> tuple[Ints, Ints] | None:
+    """The numbers of all compressed strings in a row, and how many each holds, 1 at least."""
+    chars = np.frombuffer(b"".join(strings), np.uint8) - 48
+    ends = np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)))
+    last = np.flatnonzero(chars & 0x20 == 0)  # the last character of each number
+    many = np.diff(np.searchsorted(last, ends), prepend=0)
+    if chars.max(initial=0) > 63 or not np.all(many) or np.any(chars[ends - 1] & 0x20):
+        return None
+    numbers = _SIGNED.take(chars.take(last))
+    size = np.diff(last, prepend=-1)
+    longer = np.flatnonzero(size > 1)
+    for place in range(1, _MOST_CHARS + 1):
+        if not len(longer):
+            return numbers, many
+        numbers[longer] = numbers[longer] << 5 | (chars[last[longer] - place] & 0x1F)
+        longer = longer[size[longer] > place + 1]
+    return None
+
+
+_SIGNED = (np.arange(64, dtype=np.int64) & 0x1F ^ 16) - 16  # the fifth bit is the sign
+_MOST_CHARS = 7  # of a number; 2^31 takes as many
 
 
 def counts_of(runs: Runs, sizes: Ints) -> list[bytes]:
@@ -175,49 +292,22 @@ def boxes_of(runs: Runs, heights: Ints | int) -> Ints:
     """
     The tight boxes of all masks as COCO's xywh, (N, 4), in pixels; all 0 where empty.
 
+    The runs may come in any order.
+
     Args:
         heights: of the image of each mask, (N,), or of all.
     """
-    height = heights if isinstance(heights, int) else heights[runs.owner]
-    end = runs.stop - 1
-    left, right = runs.start // height, end // height
-    wide = right > left  # a run that crosses columns reaches from top to bottom
-    top = np.where(wide, 0, runs.start - left * height)
-    bottom = np.where(wide, height - 1, end - right * height)
-    boxes = np.zeros((runs.count, 4), dtype=np.int64)
-    head = heads(runs.owner)
-    if not len(head):
-        return boxes
-    x, y = np.minimum.reduceat(left, head), np.minimum.reduceat(top, head)
-    w = np.maximum.reduceat(right, head) - x + 1
-    h = np.maximum.reduceat(bottom, head) - y + 1
-    boxes[runs.owner[head]] = np.stack([x, y, w, h], axis=1)
-    return boxes
-
-
-def _numbers(strings: Sequence[bytes]) -> tuple[Ints, Ints]:
-    """The numbers of all compressed strings in a row, and where each string's begin, (N,)."""
-    chars = np.frombuffer(b"".join(strings), np.uint8).astype(np.int64) - 48
-    lengths = np.fromiter(map(len, strings), np.int64, len(strings))
-    stop = np.flatnonzero((chars & 0x20) == 0)  # the last character of each number
-    start = np.append(0, stop[:-1] + 1)[: len(stop)]
-    size = stop - start + 1
-    place = np.arange(len(chars)) - np.repeat(start, size)
-    numbers = np.add.reduceat((chars & 0x1F) << (5 * place), start) if len(start) else chars
-    numbers -= np.where(chars[stop] & 0x10, np.int64(1) << (5 * size), 0)
-    begin = np.cumsum(lengths) - lengths
-    return numbers, np.searchsorted(stop, begin)
-
-
-def _undo_deltas(numbers: Ints, place: Ints, owner: Ints) -> Ints:
-    """From the fourth on, a number is the difference to the one two places before it."""
-    counts = numbers.copy()
-    for parity, lowest in ((1, 1), (0, 2)):
-        chosen = np.flatnonzero((place & 1 == parity) & (place >= lowest))
-        if not len(chosen):
-            continue
-        total = np.cumsum(numbers[chosen])
-        head = np.flatnonzero(np.diff(owner[chosen], prepend=-1))
-        before = total[head] - numbers[chosen[head]]
-        counts[chosen] = total - np.repeat(before, np.diff(np.append(head, len(chosen))))
-    return counts
+    height = heights if isinstance(heights, int) else heights.take(runs.owner)
+    last = runs.stop - 1
+    left, right = runs.start // height, last // height
+    top, bottom = runs.start - left * height, last - right * height
+    wide = np.flatnonzero(right > left)  # a run that crosses columns reaches from top to bottom
+    top[wide], bottom[wide] = 0, (height if isinstance(height, int) else height[wide]) - 1
+    low = np.full((2, runs.count), MAX_PIXELS, dtype=left.dtype)  # of one type: `at` is fast
+    high = np.full((2, runs.count), -1, dtype=left.dtype)
+    for lowest, highest, ends in zip(low, high, ((left, right), (top, bottom)), strict=True):
+        np.minimum.at(lowest, runs.owner, ends[0])
+        np.maximum.at(highest, runs.owner, ends[1])
+    boxes = np.concatenate([low, high - low + 1])
+    boxes[:, high[0] < 0] = 0
+    return np.ascontiguousarray(boxes.T)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +15,17 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco
 
+from publisher import engine, panoptic, png
+from publisher.conservation import Tally, balance, tally
 from publisher.dataset import Category, Dataset, Sample, Segment
-from publisher.errors import OverlapError
+from publisher.errors import FormatError, OverlapError
+from publisher.files import canonical_json
 from publisher.formats import coco as coco_format
 from publisher.formats import coco_panoptic
 from publisher.images import read_rgb, write_png
-from publisher.masks import Mask, Rle
-from publisher.panoptic import ids_from_rgb, paint, rgb_from_ids
+from publisher.masks import Mask, Rle, compress
+from publisher.panoptic import ids_from_rgb, paint, paint_all, rgb_from_ids
+from tests import strategies
 
 HAND, RING, TABLE = (
     Category(1, "hand", color=(255, 0, 0)),
@@ -127,40 +133,242 @@ def samples(draw):
     return sample(*segments, height=height, width=width)
 
 
-@settings(max_examples=200)
-@given(samples())
-def test_areas_and_boxes_are_those_of_the_painted_pixels(s):
-    painted = paint(s, CATEGORIES)
-    present = set(np.unique(painted.ids).tolist()) - {0}
-    assert {r.id for r in painted.regions} == present
-    for region in painted.regions:
-        rle = coco.encode(np.asfortranarray(painted.ids == region.id, dtype=np.uint8))
-        assert region.area == coco.area(rle)
-        assert list(region.bbox) == coco.toBbox(rle).tolist()
-    union = [g.mask(s.height, s.width).to_array() for g in s.segments]
-    covered = np.logical_or.reduce(union) if union else np.zeros((s.height, s.width), bool)
-    assert ((painted.ids > 0) == covered).all()
-    lost = {loss.segment: loss.pixels for loss in painted.losses}
-    owned = sum(m.sum() for m in union) - sum(lost.values())
-    assert owned == covered.sum()
+def reference(s: Sample, policy: str):
+    """Plain numpy and pycocotools, a segment at a time: the map, areas and boxes, lost pixels."""
+    segments = s.segments
+    pixels = [coco.decode(g.mask(s.height, s.width)._rle) == 1 for g in segments]
+    depth = lambda i: (not segments[i].iscrowd, segments[i].z_order or 0)  # noqa: E731
+    if policy == "smaller-on-top":
+        key = lambda i: (not segments[i].iscrowd, -pixels[i].sum(), i)  # noqa: E731
+    elif all(g.z_order is not None for g in segments):
+        key = lambda i: (*depth(i), segments[i].id, i)  # noqa: E731
+    else:
+        key = lambda i: (*depth(i), i)  # noqa: E731
+    first, region = {}, []
+    for i, g in enumerate(segments):
+        merges = g.iscrowd or not CATEGORIES[g.category_id].isthing
+        kind = (g.category_id, g.iscrowd)
+        region.append(first.setdefault(kind, i) + 1 if merges else i + 1)
+    owner = np.full((s.height, s.width), -1)
+    for i in sorted(range(len(segments)), key=key):
+        owner[pixels[i]] = i
+    ids = np.where(owner < 0, 0, np.array([*region, 0])[owner])
+    found = {}
+    for number in np.unique(ids[ids > 0]).tolist():
+        rle = coco.encode(np.asfortranarray(ids == number, dtype=np.uint8))
+        found[number] = (int(coco.area(rle)), tuple(int(v) for v in coco.toBbox(rle)))
+    lost = [
+        (int(p.sum() - (owner == i).sum()), not (owner == i).any()) for i, p in enumerate(pixels)
+    ]
+    return ids, owner, found, {i: (n, gone) for i, (n, gone) in enumerate(lost) if n or gone}
 
 
+def agrees(painted, s: Sample, policy: str) -> None:
+    ids, owner, regions, lost = reference(s, policy)
+    assert painted.ids.dtype == np.uint32
+    assert (painted.ids == ids).all()
+    assert {r.id: (r.area, r.bbox) for r in painted.regions} == regions
+    assert [r.id for r in painted.regions] == sorted(regions)
+    for r in painted.regions:
+        g = s.segments[r.id - 1]
+        assert (r.category_id, r.iscrowd) == (g.category_id, g.iscrowd)
+    assert {x.segment: (x.pixels, x.hidden) for x in painted.losses} == lost
+    numbers = np.arange(1, len(s.segments) + 1, dtype=np.uint16)
+    assert (painted.values(numbers) == owner + 1).all()
+    (body,) = png.encode([painted])
+    with Image.open(io.BytesIO(body)) as image:
+        assert (ids_from_rgb(np.asarray(image)) == ids).all()
+
+
+@settings(max_examples=100)
+@given(st.lists(samples(), min_size=1, max_size=4), st.sampled_from(["z-order", "smaller-on-top"]))
+def test_a_chunk_of_any_sizes_is_painted_as_plain_numpy_paints_each(some, policy):
+    for s, painted in zip(some, paint_all(some, CATEGORIES, policy), strict=True):
+        agrees(painted, s, policy)
+
+
+@settings(max_examples=60)
 @given(samples())
-def test_it_paints_what_plain_numpy_paints(s):
-    """The reference: lowest first, crowds under all, one at a time."""
-    key = lambda i: (not s.segments[i].iscrowd, s.segments[i].z_order, i)  # noqa: E731
-    ids = np.zeros((s.height, s.width), int)
-    for i in sorted(range(len(s.segments)), key=key):
-        ids[coco.decode(s.segments[i].mask(s.height, s.width)._rle) == 1] = i + 1
-    first = {}
+def test_fail_refuses_exactly_where_two_regions_share_a_pixel(s):
+    claims = {}
     for i, g in enumerate(s.segments):
-        if g.iscrowd or g.category_id == 3:
-            first.setdefault((g.category_id, g.iscrowd), i + 1)
-    for i, g in enumerate(s.segments):
-        owner = first.get((g.category_id, g.iscrowd)) if g.iscrowd or g.category_id == 3 else None
-        if owner is not None:
-            ids[ids == i + 1] = owner
-    assert (paint(s, CATEGORIES).ids == ids).all()
+        merges = g.iscrowd or not CATEGORIES[g.category_id].isthing
+        kind = (g.category_id, g.iscrowd) if merges else i
+        pixels = g.mask(s.height, s.width).to_array()
+        claims[kind] = claims.get(kind, False) | pixels
+    overlaps = len(claims) > 1 and (np.sum(list(claims.values()), axis=0) > 1).any()
+    if overlaps:
+        with pytest.raises(OverlapError, match=r"a.jpg: segments \d and \d both claim [1-9]"):
+            paint(s, CATEGORIES, "fail")
+    else:
+        agrees(paint(s, CATEGORIES, "fail"), s, "z-order")
+
+
+@settings(max_examples=40)
+@given(strategies.datasets())
+def test_polygons_and_runs_of_all_kinds_are_painted_alike(data):
+    painted = list(paint_all(data, data.category_of, "z-order"))
+    alone = [paint(s, data.category_of, "z-order") for s in data]
+    for s, p, q in zip(data, painted, alone, strict=True):
+        covered = [g.mask(s.height, s.width).to_array() for g in s.segments]
+        assert ((p.ids > 0) == np.any([*covered, p.ids < 0], axis=0)).all()
+        assert (p.ids == q.ids).all()
+        assert (p.regions, p.losses, p.tied) == (q.regions, q.losses, q.tied)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("policy", ["z-order", "smaller-on-top"])
+def test_a_thousand_pictures_differ_nowhere_from_plain_numpy(policy):
+    """Discs with holes, crowds, stuff, single pixels, full masks, empty ones; sizes mixed."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for number in range(1, 1001):
+        height, width = rng.integers(1, 200, 2).tolist()
+        y, x = np.mgrid[:height, :width]
+        segments = []
+        for place in range(int(rng.integers(0, 14))):
+            kind, outer = rng.random(), rng.uniform(1, 90)
+            far = np.hypot(y - rng.uniform(0, height), x - rng.uniform(0, width))
+            pixels = (far < outer) & (far > outer * rng.choice([0, 0, 0.5]))
+            if kind < 0.2:
+                pixels = [far == far.min(), far >= 0, far < 0, rng.random(far.shape) < 0.5][
+                    int(kind * 20)
+                ]
+            category, z = int(rng.integers(1, 4)), int(rng.integers(0, 3))
+            crowd = bool(rng.random() < 0.1)
+            segments.append(segment(pixels, category, z, 100 - place, crowd))
+        pictures.append(sample(*segments, height=height, width=width, number=number))
+    for s, painted in zip(pictures, paint_all(pictures, CATEGORIES, policy), strict=True):
+        agrees(painted, s, policy)
+
+
+def test_pixels_that_only_a_tie_break_decides_are_counted():
+    under = segment(block(0, 4, 0, 5), 2, z=0, number=1)
+    one, other = (segment(block(0, 2, x, x + 3), 1, z=1, number=x + 2) for x in (0, 1))
+    painted = paint(sample(under, one, other), CATEGORIES)
+    assert painted.tied == 4  # two columns of two; what lies below both is clear
+    clear = replace(other, z_order=2)
+    assert paint(sample(under, one, clear), CATEGORIES).tied == 0
+    assert paint(sample(under, one, other), CATEGORIES, "smaller-on-top").tied == 0
+
+
+def test_patches_of_one_stuff_class_do_not_tie():
+    one, other = (segment(block(0, 2, x, x + 3), 3, z=1, number=x + 1) for x in (0, 1))
+    assert paint(sample(one, other), CATEGORIES).tied == 0
+
+
+def test_of_equal_z_order_the_higher_id_wins_whatever_the_place_in_the_file():
+    late, early = segment(block(0, 4, 0, 4), z=0, number=9), segment(block(0, 2, 0, 2), z=0)
+    painted = paint(sample(late, early), CATEGORIES)
+    assert painted.ids[0, 0] == 1
+
+
+def test_without_z_order_the_place_in_the_file_decides_when_asked():
+    first, later = segment(block(0, 4, 0, 4), number=9), segment(block(0, 2, 0, 2), 2)
+    assert paint(sample(first, later), CATEGORIES, "z-order").ids[0, 0] == 2
+
+
+def test_a_thousand_layers_are_painted():
+    layers = [segment(block(0, 8, 0, 8, 8, 8), z=z, number=z + 1) for z in range(1000)]
+    painted = paint(sample(*layers, height=8, width=8), CATEGORIES)
+    assert [r.id for r in painted.regions] == [1000]
+    assert sum(loss.hidden for loss in painted.losses) == 999
+
+
+def test_pieces_are_painted_in_bounded_memory(monkeypatch):
+    rng = np.random.default_rng(0)
+    layers = [segment(rng.random((9, 9)) < 0.5, z=z, number=z + 1) for z in range(20)]
+    crowded = sample(*layers, height=9, width=9)
+    whole = paint(crowded, CATEGORIES).ids
+    monkeypatch.setattr(panoptic, "_PAINTED", 7)
+    assert (paint(crowded, CATEGORIES).ids == whole).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "code"),
+    [
+        (Rle(4, 5, "04"), "R504"),
+        (Rle(5, 5, "0i0"), "R503"),
+        (Rle(4, 5, "~"), "R506"),
+        (Rle(4, 5, "é"), "R506"),
+        (((0.0, 0.0, float("nan"), 1.0, 2.0, 2.0),), "P406"),
+        (((0.0, 0.0, 1.0, 1.0),), "P404"),
+        ((), "P401"),
+    ],
+)
+def test_a_broken_segment_among_sound_ones_says_what_is_wrong(shape, code):
+    sound = segment(block(0, 2, 0, 2), z=0)
+    with pytest.raises(FormatError) as e:
+        paint(sample(sound, replace(sound, segmentation=shape), sound), CATEGORIES)
+    assert e.value.code == code
+
+
+@given(strategies.hostile_samples())
+def test_hostile_segments_are_refused_where_their_own_mask_is(s):
+    known = {g.category_id: replace(HAND, id=g.category_id) for g in s.segments}
+    try:
+        masks = [g.mask(s.height, s.width) for g in s.segments]
+    except FormatError:
+        with pytest.raises(FormatError):
+            paint(s, known, "z-order")
+        return
+    if s.segments:
+        painted = paint(s, known, "z-order")
+        covered = np.logical_or.reduce([m.to_array() for m in masks])
+        assert ((painted.ids > 0) == covered).all()
+
+
+def test_runs_that_are_not_in_canonical_form_are_painted_all_the_same():
+    plain = segment(block(0, 2, 0, 2), z=0)
+    split = replace(plain, segmentation=Rle(4, 5, (0, 1, 0, 1, 2, 2, 14, 0, 0)))
+    compressed = replace(
+        plain, segmentation=Rle(4, 5, compress(np.array([0, 1, 0, 1, 2, 2, 14])).decode())
+    )
+    ids = paint(sample(plain), CATEGORIES).ids
+    for same in (split, compressed):
+        assert (paint(sample(same), CATEGORIES).ids == ids).all()
+
+
+@pytest.mark.parametrize("workers", ["2", "3"])
+def test_the_number_of_workers_changes_no_byte(dataset, tmp_path, monkeypatch, workers):
+    many = tuple(
+        replace(s, id=8 * k + s.id, file_name=f"{k}/{s.file_name}")
+        for k in range(5)
+        for s in dataset
+    )
+    many = tuple(replace(s, split="val" if s.id % 3 else None) for s in many)
+    monkeypatch.setattr(panoptic, "_PIXELS", 64 * 64)
+    monkeypatch.setattr(engine, "ALONE", 3)
+    bodies = []
+    for count in ("1", workers):
+        monkeypatch.setenv("PUBLISHER_WORKERS", count)
+        folder = tmp_path / count
+        folder.mkdir()
+        items = coco_panoptic.write(replace(dataset, samples=many), folder)
+        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        bodies.append((items, [(p.relative_to(folder), p.read_bytes()) for p in files]))
+    assert bodies[0] == bodies[1]
+    assert len(bodies[0][1]) == 42
+
+
+def test_what_is_written_adds_up_with_its_items(dataset, tmp_path):
+    stuff = tuple(replace(s, segments=s.segments + s.segments[:1]) for s in dataset)
+    data = replace(dataset, samples=stuff)
+    items = coco_panoptic.write(data, tmp_path)
+    names = {c.id: c.name for c in data.categories}
+    pixels, regions = Counter(), 0
+    for annotation in json.loads((tmp_path / "panoptic.json").read_text())["annotations"]:
+        for said in annotation["segments_info"]:
+            pixels[names[said["category_id"]]] += said["area"]
+            regions += 1
+    balance("convert", tally(data, names), Tally(len(data), regions, pixels), items)
+    assert any(i.reason.startswith("warning: segments of one z-order") for i in items)
+
+
+def test_documents_have_sorted_keys_and_no_spare_space(dataset, tmp_path):
+    coco_panoptic.write(dataset, tmp_path)
+    body = (tmp_path / "panoptic.json").read_bytes()
+    assert canonical_json(json.loads(body)) == body
 
 
 @pytest.fixture

@@ -14,22 +14,24 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
 
+from .. import png
 from ..conservation import Item, Ledger, Tally
-from ..dataset import Category, Dataset, Sample, Segment, by_split
+from ..dataset import Category, Dataset, Sample, Segment
+from ..engine import ordered
 from ..errors import FormatError, at
-from ..files import SPARE, Tree, canonical_json, own_names, read_json, read_typed_json
-from ..images import write_png
+from ..files import SPARE, Tree, fast_json, own_names, put, read_json, read_typed_json
 from ..masks import Rle
 from ..names import safe_path
-from ..panoptic import MAX_ID, VOID, Overlap, Painted, paint, rgb_from_ids
+from ..panoptic import MAX_ID, VOID, Overlap, Painted, chunks, paint_all
 from ..validate import Finding, finding_of
-from .coco import category_json
+from .coco_documents import documents, image_json
 from .id_maps import IdMap, Patch, load, patches
 from .reading import Picture, Reading
 
@@ -39,71 +41,98 @@ def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tup
     Write `panoptic_<split>.json` and `panoptic_<split>/<stem>.png` for each split, and
     `panoptic.json` and `panoptic/` for samples that have none.
 
-    The items say what segments lose to others above them, and which become one region.
+    The items say what segments lose to others above them, which become one region, and where
+    nothing but a tie-break decided. A few chunks of images are in memory at a time.
 
     Raises:
         OverlapError: segments overlap and nothing says who wins.
     """
     ledger = Ledger()
-    for split, samples in by_split(dataset):
-        name = "panoptic" if split is None else f"panoptic_{split}"
-        painted = write_maps(samples, dataset.category_of, folder / name, overlap)
-        document = to_json(dataset.categories, samples, painted)
-        (folder / f"{name}.json").write_bytes(canonical_json(document))
-        _book(ledger, samples, painted, dataset)
+    with documents(dataset.categories) as found:
+        if not len(dataset):
+            found.add(_place(folder, None).with_suffix(".json"), b"[]", b"[]")
+        for written in ordered(_Work(folder, dataset.category_of, overlap), chunks(dataset)):
+            for place, images, annotations in written.parts:
+                found.add(place.with_suffix(".json"), images, annotations)
+            ledger.add(written.items)
     return ledger.items
 
 
-def _book(
-    ledger: Ledger, samples: Sequence[Sample], painted: Sequence[Painted], dataset: Dataset
+def _place(folder: Path, split: str | None) -> Path:
+    """The folder of the maps of a split; its document is named like it."""
+    return folder / ("panoptic" if split is None else f"panoptic_{split}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What a chunk adds to documents: their folder of maps, images, annotations; and its items."""
+
+    parts: list[tuple[Path, bytes, bytes]]
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """Writes the maps of a chunk of samples."""
+
+    folder: Path
+    categories: Mapping[int, Category]
+    overlap: Overlap | None
+
+    def __call__(self, samples: Sequence[Sample]) -> _Written:
+        painted = list(paint_all(samples, self.categories, self.overlap))
+        places = [_place(self.folder, s.split) for s in samples]
+        put_maps(samples, painted, places)
+        ledger = Ledger()
+        parts = []
+        for sample, p in zip(samples, painted, strict=True):
+            _book(ledger, sample, p, self.categories)
+        rows = zip(places, samples, painted, strict=True)
+        for place, group in groupby(rows, key=lambda row: row[0]):
+            same = list(group)
+            images = fast_json([image_json(s) for _, s, _ in same])
+            annotations = fast_json([annotation_json(s, p) for _, s, p in same])
+            parts.append((place, images, annotations))
+        return _Written(parts, ledger.items)
+
+
+def put_maps(
+    samples: Sequence[Sample], painted: Sequence[Painted], folders: Sequence[Path]
 ) -> None:
-    names = {c.id: c.name for c in dataset.categories}
-    for sample, p in zip(samples, painted, strict=True):
-        lost = {loss.segment: loss for loss in p.losses}
-        for index, loss in lost.items():
-            reason = "a segment is wholly hidden" if loss.hidden else "others cover a part"
-            name = names[sample.segments[index].category_id]
-            change = {"segments": -int(loss.hidden), "pixels": {name: -loss.pixels}}
-            ledger.note(reason, sample.file_name, **change)  # type: ignore[arg-type]
-        merged = len(sample.segments) - sum(x.hidden for x in p.losses) - len(p.regions)
-        if merged:
-            reason = "patches of one stuff class, or crowds of one class, become one region"
-            ledger.note(reason, sample.file_name, segments=-merged)
+    """Write the PNG of each sample into its folder, under `png_name`."""
+    paths = [f / png_name(s) for f, s in zip(folders, samples, strict=True)]
+    for parent in {p.parent for p in paths}:
+        parent.mkdir(parents=True, exist_ok=True)
+    for path, body in zip(paths, png.encode(painted), strict=True):
+        put(path, body)
 
 
-def write_maps(
-    samples: Iterable[Sample],
-    categories: Mapping[int, Category],
-    folder: Path,
-    overlap: Overlap | None = None,
-) -> list[Painted]:
-    """Write one PNG a sample; gives their regions and losses, without the maps themselves."""
-    results = []
-    for sample in samples:
-        painted = paint(sample, dict(categories), overlap)
-        write_png(folder / png_name(sample), rgb_from_ids(painted.ids))
-        results.append(Painted(painted.ids[:0, :0], painted.regions, painted.losses))
-    return results
+def _book(
+    ledger: Ledger, sample: Sample, painted: Painted, categories: Mapping[int, Category]
+) -> None:
+    for loss in painted.losses:
+        reason = "a segment is wholly hidden" if loss.hidden else "others cover a part"
+        name = categories[sample.segments[loss.segment].category_id].name
+        pixels = {name: -loss.pixels}
+        ledger.note(reason, sample.file_name, segments=-int(loss.hidden), pixels=pixels)
+    hidden = sum(loss.hidden for loss in painted.losses)
+    if merged := len(sample.segments) - hidden - len(painted.regions):
+        reason = "patches of one stuff class, or crowds of one class, become one region"
+        ledger.note(reason, sample.file_name, segments=-merged)
+    if painted.tied:
+        ledger.note(
+            "warning: segments of one z-order share pixels; the higher id, then the later in the "
+            "file, is on top",
+            sample.file_name,
+        )
 
 
-def to_json(
-    categories: Sequence[Category], samples: Sequence[Sample], painted: Sequence[Painted]
-) -> dict[str, Any]:
-    """A panoptic document; every image has its entry, also an empty one."""
+def annotation_json(sample: Sample, painted: Painted) -> dict[str, Any]:
+    """An element of `annotations`; every image has one, also an empty one."""
     return {
-        "images": [
-            {"id": s.id, "file_name": s.file_name, "height": s.height, "width": s.width}
-            for s in samples
-        ],
-        "annotations": [
-            {
-                "image_id": s.id,
-                "file_name": png_name(s),
-                "segments_info": [r.to_json() for r in p.regions],
-            }
-            for s, p in zip(samples, painted, strict=True)
-        ],
-        "categories": [category_json(c) for c in categories],
+        "file_name": png_name(sample),
+        "image_id": sample.id,
+        "segments_info": [r.to_json() for r in painted.regions],
     }
 
 

@@ -1,0 +1,87 @@
+"""
+The same work on many chunks, in this process or in several: the same results, in order.
+
+Processes are asked for, by an argument or by PUBLISHER_WORKERS; they never change what comes
+out, only when. They are started anew ("spawn"), so they share nothing by chance and work with
+threads in the parent; the first chunks are done here, so small jobs start none.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+from .errors import PublisherError, UsageError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+VARIABLE = "PUBLISHER_WORKERS"
+ALONE = 16  # chunks that are done here first; a process takes half a second to start
+
+
+def ordered(work: Callable[[T], R], chunks: Iterable[T], workers: int | None = None) -> Iterator[R]:
+    """
+    What `work` gives for each chunk, in order. At most two chunks a worker are under way.
+
+    Args:
+        work: with several workers, it, the chunks and the results must be picklable.
+        workers: processes; by default as PUBLISHER_WORKERS says, or 1, which is this one.
+
+    Raises:
+        UsageError: PUBLISHER_WORKERS is no number above 0.
+        PublisherError: a worker was killed, as when memory runs out.
+    """
+    count = _workers() if workers is None else workers
+    left = iter(chunks)
+    for chunk in islice(left, ALONE if count > 1 else None):
+        yield work(chunk)
+    for chunk in left:  # there is more
+        yield from _in_processes(work, chain([chunk], left), count)
+
+
+def _workers() -> int:
+    said = os.environ.get(VARIABLE, "1")
+    if not said.isdecimal() or int(said) < 1:
+        raise UsageError(f"{VARIABLE} is {said!r}", hint="it is a number of processes, as 4")
+    return int(said)
+
+
+def _in_processes(work: Callable[[T], R], chunks: Iterable[T], count: int) -> Iterator[R]:
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(work,))
+    under_way: deque[Future[Any]] = deque()
+    try:
+        for chunk in chunks:
+            under_way.append(pool.submit(_do, chunk))
+            if len(under_way) >= 2 * count:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    except BrokenProcessPool as error:
+        raise PublisherError(
+            "a worker process was killed", hint=f"fewer need less memory: {VARIABLE}=1"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)  # what has begun is finished, and dropped
+
+
+_work: Callable[[Any], Any]
+
+
+def _begin(work: Callable[[Any], Any]) -> None:
+    """In a worker: an interrupt is for the parent, which then ends its workers."""
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _do(chunk: Any) -> Any:
+    return _work(chunk)

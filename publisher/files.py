@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -323,7 +324,25 @@ def parse_json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"not valid JSON: {error}", code="J001") from None
+        raise json_error(error, body) from None
+
+
+_BYTE = re.compile(r" ?\(byte (\d+)\)")
+
+
+def json_error(error: Exception, body: bytes, at: int = 0) -> FormatError:
+    """What msgspec says of `body`, which begins `at` bytes into its file."""
+    said = str(error)
+    found = _BYTE.search(said)
+    place = int(found.group(1)) if found else 0
+    if found and re.match(rb"NaN|-?Infinity|nfinity", body[place : place + 9]):
+        what = f"NaN and Infinity are no numbers in JSON (byte {at + place})"
+        return FormatError(what, code="J004")
+    if "out of range" in said:
+        return FormatError(f"not valid JSON: {said}", code="J004")
+    if found:
+        said = f"{said[: found.start()]} (byte {at + place})"
+    return FormatError(f"not valid JSON: {said}", code="J001")
 
 
 def canonical_json(value: Any, *, indent: int | None = None) -> bytes:
@@ -339,6 +358,21 @@ def canonical_json(value: Any, *, indent: int | None = None) -> bytes:
         default=_plain,
     )
     return (text + ("" if indent is None else "\n")).encode("utf-8")
+
+
+def fast_json(value: Any) -> bytes:
+    """
+    JSON of many records: as `canonical_json` without indent, but some times faster.
+
+    Equal values are equal bytes here, too; floats may be spelt otherwise, 1e16 for 1e+16.
+    """
+    try:
+        return _fast.encode(value)
+    except (TypeError, ValueError, OverflowError):  # a number beyond 64 bits, an odd mapping
+        return canonical_json(value)
+
+
+_fast = msgspec.json.Encoder(order="sorted")
 
 
 def _plain(value: Any) -> Any:

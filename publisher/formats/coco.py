@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from ..conservation import Item, Tally
 from ..dataset import Category, Dataset, Sample, Segment
+from ..drawing import draw
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, fast_json, own_names
 from ..json_stream import Document, Window, places
@@ -663,23 +664,23 @@ def _joined(files: Sequence[_File]) -> Reading:
     return replace(reading, look_through=lambda: _look_through(files, reading))
 
 
+_BATCH = 512  # segments that are drawn together
+
+
 def _look_through(files: Sequence[_File], reading: Reading) -> Reading:
     """Rasterise everything."""
     pixels: Counter[str] = Counter()
     findings, bent = list(reading.findings), {f.name: Bent() for f in files}
     for f in files:
+        batch: list[tuple[int, Segment, Sample]] = []
         for index in range(len(f)):
             picture, numbers = f.look(index, bent[f.name])
             findings += picture.findings
-            sample = picture.sample
-            for number, s in zip(numbers, sample.segments, strict=True):
-                try:
-                    with at("annotations", number, "segmentation"):
-                        area = s.mask(sample.height, sample.width).area
-                except FormatError as error:
-                    findings.append(finding_of(error, sample.file_name))
-                else:
-                    pixels[f.categories[s.category_id].name] += area
+            segments = zip(numbers, picture.sample.segments, strict=True)
+            batch += [(number, s, picture.sample) for number, s in segments]
+            if len(batch) >= _BATCH or index == len(f) - 1:
+                findings += _drawn(batch, f.categories, pixels)
+                batch.clear()
     return replace(
         reading,
         counted=Tally(reading.counted.images, reading.counted.segments, pixels),
@@ -687,6 +688,22 @@ def _look_through(files: Sequence[_File], reading: Reading) -> Reading:
         findings=tuple(findings),
         look_through=None,
     )
+
+
+def _drawn(
+    batch: Sequence[tuple[int, Segment, Sample]],
+    categories: Mapping[int, Category],
+    pixels: Counter[str],
+) -> Iterator[Finding]:
+    """Count the pixels of segments, each with its number in the file; say which have none."""
+    drawn = draw([s for _, s, _ in batch], [(x.height, x.width) for _, _, x in batch])
+    areas = drawn.areas.tolist()
+    for (number, s, sample), mask, area in zip(batch, drawn.masks, areas, strict=True):
+        if isinstance(mask, FormatError):
+            mask.where = ("annotations", number, "segmentation", *mask.where)
+            yield finding_of(mask, sample.file_name)
+        else:
+            pixels[categories[s.category_id].name] += area
 
 
 def _ids_given_anew(files: Sequence[_File]) -> list[str]:

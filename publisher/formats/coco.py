@@ -15,9 +15,10 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -32,7 +33,7 @@ from ..drawing import draw
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, fast_json, own_names
 from ..json_stream import Document, Window, places
-from ..masks import Rle
+from ..masks import Mask, Rle
 from ..names import safe_path
 from ..spill import Ids, Rows, Spill, Texts
 from ..validate import Finding, finding_of
@@ -41,6 +42,7 @@ from .coco_records import Annotation, Bent, Head, Image, Row
 from .reading import Header, Picture, Reading
 
 _LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
+_BATCH = 512  # segments that are drawn together
 _LISTS = ("images", "annotations", "categories")
 
 
@@ -81,15 +83,15 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
     Write `instances_<split>.json` for each split; `instances.json` for what has none.
 
     Polygons stay polygons, with areas and boxes computed from their pixels. The dataset is
-    looked at once, and no more than one of its samples is held.
+    looked at once, and only some hundred of its segments are held.
     """
     categories = [category_json(c) for c in dataset.categories]
     with ExitStack() as stack:
         open_: dict[str | None, _Writer] = {}
-        for sample in dataset:
+        for sample, figures in _with_figures(dataset):
             if sample.split not in open_:
                 open_[sample.split] = stack.enter_context(_Writer(folder, sample.split, categories))
-            open_[sample.split].put(sample)
+            open_[sample.split].put(sample, figures)
         if not open_:
             stack.enter_context(_Writer(folder, None, categories))
     return ()
@@ -117,9 +119,8 @@ class _Writer:
             if kind is None:
                 self._finish()
 
-    def put(self, sample: Sample) -> None:
-        with at(sample.file_name):
-            rows = list(_annotations(sample, outlines=True))
+    def put(self, sample: Sample, figures: Sequence[_Figure]) -> None:
+        rows = list(_annotations(sample, figures, outlines=True))
         if rows:
             text = fast_json(rows)[1:-1]
             self._blocks.append(text if self._first else b"," + text)
@@ -149,7 +150,7 @@ def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[s
     """
     return {
         "images": [_image_json(s) for s in samples],
-        "annotations": [a for s in samples for a in _annotations(s)],
+        "annotations": [a for s in samples for a in _annotations(s, _figures(s))],
         "categories": [category_json(c) for c in categories],
     }
 
@@ -164,18 +165,58 @@ def _image_json(s: Sample) -> dict[str, Any]:
     return {"id": s.id, "file_name": s.file_name, "height": s.height, "width": s.width}
 
 
-def _annotations(sample: Sample, *, outlines: bool = False) -> Iterator[dict[str, Any]]:
+_Figure = tuple[Mask, int, list[int]]  # a segment as pixels, how many, and their box
+
+
+def _figures(sample: Sample) -> list[_Figure]:
+    masks = [s.mask(sample.height, sample.width) for s in sample.segments]
+    return [(m, m.area, list(m.bbox)) for m in masks]
+
+
+def _with_figures(samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[_Figure]]]:
+    """
+    Each sample with its figures, drawn by the batch.
+
+    Raises:
+        FormatError: a segment has no valid mask.
+    """
+    batch, size = list[Sample](), 0
+    for sample in samples:
+        batch.append(sample)
+        size += len(sample.segments) + 1
+        if size >= _BATCH:
+            yield from _drawn_together(batch)
+            batch, size = [], 0
+    yield from _drawn_together(batch)
+
+
+def _drawn_together(batch: Sequence[Sample]) -> Iterator[tuple[Sample, list[_Figure]]]:
+    segments = [s for sample in batch for s in sample.segments]
+    drawn = draw(segments, [(x.height, x.width) for x in batch for _ in x.segments])
+    found = zip(drawn.masks, drawn.areas.tolist(), drawn.boxes.tolist(), strict=True)
+    for sample in batch:
+        figures = []
+        for index, (mask, area, box) in enumerate(islice(found, len(sample.segments))):
+            if isinstance(mask, FormatError):
+                mask.where = (sample.file_name, index, *mask.where)
+                raise mask
+            figures.append((mask, area, box))
+        yield sample, figures
+
+
+def _annotations(
+    sample: Sample, figures: Sequence[_Figure], *, outlines: bool = False
+) -> Iterator[dict[str, Any]]:
     """Every segment as an annotation; with `outlines`, its polygons where it has any."""
-    for s in sample.segments:
-        mask = s.mask(sample.height, sample.width)
+    for s, (mask, area, box) in zip(sample.segments, figures, strict=True):
         polygons = outlines and not isinstance(s.segmentation, Rle)
         said: dict[str, Any] = {
             "id": s.id,
             "image_id": sample.id,
             "category_id": s.category_id,
             "segmentation": s.segmentation if polygons else mask.to_rle(),
-            "area": mask.area,
-            "bbox": list(mask.bbox),
+            "area": area,
+            "bbox": box,
             "iscrowd": int(s.iscrowd),
         }
         if outlines and (extra := _extra(s.origin)):
@@ -662,9 +703,6 @@ def _joined(files: Sequence[_File]) -> Reading:
         mended=tuple(x for f in files for x in (*f.mended, *_repeated_segments(f))),
     )
     return replace(reading, look_through=lambda: _look_through(files, reading))
-
-
-_BATCH = 512  # segments that are drawn together
 
 
 def _look_through(files: Sequence[_File], reading: Reading) -> Reading:

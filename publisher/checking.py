@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -83,17 +83,19 @@ def run(
     beside = _beside(asked)
     accepted = _baseline(asked.baseline)
     found: list[Finding] = []
+    heard: Callable[[], tuple[Finding, ...]] = tuple
     looked, all_read = False, True
     try:
         with intake.opened(path, format_name) as source:
             dataset, look = source.dataset, _look(source)
             looked = look is not None
-            said = [f for f in source.findings if _is_chosen(f, asked)]
+            heard = source.heard
             if mend_to is not None:
-                _refuse_to_lose(source.unread)
+                for _ in dataset:
+                    pass  # what lazy samples cannot read shows when they are looked at
+                _refuse_to_lose(source.unread())
                 dataset, mended = _mend(dataset, mend_to, look, asked)
-                said = [*map(_fixed, said), *mended]  # what is left was set right by reading
-            found += said
+                found += mended
             for finding in check(
                 dataset,
                 look=look,
@@ -109,7 +111,10 @@ def run(
     except FormatError as error:  # a lazy dataset may break at any line
         found.append(finding_of(error))
         all_read = False
-    new, known, stale = unaccepted(found, accepted)
+    said = [f for f in heard() if _is_chosen(f, asked)]
+    if mend_to is not None:  # what is left was set right by reading
+        said = [*map(_fixed, said)]
+    new, known, stale = unaccepted([*said, *found], accepted)
     return Checked(new, looked, all_read, known, stale)
 
 

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -323,7 +324,25 @@ def parse_json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FormatError(f"not valid JSON: {error}", code="J001") from None
+        raise json_error(error, body) from None
+
+
+_BYTE = re.compile(r" ?\(byte (\d+)\)")
+
+
+def json_error(error: Exception, body: bytes, at: int = 0) -> FormatError:
+    """What msgspec says of `body`, which begins `at` bytes into its file."""
+    said = str(error)
+    found = _BYTE.search(said)
+    place = int(found.group(1)) if found else 0
+    if found and re.match(rb"NaN|-?Infinity|nfinity", body[place : place + 9]):
+        what = f"NaN and Infinity are no numbers in JSON (byte {at + place})"
+        return FormatError(what, code="J004")
+    if "out of range" in said:
+        return FormatError(f"not valid JSON: {said}", code="J004")
+    if found:
+        said = f"{said[: found.start()]} (byte {at + place})"
+    return FormatError(f"not valid JSON: {said}", code="J001")
 
 
 def canonical_json(value: Any, *, indent: int | None = None) -> bytes:

@@ -8,7 +8,7 @@ as written. The two must differ by exactly the items on the report, or nothing i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +17,9 @@ from typing import Any
 
 from . import formats, workspace
 from . import images as pictures
-from .card import Card, bare, categories
+from .card import Card
 from .conservation import Item, Tally, balance, tally
-from .dataset import Category, Dataset, Sample
+from .dataset import Dataset, Sample
 from .errors import FormatError, InvalidDataset, UsageError, at
 from .files import (
     Overlay,
@@ -32,9 +32,10 @@ from .files import (
     write_atomic,
 )
 from .formats import Picture, Reading
-from .names import collision_key, portable
+from .formats.reading import Merged
+from .joining import Joined, join
 from .progress import Progress, silent
-from .validate import Beside, Finding, Unclaimed, finding_of, numbered
+from .validate import Beside, Finding, Unclaimed, finding_of
 
 REPORT = "import.json"
 MAX_PICTURE = 2**29  # bytes of one image file that is looked at
@@ -60,16 +61,6 @@ class Intake:
             "renamed": [{"from": old, "to": new} for old, new in self.renames],
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True, slots=True)
-class _Joined:
-    """Several readings as one dataset; each sample with the tree and member of its picture."""
-
-    dataset: Dataset
-    members: tuple[tuple[int, str | None], ...]  # (index of the source, name in it), by sample
-    renames: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
 
 
 def take_in(
@@ -99,12 +90,13 @@ def take_in(
         if images is not None:
             spare = stack.enter_context(open_tree(images))
             trees = [Overlay(tree, spare) for tree in trees]
-        readings = [_read(tree, format_name) for tree in trees]
+        readings = [_read(tree, format_name).whole() for tree in trees]
         _refuse_findings(readings)
-        joined = _join(readings, [t.label for t in trees], card)
+        joined = join(readings, [t.label for t in trees], card)
         with new_folder(out, marker=workspace.MARKER) as part:
-            dataset = _copy_images(joined, trees, part, on_image)
-            workspace.fill(part, dataset, images="images")
+            copies = _Copies(joined, trees, part / "images", on_image)
+            workspace.fill(part, joined.dataset, images="images", samples=copies)
+            copies.refuse()
             intake = _account(joined, readings, workspace.read(part))
             write_atomic(part / REPORT, canonical_json(intake.to_json(), indent=1))
     return replace(intake, dataset=workspace.read(out))
@@ -138,17 +130,30 @@ def source(path: Path, format_name: str | None = None, images: Path | None = Non
         tree: Tree = stack.enter_context(open_tree(path))
         if images is not None:
             tree = Overlay(tree, stack.enter_context(open_tree(images)))
-        reading = _read(tree, format_name)
+        reading = _read(tree, format_name).whole()
         _refuse_findings([reading])
-        joined = _join([reading], [tree.label], None)
+        joined = join([reading], [tree.label], None)
     return Source(joined.dataset, reading.counted, reading.items, joined.notes)
 
 
 def read(path: Path, format_name: str | None = None) -> Dataset:
-    """The dataset of `source`, alone."""
+    """
+    The dataset of `source` alone, which may be lazy.
+
+    A sample that cannot be read then raises InvalidDataset when it is looked at.
+    """
     if _is_workspace(path, format_name):
         return workspace.read(path)
-    return source(path, format_name).dataset
+    with open_tree(path) as tree:
+        reading = _read(tree, format_name)
+        _refuse_findings([reading])
+        return join([reading], [tree.label], None, hear=partial(_refuse_picture, reading)).dataset
+
+
+def _refuse_picture(reading: Reading, _: int, picture: Picture) -> None:
+    """Where one picture cannot be read, say at once what else cannot."""
+    if picture.findings:
+        _refuse_findings([reading.whole()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +161,21 @@ class Opened:
     """
     A dataset as far as it can be read, what was not or was set right, and its pictures.
 
-    `unread` are those findings for which something is missing from the dataset. `unclaimed`
-    tells, given the names of all images, which pictures beside theirs are none of them, by folder.
+    Of lazy samples, `findings` tells what they are once they have been looked at; `unread`
+    are those for which something is missing from the dataset. `unclaimed` tells, given the
+    names of all images, which pictures beside theirs are none of them, by folder.
     """
 
     dataset: Dataset
-    findings: tuple[Finding, ...]
-    picture: Callable[[Sample], bytes] | None  # None: annotations only
-    unread: tuple[Finding, ...] = ()
+    picture: Callable[[Sample], bytes] | None = None  # None: annotations only
+    heard: Callable[[], tuple[Finding, ...]] = tuple
+    unread: Callable[[], tuple[Finding, ...]] = tuple
     unclaimed: Unclaimed = Beside().unclaimed
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What could not be read or was set right, so far."""
+        return self.heard()
 
 
 @contextmanager
@@ -177,33 +188,55 @@ def opened(path: Path, format_name: str | None = None) -> Iterator[Opened]:
     if _is_workspace(path, format_name):
         dataset = workspace.read(path)
         if dataset.images is None:
-            yield Opened(dataset, (), None)
+            yield Opened(dataset)
             return
         with open_tree(dataset.images) as tree:
-            left = partial(_unclaimed, tree, lambda name: name)
-            yield Opened(dataset, (), partial(_picture, tree, lambda name: name), (), left)
+            own = partial(_picture, tree, lambda name: name)
+            yield Opened(dataset, own, unclaimed=partial(_unclaimed, tree))
         return
     with open_tree(path) as tree:
         reading = _read(tree, format_name)
-        joined = _join([reading], [tree.label], None)
-        pairs = zip(joined.dataset.samples, joined.members, strict=True)
-        members = {s.file_name: member for s, (_, member) in pairs if member is not None}
-        picture = partial(_picture, tree, members.get) if members else None
-        left = partial(_unclaimed, tree, members.get)
-        said = (*reading.findings, *reading.mended)
-        yield Opened(joined.dataset, said, picture, reading.findings, left)
+        heard = _Heard(reading)
+        joined = join([reading], [tree.label], None, hear=heard)
+        pictured = any(m is not None for m in joined.samples.members())
+        picture = partial(_picture, tree, joined.member_of) if pictured else None
+        opened = Opened(joined.dataset, picture, heard.findings, heard.unread)
+        left: Unclaimed = lambda _: _unclaimed(tree, joined.samples.members())  # noqa: E731
+        yield replace(opened, unclaimed=left) if pictured else opened
 
 
-def _unclaimed(
-    tree: Tree, member_of: Callable[[str], str | None], file_names: Iterable[str]
-) -> dict[str, list[str]]:
+class _Heard:
+    """Listens to what pictures say of themselves; to each once."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._told = bytearray(len(reading.pictures))
+        self._findings: list[Finding] = []
+        self._mended = Merged()
+
+    def __call__(self, position: int, picture: Picture) -> None:
+        if not self._told[position]:
+            self._told[position] = True
+            self._findings += picture.findings
+            self._mended.add(picture.mended)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What the reading says, and what the pictures have said so far."""
+        return (*self.unread(), *self._reading.mended, *self._mended)
+
+    def unread(self) -> tuple[Finding, ...]:
+        """Those for which something is missing."""
+        return (*self._reading.findings, *self._findings)
+
+
+def _unclaimed(tree: Tree, members: Iterable[str | None]) -> dict[str, list[str]]:
     """
-    Pictures that are none of these images, by folder.
+    Pictures that are none of these, by folder.
 
     Only beside pictures that one has, and with their extensions: other folders hold maps of
     masks, thumbnails and what else tools put into an export.
     """
-    known = {member for name in file_names if (member := member_of(name)) is not None}
+    known = {member for member in members if member is not None}
     kinds = {_kind(name) for name in known}
     left: dict[str, list[str]] = defaultdict(list)
     for name in own_names(tree):
@@ -258,178 +291,41 @@ def _refuse(findings: Sequence[Finding]) -> None:
         )
 
 
-# ── joining ──────────────────────────────────────────────────────────────────────────────────
-
-
-def _join(readings: Sequence[Reading], labels: Sequence[str], card: Card | None) -> _Joined:
-    """One dataset from all readings: categories by name, names unique, ids unique, sorted."""
-    known, renumbered = _categories(readings, card)
-    parts = [
-        (index, _recategorised(p, renumbered[index]))
-        for index, reading in enumerate(readings)
-        for p in reading.pictures
-    ]
-    names = _unique_names([p.sample for _, p in parts], [labels[i] for i, _ in parts])
-    named = [
-        (index, Picture(_grouped(replace(p.sample, file_name=name)), p.member))
-        for (index, p), name in zip(parts, names, strict=True)
-    ]
-    named.sort(key=lambda part: part[1].sample.file_name)
-    samples = [p.sample for _, p in named]
-    sources = zip(labels, readings, strict=True)
-    dataset = Dataset(
-        name=card.name if card else next((r.name for r in readings if r.name), "dataset"),
-        categories=known,
-        samples=numbered(samples),
-        sources=tuple({"file": f, "format": r.format, "name": r.name} for f, r in sources),
-    )
-    notes = [f"{labels[i]}: {n}" for i, r in enumerate(readings) for n in r.notes]
-    return _Joined(
-        dataset,
-        tuple((index, p.member) for index, p in named),
-        tuple(_renames(samples)),
-        (*notes, *_card_notes(known, card)),
-    )
-
-
-def _renames(samples: Sequence[Sample]) -> Iterator[tuple[str, str]]:
-    """Names that had to change; to add a frame's extension is no change."""
-    for sample in samples:
-        name = str(sample.source.get("name", ""))
-        if not sample.file_name.startswith(name):
-            yield name, sample.file_name
-
-
-def _categories(
-    readings: Sequence[Reading], card: Card | None
-) -> tuple[tuple[Category, ...], list[dict[int, int]]]:
-    """
-    All categories, and for each reading the new id of each old one.
-
-    A single source keeps its ids; several, or a card, are joined by name.
-
-    Raises:
-        FormatError: C202, two categories of one source share a name that has to tell them apart.
-    """
-    if len(readings) == 1 and card is None:
-        same = {c.id: c.id for c in readings[0].categories}
-        return readings[0].categories, [same]
-    found: dict[str, Category] = {}
-    for reading in readings:
-        if len({c.name for c in reading.categories}) < len(reading.categories):
-            raise FormatError("two categories share a name", path=reading.name, code="C202")
-        for c in reading.categories:
-            found.setdefault(c.name, c)
-    known = categories(card or bare("dataset"), tuple(found.values()))
-    number = {c.name: c.id for c in known}
-    return known, [{c.id: number[c.name] for c in r.categories} for r in readings]
-
-
-def _card_notes(known: Sequence[Category], card: Card | None) -> list[str]:
-    if card is None:
-        return []
-    listed = {c.name for c in card.categories}
-    new = [c for c in known if c.name not in listed]
-    return [f"category {c.name!r} is not in dataset.yaml; it got id {c.id} as a thing" for c in new]
-
-
-def _recategorised(p: Picture, number: Mapping[int, int]) -> Picture:
-    """A picture whose segments have the dataset's category ids, with the split it came in."""
-    segments = tuple(replace(s, category_id=number[s.category_id]) for s in p.sample.segments)
-    split = SPLITS.get(str(p.sample.source.get("subset", "")).casefold())
-    return Picture(replace(p.sample, segments=segments, split=split), p.member)
-
-
-SPLITS = {  # what annotators call their subsets, and the split they mean
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-
-
-def _grouped(sample: Sample) -> Sample:
-    """A frame named after its video belongs to the video; others stand alone."""
-    if sample.group is not None:
-        return sample
-    path = PurePosixPath(sample.file_name)
-    video, mark, frame = path.stem.rpartition("frame")
-    if not (mark and frame.lstrip("_-").isdigit()):
-        return sample
-    parts = (str(sample.source.get("subset", "")), path.parent.as_posix(), video.rstrip("_-. "))
-    return replace(sample, group="frames of " + "/".join(p for p in parts if p not in ("", ".")))
-
-
-def _unique_names(samples: Sequence[Sample], labels: Sequence[str]) -> list[str]:
-    """
-    A portable name for each sample, unique also without its extension.
-
-    Names stay as they are unless they clash. Then their subsets go in front, or their
-    sources, where these differ; where only extensions differ, they go into the stem.
-    """
-    names = [portable(s.file_name) for s in samples]
-    subsets = [portable(str(s.source.get("subset") or "no subset")) for s in samples]
-    sources = [portable(PurePosixPath(label).stem) for label in labels]
-    for prefixes in (subsets, sources):
-        for group in _clashes(names):
-            if len({prefixes[i] for i in group}) > 1:
-                for i in group:
-                    names[i] = f"{prefixes[i]}/{names[i]}"
-    for group in _clashes([_stem(n) for n in names]):
-        suffixes = [PurePosixPath(names[i]).suffix.lower() for i in group]
-        for i, suffix in zip(group, suffixes, strict=True):
-            if len(set(suffixes)) > 1:
-                names[i] = _restemmed(names[i], f"_{suffix[1:]}")
-    while groups := _clashes([_stem(n) for n in names]):
-        for group in groups:
-            for number, i in enumerate(group[1:], start=2):
-                names[i] = _restemmed(names[i], f"__{number}")
-    return names
-
-
-def _clashes(keys: Sequence[str]) -> list[list[int]]:
-    """Groups of positions whose keys no file system could tell apart."""
-    owners: dict[str, list[int]] = defaultdict(list)
-    for i, key in enumerate(keys):
-        owners[collision_key(key)].append(i)
-    return [group for group in owners.values() if len(group) > 1]
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
-
-
-def _restemmed(name: str, ending: str) -> str:
-    path = PurePosixPath(name)
-    return str(path.with_name(f"{path.stem}{ending}{path.suffix}"))
-
-
 # ── pictures ─────────────────────────────────────────────────────────────────────────────────
 
 
-def _copy_images(
-    joined: _Joined,
-    trees: Sequence[Tree],
-    out: Path,
-    on_image: Progress,
-) -> Dataset:
-    """Copy every picture under its new name; check its header against the annotations."""
-    findings: list[Finding] = []
-    samples = []
-    total = len(joined.members)
-    for done, (sample, (index, member)) in enumerate(
-        zip(joined.dataset.samples, joined.members, strict=True), start=1
-    ):
-        try:
-            samples.append(_copy_image(sample, trees[index], member, out / "images"))
-        except FormatError as error:
-            findings.append(finding_of(error, sample.file_name))
-        on_image(done, total)
-    _refuse_pictures(findings, total)
-    return replace(joined.dataset, samples=tuple(samples))
+class _Copies:
+    """The samples of an import, each after its picture was copied under its new name."""
+
+    def __init__(
+        self, joined: Joined, trees: Sequence[Tree], folder: Path, on_image: Progress
+    ) -> None:
+        self._joined = joined
+        self._trees = trees
+        self._folder = folder
+        self._on_image = on_image
+        self._findings: list[Finding] = []
+
+    def __iter__(self) -> Iterator[Sample]:
+        total = len(self._joined.dataset)
+        for done, (index, picture) in enumerate(self._joined.pictures(), start=1):
+            sample = picture.sample
+            try:
+                yield _copy_image(sample, self._trees[index], picture.member, self._folder)
+            except FormatError as error:
+                self._findings.append(finding_of(error, sample.file_name))
+            self._on_image(done, total)
+
+    def refuse(self) -> None:
+        """Raise InvalidDataset where a picture is missing or is none."""
+        if not self._findings:
+            return
+        raise InvalidDataset(
+            f"{len(self._findings)} of {len(self._joined.dataset)} picture(s) cannot be taken in, "
+            f"the first: {self._findings[0]}",
+            self._findings,
+            hint="export with images, or say where they are: --images DIR",
+        )
 
 
 def _copy_image(sample: Sample, tree: Tree, member: str | None, folder: Path) -> Sample:
@@ -443,20 +339,10 @@ def _copy_image(sample: Sample, tree: Tree, member: str | None, folder: Path) ->
     return replace(sample, source={**sample.source, "sha256": digest})
 
 
-def _refuse_pictures(findings: Sequence[Finding], total: int) -> None:
-    if not findings:
-        return
-    raise InvalidDataset(
-        f"{len(findings)} of {total} picture(s) cannot be taken in, the first: {findings[0]}",
-        findings,
-        hint="export with images, or say where they are: --images DIR",
-    )
-
-
 # ── accounting ───────────────────────────────────────────────────────────────────────────────
 
 
-def _account(joined: _Joined, readings: Sequence[Reading], written: Dataset) -> Intake:
+def _account(joined: Joined, readings: Sequence[Reading], written: Dataset) -> Intake:
     """
     Count what was written and hold it against what was read.
 

@@ -15,6 +15,8 @@ from .errors import FormatError
 
 __all__ = ["collision_key", "listing", "portable", "printable", "safe_path"]
 
+_WORD = r"[\w-]{1,50}(?:\.[\w-]{1,50}){,3}"
+_PORTABLE = re.compile(f"(?:{_WORD}/)*{_WORD}", re.ASCII)  # the usual names: nothing to change
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 
 
@@ -42,6 +44,10 @@ def portable(name: str) -> str:
     The nearest name that Linux, macOS and Windows can all hold: NFC, no reserved words,
     no `<>:"|?*`, no dot or space at the end of a part. Most names stay as they are.
     """
+    if _PORTABLE.fullmatch(name) and not any(
+        part.partition(".")[0].lower() in _RESERVED for part in name.split("/")
+    ):
+        return name
     parts = []
     for part in unicodedata.normalize("NFC", name).split("/"):
         part = re.sub(r'[<>:"|?*]', "_", part).rstrip(" .").lstrip(" ") or "_"
@@ -55,7 +61,7 @@ def portable(name: str) -> str:
 
 def collision_key(name: str) -> str:
     """Names with one key cannot live in one folder on every file system."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return name.casefold() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
 def printable(text: str) -> str:

@@ -18,7 +18,7 @@ import msgspec
 
 from .dataset import Category, Dataset, Sample, Segment
 from .errors import FormatError, UsageError
-from .files import canonical_json, new_folder, safe_path, write_atomic
+from .files import canonical_json, fast_json, new_folder, safe_path, write_atomic
 from .masks import Rle
 
 SCHEMA = "publisher/dataset/1"
@@ -105,18 +105,18 @@ def read(path: Path) -> Dataset:
     )
 
 
-def write(path: Path, dataset: Dataset) -> None:
+def write(path: Path, dataset: Dataset, *, samples: Iterable[Sample] | None = None) -> None:
     """
     Write a working dataset that points to the images where they are; replaces our own only.
 
-    Samples must come sorted by file name.
+    Samples must come sorted by file name; `samples` are written instead of the dataset's.
 
     Raises:
         UsageError: the images lie in the folder that would be replaced.
     """
     keep_images(dataset, path)
     with new_folder(path, marker=MARKER) as part:
-        fill(part, dataset, images=relative(dataset.images, path))
+        fill(part, dataset, images=relative(dataset.images, path), samples=samples)
 
 
 def keep_images(dataset: Dataset, path: Path) -> None:
@@ -130,8 +130,20 @@ def keep_images(dataset: Dataset, path: Path) -> None:
         raise UsageError(f"{path} holds the images themselves", hint="choose another folder for -o")
 
 
-def fill(folder: Path, dataset: Dataset, *, images: str | None) -> None:
-    """Write the two files into a folder; `images` is the image root relative to it."""
+def fill(
+    folder: Path,
+    dataset: Dataset,
+    *,
+    images: str | None,
+    samples: Iterable[Sample] | None = None,
+) -> None:
+    """
+    Write the two files into a folder.
+
+    Args:
+        images: the image root, relative to the folder.
+        samples: write these instead of the dataset's.
+    """
     header = {
         "schema": SCHEMA,
         "name": dataset.name,
@@ -141,8 +153,8 @@ def fill(folder: Path, dataset: Dataset, *, images: str | None) -> None:
         "provenance": dataset.provenance,
     }
     with (folder / "samples.jsonl").open("wb") as stream:
-        for sample in dataset.samples:
-            stream.write(canonical_json(_sample(sample)) + b"\n")
+        for sample in dataset.samples if samples is None else samples:
+            stream.write(fast_json(_sample(sample)) + b"\n")
     write_atomic(folder / MARKER, canonical_json(header, indent=1))
 
 

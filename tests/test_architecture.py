@@ -36,8 +36,10 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {"engine", "files", "formats", "images", "provenance", "storage", "trees", "workspace"},
-    {"checking", "consume", "conversion", "dealing", "intake", "publish", "release", "scaffold"},
+    {"engine", "files", "formats", "images", "json_stream", "provenance", "spill"}
+    | {"storage", "trees", "workspace"},
+    {"checking", "consume", "conversion", "dealing", "intake", "joining"}
+    | {"publish", "release", "scaffold"},
     {"api"},
     {"cli", "__main__"},
 )

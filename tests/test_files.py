@@ -166,3 +166,9 @@ def test_an_import_killed_half_way_leaves_no_dataset_and_can_be_repeated(tmp_pat
     assert intake.take_in([source], tmp_path / "out").kept.images == 4
     assert json.loads((tmp_path / "out" / "import.json").read_text())["out"]["images"] == 4
     assert {p.name for p in tmp_path.iterdir()} == {"in.zip", "out"}  # nothing is left behind
+
+
+def test_fast_json_says_what_canonical_json_says():
+    value = {"b": [1, 2.5, None, True], "a": {"é": 'x"\\', "c": (1, 2)}, "big": 2**70}
+    assert files.fast_json(value) == files.canonical_json(value)
+    assert files.fast_json({"b": 1, "a": {"d": 2, "c": 3}}) == b'{"a":{"c":3,"d":2},"b":1}'

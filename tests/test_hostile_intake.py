@@ -181,7 +181,7 @@ def test_hostile_cvat_xml_is_refused(tmp_path, xml, said):
         ({"image_id": 9}, "no image has id 9"),
         ({"category_id": 9}, "no category has id 9"),
         ({"iscrowd": 7}, "iscrowd is 7"),
-        ({"id": "5"}, "Expected `int`"),
+        ({"id": "five"}, "Expected `int`"),
     ],
 )
 def test_hostile_coco_annotations_are_refused(tmp_path, annotation, said):

@@ -88,14 +88,7 @@ FORMATS = {
             labelme.read,
             labelme.write,
         ),
-        Format(
-            "coco",
-            "COCO instances",
-            everything_but("outlines"),
-            coco.detect,
-            coco.read,
-            coco.write,
-        ),
+        Format("coco", "COCO instances", everything_but(), coco.detect, coco.read, coco.write),
         Format(
             "coco-panoptic",
             "COCO panoptic",

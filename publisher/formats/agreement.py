@@ -61,7 +61,10 @@ def _cover(sample: Sample, names: Mapping[int, str]) -> dict[str, BitMask]:
     """The pixels of each category, by its name."""
     cover: dict[str, BitMask] = {}
     for segment in sample.segments:
-        pixels = segment.mask(sample.height, sample.width).to_array()
+        try:
+            pixels = segment.mask(sample.height, sample.width).to_array()
+        except FormatError:
+            continue  # a rule says what is wrong with it
         name = names[segment.category_id]
         cover[name] = cover[name] | pixels if name in cover else pixels
     return cover

@@ -5,101 +5,141 @@ Reads polygons, compressed and uncompressed RLE, one file or one a subset, with 
 any of the usual layouts. An export by CVAT ("COCO 1.0") is recognised, and what CVAT bends
 in it is set right where the file still says enough: brush masks that it marks as crowds,
 boxes that it writes without a polygon.
+
+A file of any size is read in a few hundred MB: a first pass sorts its annotations by their
+images into a temporary file, and each is parsed when its image is looked at.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
+import numpy as np
+from msgspec import Raw
+from numpy.typing import NDArray
 
 from ..conservation import Item, Tally
-from ..dataset import Category, Dataset, Sample, Segment, by_split
+from ..dataset import Category, Dataset, Sample, Segment
+from ..drawing import draw
 from ..errors import FormatError, at
-from ..files import SPARE, Tree, canonical_json, own_names, read_json
-from ..masks import Rle
+from ..files import SPARE, Tree, fast_json, own_names
+from ..json_stream import Document, Window, places
+from ..masks import Mask, Rle
 from ..names import safe_path
+from ..spill import Ids, Rows, Spill, Texts
 from ..validate import Finding, finding_of
-from .cvat import box_ring
-from .documents import converted
-from .reading import Picture, Reading
+from . import coco_records as records
+from .coco_records import Annotation, Bent, Head, Image, Row
+from .reading import Header, Picture, Reading
 
-_NAMED = re.compile(r"(^|/)(instances(_[^/]*)?|_annotations\.coco)\.json$")
 _LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
-
-
-class _Image(msgspec.Struct):
-    id: int
-    width: int
-    height: int
-    file_name: str
-
-
-class _Category(msgspec.Struct):
-    id: int
-    name: str
-    supercategory: str | None = ""
-    isthing: int = 1
-    color: tuple[int, int, int] | None = None
-
-
-class _Counts(msgspec.Struct):
-    size: tuple[int, int]
-    counts: str | list[int]
-
-
-class _Annotation(msgspec.Struct):
-    image_id: int
-    category_id: int
-    id: int = 0
-    segmentation: list[list[float]] | _Counts | None = None
-    bbox: list[float] | None = None
-    area: float | None = None
-    iscrowd: int | None = None
-    z_order: int | None = None
-    attributes: dict[str, Any] | None = None
+_BATCH = 512  # segments that are drawn together
+_LISTS = ("images", "annotations", "categories")
 
 
 def detect(tree: Tree) -> bool:
     """Does the tree hold a JSON object with images, annotations and categories?"""
-    return bool(_documents(tree))
+    return next(_documents(tree), None) is not None
 
 
 def read(tree: Tree) -> Reading:
     """
     Read one annotation file, or all of a folder or archive, as one dataset.
 
-    Annotations that cannot be read become findings; the rest is read.
+    Records that cannot be read become findings; the rest is read. Geometry is looked at
+    with its picture.
 
     Raises:
         FormatError: no such file, not JSON, or no COCO at its top level.
     """
-    names = _documents(tree)
+    names = list(_documents(tree))
     if not names:
         raise FormatError("no COCO instances file", path=tree.label)
-    readers = []
+    finder = ImageFinder(tree, names)
+    files = []
     for name in names:
-        with tree.open(name) as stream:
-            try:
-                document = read_json(stream, tree.size(name))
-                readers.append(_File(name, _subset(name), tree).take(document))
-            except FormatError as error:
-                error.path = error.path or f"{tree.label}: {name}"
-                raise
-    return _joined(readers)
+        try:
+            files.append(_File(name, _subset(name), tree, finder))
+        except FormatError as error:
+            error.path = error.path or f"{tree.label}: {name}"
+            raise
+    return _joined(files)
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────
 
 
 def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
-    """Write `instances_<split>.json` for each split; `instances.json` for what has none."""
-    for split, samples in by_split(dataset):
-        name = "instances.json" if split is None else f"instances_{split}.json"
-        (folder / name).write_bytes(canonical_json(to_json(dataset.categories, samples)))
+    """
+    Write `instances_<split>.json` for each split; `instances.json` for what has none.
+
+    Polygons stay polygons, with areas and boxes computed from their pixels. The dataset is
+    looked at once, and only some hundred of its segments are held.
+    """
+    categories = [category_json(c) for c in dataset.categories]
+    with ExitStack() as stack:
+        open_: dict[str | None, _Writer] = {}
+        for sample, figures in _with_figures(dataset):
+            if sample.split not in open_:
+                open_[sample.split] = stack.enter_context(_Writer(folder, sample.split, categories))
+            open_[sample.split].put(sample, figures)
+        if not open_:
+            stack.enter_context(_Writer(folder, None, categories))
     return ()
+
+
+class _Writer:
+    """One document that is written as its samples come: annotations, categories, images."""
+
+    def __init__(
+        self, folder: Path, split: str | None, categories: Sequence[Mapping[str, Any]]
+    ) -> None:
+        name = "instances.json" if split is None else f"instances_{split}.json"
+        self._path = folder / name
+        self._categories = categories
+        self._images = Spill()
+        self._blocks: list[bytes] = [b'{"annotations":[']
+        self._first = True
+
+    def __enter__(self) -> _Writer:
+        self._stream: BinaryIO = self._path.open("wb")
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self._stream:
+            if kind is None:
+                self._finish()
+
+    def put(self, sample: Sample, figures: Sequence[_Figure]) -> None:
+        rows = list(_annotations(sample, figures, outlines=True))
+        if rows:
+            text = fast_json(rows)[1:-1]
+            self._blocks.append(text if self._first else b"," + text)
+            self._first = False
+        image = fast_json({**_extra(sample.source), **_image_json(sample)})
+        self._images.append(b"," + image if len(self._images) else image)
+        if len(self._blocks) > 500:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._stream.write(b"".join(self._blocks))
+        self._blocks.clear()
+
+    def _finish(self) -> None:
+        self._blocks += [b'],"categories":', fast_json(self._categories), b',"images":[']
+        self._flush()
+        for start in range(0, len(self._images), 2**20):
+            self._stream.write(self._images.read(start, 2**20))
+        self._stream.write(b"]}")
 
 
 def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[str, Any]:
@@ -108,14 +148,9 @@ def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[s
 
     `iscrowd` is 0 for every instance but true crowds: an RLE is not a crowd.
     """
-    images = [
-        {"id": s.id, "file_name": s.file_name, "height": s.height, "width": s.width}
-        for s in samples
-    ]
-    annotations = [a for s in samples for a in _annotations(s)]
     return {
-        "images": images,
-        "annotations": annotations,
+        "images": [_image_json(s) for s in samples],
+        "annotations": [a for s in samples for a in _annotations(s, _figures(s))],
         "categories": [category_json(c) for c in categories],
     }
 
@@ -126,49 +161,109 @@ def category_json(c: Category) -> dict[str, Any]:
     return {**said, "color": list(c.color)} if c.color is not None else said
 
 
-def _annotations(sample: Sample) -> Iterator[dict[str, Any]]:
-    for s in sample.segments:
-        mask = s.mask(sample.height, sample.width)
+def _image_json(s: Sample) -> dict[str, Any]:
+    return {"id": s.id, "file_name": s.file_name, "height": s.height, "width": s.width}
+
+
+_Figure = tuple[Mask, int, list[int]]  # a segment as pixels, how many, and their box
+
+
+def _figures(sample: Sample) -> list[_Figure]:
+    masks = [s.mask(sample.height, sample.width) for s in sample.segments]
+    return [(m, m.area, list(m.bbox)) for m in masks]
+
+
+def _with_figures(samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[_Figure]]]:
+    """
+    Each sample with its figures, drawn by the batch.
+
+    Raises:
+        FormatError: a segment has no valid mask.
+    """
+    batch, size = list[Sample](), 0
+    for sample in samples:
+        batch.append(sample)
+        size += len(sample.segments) + 1
+        if size >= _BATCH:
+            yield from _drawn_together(batch)
+            batch, size = [], 0
+    yield from _drawn_together(batch)
+
+
+def _drawn_together(batch: Sequence[Sample]) -> Iterator[tuple[Sample, list[_Figure]]]:
+    segments = [s for sample in batch for s in sample.segments]
+    drawn = draw(segments, [(x.height, x.width) for x in batch for _ in x.segments])
+    found = zip(drawn.masks, drawn.areas.tolist(), drawn.boxes.tolist(), strict=True)
+    for sample in batch:
+        figures = []
+        for index, (mask, area, box) in enumerate(islice(found, len(sample.segments))):
+            if isinstance(mask, FormatError):
+                mask.where = (sample.file_name, index, *mask.where)
+                raise mask
+            figures.append((mask, area, box))
+        yield sample, figures
+
+
+def _annotations(
+    sample: Sample, figures: Sequence[_Figure], *, outlines: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Every segment as an annotation; with `outlines`, its polygons where it has any."""
+    for s, (mask, area, box) in zip(sample.segments, figures, strict=True):
+        polygons = outlines and not isinstance(s.segmentation, Rle)
         said: dict[str, Any] = {
             "id": s.id,
             "image_id": sample.id,
             "category_id": s.category_id,
-            "segmentation": mask.to_rle(),
-            "area": mask.area,
-            "bbox": list(mask.bbox),
+            "segmentation": s.segmentation if polygons else mask.to_rle(),
+            "area": area,
+            "bbox": box,
             "iscrowd": int(s.iscrowd),
         }
+        if outlines and (extra := _extra(s.origin)):
+            said = {**extra, **said}
         if s.z_order is not None:
             said["z_order"] = s.z_order  # not COCO's; readers pass over it, and ours keeps it
         yield {**said, "attributes": s.attributes} if s.attributes else said
 
 
-# ── reading ──────────────────────────────────────────────────────────────────────────────────
+def _extra(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a source said beyond the format, which goes back as it came."""
+    extra = source.get("extra")
+    return extra if isinstance(extra, dict) else {}
 
 
-def _documents(tree: Tree) -> list[str]:
+# ── documents ────────────────────────────────────────────────────────────────────────────────
+
+_NAMED = re.compile(r"(^|/)(instances(_[^/]*)?|_annotations\.coco)\.json$")
+
+
+def _documents(tree: Tree) -> Iterator[str]:
     """The instance files: by CVAT's and COCO's names, else by content."""
     found = [n for n in own_names(tree) if n.lower().endswith(".json")]
-    named = [
-        n for n in found if re.search(r"(^|/)(instances(_[^/]*)?|_annotations\.coco)\.json$", n)
-    ]
-    if named:
-        return named
-    return [n for n in found if _looks_like_coco(tree, n)]
+    named = [n for n in found if _NAMED.search(n)]
+    alone = len(found) == 1 and len(own_names(tree)) == 1
+    return iter(named) if named else (n for n in found if _looks_like_coco(tree, n, alone=alone))
 
 
-def _looks_like_coco(tree: Tree, name: str) -> bool:
-    """By content: the three lists are there, and annotations are not panoptic ones."""
+def _looks_like_coco(tree: Tree, name: str, *, alone: bool) -> bool:
+    """By content: the lists are there, and annotations are not panoptic ones."""
+    keys: set[str] = set()
     with tree.open(name) as stream:
         try:
-            document = read_json(stream, tree.size(name))
-        except FormatError:
-            return len(own_names(tree)) == 1  # the one file given: reading it says what is wrong
-    if not isinstance(document, dict) or not {"images", "annotations"} <= document.keys():
-        return False
-    annotations = document["annotations"]
-    first = annotations[0] if isinstance(annotations, list) and annotations else {}
-    return not (isinstance(first, dict) and "segments_info" in first)
+            for window in Document(stream).windows():
+                if window.key == "annotations" and window.key not in keys:
+                    first = msgspec.json.decode(window.items[0]) if window.items else None
+                    if isinstance(first, dict) and "segments_info" in first:
+                        return False
+                    if isinstance(first, dict) and {"image_id", "segmentation"} <= first.keys():
+                        return True
+                keys.add(window.key)
+                if keys >= {"images", "annotations"}:
+                    return True
+        except (FormatError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            # of the one file that was given, reading says what is wrong
+            return alone and (bool(keys) or getattr(error, "code", "J001") != "J002")
+    return False
 
 
 def _subset(name: str) -> str:
@@ -179,152 +274,498 @@ def _subset(name: str) -> str:
     return "" if subset == "default" else subset  # CVAT's name for no subset
 
 
-@dataclass(slots=True)
+class ImageFinder:
+    """Finds image files in the layouts that people use."""
+
+    def __init__(self, tree: Tree, documents: Sequence[str] = ()) -> None:
+        self._names = set(tree.names()) - set(documents)
+        self._places: dict[tuple[str, str], list[str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._names)
+
+    def find(self, file_name: str, document: str, subset: str) -> str | None:
+        """The file for `file_name`, a safe path, of this annotation document."""
+        if not self._names:
+            return None
+        key = document, subset
+        if key not in self._places:
+            self._places[key] = [f"{place}/".removeprefix("./") for place in _places(*key)]
+        found = (place + file_name for place in self._places[key])
+        base = f"{SPARE}/{file_name.rpartition('/')[2]}"
+        return next((name for name in (*found, base) if name in self._names), None)
+
+
+def _places(document: str, subset: str) -> Iterator[str]:
+    """The folders where the images of a document may be."""
+    folder = PurePosixPath(document).parent
+    root = folder.parent if folder.name == "annotations" else folder
+    for place in (f"images/{subset}", "images", subset, f"{subset}2017", ".", f"{subset}/images"):
+        yield (root / place).as_posix()
+    yield from ((PurePosixPath(SPARE) / subset).as_posix(), SPARE)
+
+
+# ── one file ─────────────────────────────────────────────────────────────────────────────────
+
+_images_of = msgspec.json.Decoder(list[Image])
+_heads_of = msgspec.json.Decoder(list[Head])
+_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_KEPT = 2**62  # places below 0 are in what was kept, from -_KEPT on
+_ROW = np.dtype([("owner", "<i4"), ("number", "<i4"), ("at", "<i8"), ("size", "<i4")])
+_KEYS = (b'"image_id"', b'"segmentation"')  # each is once in every annotation
+
+
 class _File:
-    """One annotation file, read."""
+    """
+    One annotation file, sorted by image.
 
-    name: str
-    subset: str
-    tree: Tree
-    by_cvat: bool = False
-    categories: dict[int, Category] = field(default_factory=dict)
-    images: list[_Image] = field(default_factory=list)
-    segments: dict[int, list[Segment]] = field(default_factory=lambda: defaultdict(list))
-    counted: Tally = field(default_factory=Tally)
-    findings: list[Finding] = field(default_factory=list)
-    uncrowded: int = 0
-    boxes: int = 0
-    parts: int = 0
-    wider: int = 0
+    In memory stay some 40 bytes an image; the records themselves are put aside.
+    """
 
-    def take(self, document: Any) -> _File:
-        if not isinstance(document, dict):
-            raise FormatError("top level is not an object")
-        for key in ("images", "annotations", "categories"):
-            if not isinstance(document.get(key), list):
-                raise FormatError(f"no list {key!r} at the top level")
-        self.by_cvat = _by_cvat(document)
-        for i, raw in enumerate(document["categories"]):
-            with at("categories", i):
-                self._category(_converted(raw, _Category))
-        for i, raw in enumerate(document["images"]):
-            with at("images", i):
-                self._image(_converted(raw, _Image))
-        sizes = {i.id: i for i in self.images}
-        for image_id, n in Counter(i.id for i in self.images).items():
-            if n > 1:
-                said = f"image id {image_id} is used {n} times: whose are its annotations?"
-                self.findings.append(Finding("I101", "error", said, self.name))
-        pixels: Counter[str] = Counter()
-        for i, raw in enumerate(document["annotations"]):
+    def __init__(self, name: str, subset: str, tree: Tree, finder: ImageFinder) -> None:
+        self.name = name
+        self.subset = subset
+        self.categories: dict[int, Category] = {}
+        self.image_ids = array("q")
+        self.names = Texts()
+        self.ids = Ids()
+        self.annotations = 0
+        self.shared: frozenset[str] = frozenset()  # pictures that two images claim
+        self.findings: list[Finding] = []
+        self.mended: list[Finding] = []
+        self.finder = finder
+        self._tree = tree
+        self._lost: dict[int, int] = {}  # images that cannot be read: id to position
+        self._others: dict[str, Any] = {}  # info, licences
+        self._first: Any = None  # annotation
+        self._file: Spill | None = None
+        self._kept = Spill()  # windows that are in no plain file as they are
+        self._images: tuple[array[int], array[int]] = array("q"), array("i")  # where, how long
+        self._rows: Rows | None = None
+        self._around: tuple[list[FormatError], bool] = [], False  # see Document
+        self._sorted = self._order = np.empty(0, dtype=np.int64)  # image ids, and whose they are
+        self._take()
+        self.by_cvat = _by_cvat(self._others, self._first)
+        self._licences = _ids_of(self._others.get("licenses"))
+        for image_id, n in self._twice():
+            said = f"image id {image_id} is used {n} times: whose are its annotations?"
+            self.findings.append(Finding("I101", "error", said, self.name))
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def headers(self) -> Iterator[Header]:
+        """Of all images, in the order of the file."""
+        counts = self._annotations.counts
+        for image_id, name, n in zip(self.image_ids, self.names, counts, strict=True):
+            said = name.decode()
+            member = self.finder.find(said, self.name, self.subset)
+            yield Header(image_id, said, said, self.subset, int(n), member)
+
+    def look(self, index: int, bent: Bent) -> tuple[Picture, list[int]]:
+        """An image with its annotations parsed, and the number of each segment in the file."""
+        rows = self._annotations[index]
+        image_text = self._read(self._images[0][index], self._images[1][index])
+        text = records.joined(image_text, rows["number"].tolist(), self._texts(rows))
+        group = records.group(text)
+        image, name = group.image.said, group.image.said.file_name
+        segments, numbers, findings = [], [], []
+        mended = [*group.image.mended, *records.twice(text, _KEYS, len(group.rows))]
+        mended += self._licence(image)
+        for number, row in group.rows:
             try:
-                with at("annotations", i):
-                    self._annotation(raw, sizes, pixels)
+                segments.append(self._segment(row, bent))
+                numbers.append(number)
             except FormatError as error:
-                owner = raw.get("image_id") if isinstance(raw, dict) else None
-                image = sizes.get(owner) if isinstance(owner, int) else None
-                self.findings.append(finding_of(error, image.file_name if image else self.name))
-        self.counted = Tally(len(self.images), len(document["annotations"]), pixels)
-        return self
-
-    def _category(self, c: _Category) -> None:
-        if c.id in self.categories:
-            raise FormatError(f"category id {c.id} is used twice", code="C201")
-        if c.isthing not in (0, 1):
-            raise FormatError(f"isthing is {c.isthing}", where=("isthing",), code="C208")
-        supercategory = c.supercategory or ""
-        self.categories[c.id] = Category(c.id, c.name, supercategory, bool(c.isthing), c.color)
-
-    def _image(self, image: _Image) -> None:
-        safe_path(image.file_name)
-        if not (0 < image.width < 2**31 and 0 < image.height < 2**31):
-            raise FormatError(f"image is {image.height}x{image.width}", code="I108")
-        self.images.append(image)
-
-    def _annotation(self, raw: Any, sizes: Mapping[int, _Image], pixels: Counter[str]) -> None:
-        a = _converted(raw, _Annotation)
-        image = sizes.get(a.image_id)
-        if image is None:
-            raise FormatError(f"no image has id {a.image_id}", code="A303")
-        category = self.categories.get(a.category_id)
-        if category is None:
-            raise FormatError(f"no category has id {a.category_id}", code="A304")
-        if a.iscrowd not in (0, 1, None):
-            raise FormatError(f"iscrowd is {a.iscrowd}", where=("iscrowd",), code="A305")
-        with at("segmentation"):
-            segment = self._segment(a)
-            mask = segment.mask(image.height, image.width)
-        pixels[category.name] += mask.area
-        self.segments[a.image_id].append(segment)
-
-    def _segment(self, a: _Annotation) -> Segment:
-        geometry, said = a.segmentation, a.attributes or {}
-        crowd = a.iscrowd == 1
-        origin: dict[str, Any] = {"bbox": a.bbox, "area": a.area}
-        if self.by_cvat and geometry == [] and a.bbox is not None and len(a.bbox) == 4:
-            geometry = [list(_box(a.bbox, said))]
-            origin["shape"] = "box"
-            self.boxes += 1
-        if isinstance(geometry, list) and geometry:
-            self.parts += len(geometry) > 1
-            self.wider += self.by_cvat and _is_wider(a.bbox, geometry)
-        if self.by_cvat and crowd and not said.get("is_crowd"):
-            crowd = False
-            origin["shape"] = "mask"
-            self.uncrowded += 1
-        attributes = {k: v for k, v in said.items() if (k, v) != ("occluded", False)}
-        return Segment(
-            id=a.id,
-            category_id=a.category_id,
-            segmentation=_geometry(geometry),
-            iscrowd=crowd,
-            z_order=a.z_order,
-            attributes=attributes,
-            origin={k: v for k, v in origin.items() if v is not None},
+                error.where = ("annotations", number, *error.where)
+                findings.append(finding_of(error, name))
+            if isinstance(row, Row):
+                mended += row.mended
+                if row.said.iscrowd is None:
+                    mended.append(("A305", "iscrowd is missing; 0 is assumed"))
+                if (row.said.bbox is None or row.said.area is None) and not (
+                    row.extra.keys() & {"bbox", "area"}
+                ):
+                    mended.append(("A308", "bbox or area is missing; computed from the mask"))
+        source: dict[str, Any] = {
+            "subset": self.subset,
+            "image_id": str(image.id),
+            "name": name,
+            "extra": _extra_of(group.image),
+        }
+        sample = Sample(
+            image.id,
+            name,
+            image.height,
+            image.width,
+            tuple(segments),
+            source={k: v for k, v in source.items() if v},
         )
+        member = self.finder.find(name, self.name, self.subset)
+        if member in self.shared:
+            sample = replace(sample, source={**sample.source, "image_shared_with": member})
+        said = tuple(_found(m, name) for m in mended)
+        return Picture(sample, member, tuple(findings), said), numbers
+
+    def _texts(self, rows: NDArray[np.void]) -> list[bytes]:
+        """Records as they are in the file; neighbours are read together."""
+        starts, sizes = rows["at"].tolist(), rows["size"].tolist()
+        if not starts:
+            return []
+        first, last = starts[0], starts[-1] + sizes[-1]
+        if not 0 < last - first <= 2 * sum(sizes) or min(starts) < first:
+            return [self._read(at_, size) for at_, size in zip(starts, sizes, strict=True)]
+        text = self._read(first, last - first)
+        return [text[a - first : a - first + n] for a, n in zip(starts, sizes, strict=True)]
+
+    def _read(self, at_: int, size: int) -> bytes:
+        """A record by its place: in the file, or before 0 in what was kept."""
+        if at_ < 0 or self._file is None:
+            return self._kept.read(at_ + _KEPT, size)
+        return self._file.read(at_, size)
+
+    def _place(self, window: Window) -> int:
+        """Where the text of a window begins; see `_read`."""
+        if self._file is not None and window.at >= 0:
+            return window.at
+        return self._kept.append(window.text) - _KEPT
+
+    @property
+    def _annotations(self) -> Rows:
+        assert self._rows is not None
+        return self._rows
+
+    def _segment(self, row: Row[Annotation] | FormatError, bent: Bent) -> Segment:
+        if isinstance(row, FormatError):
+            raise row
+        if row.said.category_id not in self.categories:
+            raise FormatError(f"no category has id {row.said.category_id}", code="A304")
+        return records.segment(row, by_cvat=self.by_cvat, bent=bent)
+
+    def _licence(self, image: Image) -> Iterator[records.Mended]:
+        if image.license not in (msgspec.UNSET, None, *self._licences):
+            yield "I118", f"licence {str(image.license)[:40]} is not among the licences of the file"
+
+    # ── the first pass ───────────────────────────────────────────────────────────────────────
+
+    def _take(self) -> None:
+        """Everything once; annotations that come before their images, once more."""
+        seen: dict[str, bool] = {}
+        early = False
+        for window in self._windows():
+            if window.key == "annotations":
+                seen_images = "images" in seen
+                early |= not seen_images
+                if seen_images:
+                    self._deal(window)
+            elif window.key == "images" and window.first is not None:
+                self._take_images(window)
+            elif window.key == "categories" and window.first is not None:
+                self._take_categories(window)
+            elif window.key in ("info", "licenses"):
+                self._take_other(window)
+            seen[window.key] = window.first is not None
+        for key in _LISTS:
+            if not seen.get(key):
+                raise FormatError(f"no list {key!r} at the top level")
+        if early:
+            for window in self._windows():
+                if window.key == "annotations":
+                    self._deal(window)
+        self._rows = self._rows or Rows(_ROW, len(self))
+        self._rows.sort()
+        self._sorted = self._order = np.empty(0, dtype=np.int64)  # needed no more
+        remarks, rest = self._around
+        self.mended += [finding_of(error, self.name) for error in remarks]
+        if rest:
+            error = FormatError("more data follow the end of the JSON", code="J008")
+            self.findings.append(finding_of(error, self.name))
+
+    def _windows(self) -> Iterator[Window]:
+        with self._tree.open(self.name) as stream:
+            self._file = self._file or Spill.of(stream)
+            document = Document(stream)
+            yield from document.windows()
+        self._around = (document.remarks, document.rest)
+
+    def _take_other(self, window: Window) -> None:
+        try:
+            said = msgspec.json.decode(window.text)
+        except _ERRORS:
+            return  # what nobody reads need not be sound
+        self._others[window.key] = said if window.first is not None else said[0]
+
+    def _take_categories(self, window: Window) -> None:
+        for i, raw in enumerate(window.items, window.first or 0):
+            with at("categories", i):
+                if fault := window.faults.get(i):
+                    raise fault
+                row = records.record(bytes(memoryview(raw)), records.Category)
+                c = row.said
+                if c.id in self.categories:
+                    raise FormatError(f"category id {c.id} is used twice", code="C201")
+                if c.isthing not in (0, 1):
+                    raise FormatError(f"isthing is {c.isthing}", where=("isthing",), code="C208")
+                self.categories[c.id] = Category(
+                    c.id, c.name, c.supercategory or "", bool(c.isthing), c.color
+                )
+
+    def _take_images(self, window: Window) -> None:
+        images: Sequence[Image | None]
+        try:
+            images = _images_of.decode(window.text)
+        except _ERRORS:
+            images = [None] * len(window.items)
+        base = self._place(window)
+        starts, sizes = (p.tolist() for p in places(window))
+        for n, (image, raw) in enumerate(zip(images, window.items, strict=True)):
+            i = n + (window.first or 0)
+            try:
+                if image is None or not _is_sound(image):
+                    with at("images", i):
+                        image = _mended_image(raw, window.faults.get(i))
+            except FormatError as error:
+                self.findings.append(finding_of(error, self.name))
+                self._lost[_id_of(raw)] = i
+                continue
+            self.image_ids.append(image.id)
+            self.names.append(image.file_name.encode())
+            self._images[0].append(base + starts[n])
+            self._images[1].append(sizes[n])
+
+    def _deal(self, window: Window) -> None:
+        """Put annotations to their images."""
+        if window.first is None:
+            return
+        if self._rows is None:
+            self._rows = Rows(_ROW, len(self))
+            self._sorted = np.array(self.image_ids, dtype=np.int64)
+            self._order = np.argsort(self._sorted, kind="stable")
+            self._sorted = self._sorted[self._order]
+        if self._first is None and window.items:
+            self._first = _decoded(window.items[0])
+        heads, good = self._heads(window)
+        self.annotations += len(window.items)
+        self.ids.extend(np.array([h.id for h in heads], dtype=np.int64))
+        image_ids = np.array([h.image_id for h in heads], dtype=np.int64)
+        if not len(self._sorted):
+            found = np.zeros(len(heads), dtype=np.bool_)
+            at_ = np.zeros(len(heads), dtype=np.int64)
+        else:
+            at_ = np.searchsorted(self._sorted, image_ids).clip(max=len(self._sorted) - 1)
+            found = self._sorted[at_] == image_ids
+        for i in np.flatnonzero(~found).tolist():
+            self._orphan(good[i], heads[i].image_id)
+        numbers = np.array(good, dtype=np.int64)[found]
+        starts, sizes = places(window)
+        rows = np.empty(len(numbers), dtype=_ROW)
+        rows["owner"] = self._order[at_[found]]
+        rows["number"] = numbers
+        rows["at"] = starts[numbers - window.first] + self._place(window)
+        rows["size"] = sizes[numbers - window.first]
+        self._rows.put(rows)
+
+    def _heads(self, window: Window) -> tuple[list[Head], Sequence[int]]:
+        """The heads of all annotations that have one, and the number of each."""
+        first = window.first or 0
+        try:
+            heads = _heads_of.decode(window.text)
+            return heads, range(first, first + len(heads))
+        except _ERRORS:
+            pass
+        heads, numbers = [], []
+        for number, raw in enumerate(window.items, first):
+            try:
+                with at("annotations", number):
+                    if fault := window.faults.get(number):
+                        raise fault
+                    heads.append(records.image_id_of(bytes(memoryview(raw))))
+                numbers.append(number)
+            except FormatError as error:
+                self.findings.append(finding_of(error, self.name))
+        return heads, numbers
+
+    def _orphan(self, number: int, image_id: int) -> None:
+        said = f"no image has id {image_id}"
+        if image_id in self._lost:
+            said = f"its image, images[{self._lost[image_id]}], cannot be read"
+        error = FormatError(said, where=("annotations", number), code="A303")
+        self.findings.append(finding_of(error, self.name))
+
+    def _twice(self) -> list[tuple[int, int]]:
+        """Image ids that are there several times, and how often."""
+        ids = np.array(self.image_ids, dtype=np.int64)
+        values, counts = np.unique(ids, return_counts=True)
+        twice = counts > 1
+        return list(zip(values[twice].tolist(), counts[twice].tolist(), strict=True))
+
+
+def _is_sound(image: Image) -> bool:
+    return (
+        _PLAIN.fullmatch(image.file_name) is not None
+        and 0 < image.width < 2**31
+        and 0 < image.height < 2**31
+    )
+
+
+_PLAIN = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]{,200}", re.ASCII)  # names beyond doubt
+
+
+def _mended_image(raw: Raw, fault: FormatError | None) -> Image:
+    if fault:
+        raise fault
+    image = records.record(bytes(memoryview(raw)), Image).said
+    safe_path(image.file_name)
+    if not (0 < image.width < 2**31 and 0 < image.height < 2**31):
+        raise FormatError(f"image is {image.height}x{image.width}", code="I108")
+    return image
+
+
+def _decoded(raw: Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except _ERRORS:
+        return None
+
+
+def _id_of(raw: Raw) -> int:
+    """The id that an image would have; 0 where it says none."""
+    said = _decoded(raw)
+    found = said.get("id") if isinstance(said, dict) else None
+    return found if isinstance(found, int) else 0
+
+
+def _ids_of(licences: Any) -> list[Any]:
+    found = licences if isinstance(licences, list) else []
+    return [one.get("id") for one in found if isinstance(one, dict)]
+
+
+def _found(mended: records.Mended, file_name: str) -> Finding:
+    code, message = mended
+    return finding_of(FormatError(message, code=code), file_name)
+
+
+def _extra_of(row: Row[Image]) -> dict[str, Any]:
+    more = ("license", "flickr_url", "coco_url", "date_captured")
+    said = {k: getattr(row.said, k) for k in more}
+    return {**{k: v for k, v in said.items() if v is not msgspec.UNSET}, **row.extra}
+
+
+# ── all files of an export ───────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Pictures:
+    """The pictures of all files, parsed when they are looked at."""
+
+    files: Sequence[_File]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.files))
+
+    def __getitem__(self, index: int) -> Picture:
+        for f in self.files:
+            if index < len(f):
+                return f.look(index, Bent())[0]
+            index -= len(f)
+        raise IndexError(index)
+
+    def __iter__(self) -> Iterator[Picture]:
+        for f in self.files:
+            for index in range(len(f)):
+                yield f.look(index, Bent())[0]
+
+    def headers(self) -> Iterator[Header]:
+        for f in self.files:
+            yield from f.headers()
+
+    def segment_ids(self) -> Iterator[NDArray[np.int64]]:
+        for f in self.files:
+            yield from f.ids.chunks()
 
 
 def _joined(files: Sequence[_File]) -> Reading:
     """All files of one export as one reading; ids that collide are given anew."""
-    keep_images, keep_segments, notes = _usable_ids(files)
-    finder = ImageFinder(files[0].tree)
-    pictures = [p for f in files for p in _pictures(f, finder, keep_images, keep_segments)]
-    shared = _shared(pictures)
-    notes += [_overwritten(pictures, member) for member in sorted(shared)]
-    counted = Tally()
+    notes = _ids_given_anew(files)
+    owners = _shared(files)
     for f in files:
-        counted += f.counted
-    return Reading(
+        f.shared = frozenset(owners)
+    notes += [_overwritten(member, owners[member]) for member in sorted(owners)]
+    counted = Tally(sum(map(len, files)), sum(f.annotations for f in files))
+    reading = Reading(
         name="",
         format="coco",
         categories=_categories(files),
-        pictures=tuple(_marked(p, shared) for p in pictures),
+        pictures=_Pictures(files),
         counted=counted,
-        notes=(*notes, *_lost_by_cvat(files)),
+        notes=tuple(notes),
         findings=tuple(x for f in files for x in f.findings),
-        mended=tuple(x for f in files for x in _repeated_segments(f)),
+        mended=tuple(x for f in files for x in (*f.mended, *_repeated_segments(f))),
+    )
+    return replace(reading, look_through=lambda: _look_through(files, reading))
+
+
+def _look_through(files: Sequence[_File], reading: Reading) -> Reading:
+    """Rasterise everything."""
+    pixels: Counter[str] = Counter()
+    findings, bent = list(reading.findings), {f.name: Bent() for f in files}
+    for f in files:
+        batch: list[tuple[int, Segment, Sample]] = []
+        for index in range(len(f)):
+            picture, numbers = f.look(index, bent[f.name])
+            findings += picture.findings
+            segments = zip(numbers, picture.sample.segments, strict=True)
+            batch += [(number, s, picture.sample) for number, s in segments]
+            if len(batch) >= _BATCH or index == len(f) - 1:
+                findings += _drawn(batch, f.categories, pixels)
+                batch.clear()
+    return replace(
+        reading,
+        counted=Tally(reading.counted.images, reading.counted.segments, pixels),
+        notes=(*reading.notes, *_lost_by_cvat([bent[f.name] for f in files if f.by_cvat])),
+        findings=tuple(findings),
+        look_through=None,
     )
 
 
-def _usable_ids(files: Sequence[_File]) -> tuple[bool, bool, list[str]]:
-    """Can image ids stay, can annotation ids stay, and what to say if not."""
+def _drawn(
+    batch: Sequence[tuple[int, Segment, Sample]],
+    categories: Mapping[int, Category],
+    pixels: Counter[str],
+) -> Iterator[Finding]:
+    """Count the pixels of segments, each with its number in the file; say which have none."""
+    drawn = draw([s for _, s, _ in batch], [(x.height, x.width) for _, _, x in batch])
+    areas = drawn.areas.tolist()
+    for (number, s, sample), mask, area in zip(batch, drawn.masks, areas, strict=True):
+        if isinstance(mask, FormatError):
+            mask.where = ("annotations", number, "segmentation", *mask.where)
+            yield finding_of(mask, sample.file_name)
+        else:
+            pixels[categories[s.category_id].name] += area
+
+
+def _ids_given_anew(files: Sequence[_File]) -> list[str]:
+    """What to say of ids that cannot stay as they are."""
     notes = []
-    images = Counter(i.id for f in files for i in f.images)
-    bad_images = sorted(i for i, n in images.items() if n > 1 or not 0 < i < 2**53)
-    if bad_images:
-        notes.append(f"image ids are used twice or below 1 ({bad_images[:5]}); all numbered anew")
-    segments = Counter(s.id for f in files for ss in f.segments.values() for s in ss)
-    bad_segments = any(n > 1 or not 0 < i < 2**53 for i, n in segments.items())
-    if bad_segments:
+    ids = np.concatenate([np.array(f.image_ids, dtype=np.int64) for f in files])
+    values, counts = np.unique(ids, return_counts=True)
+    bad = values[(counts > 1) | (values <= 0) | (values >= 2**53)].tolist()
+    if bad:
+        notes.append(f"image ids are used twice or below 1 ({bad[:5]}); all numbered anew")
+    everything = files[0].ids if len(files) == 1 else Ids()
+    if len(files) > 1:
+        for f in files:
+            for chunk in f.ids.chunks():
+                everything.extend(chunk)
+    if not everything.usable or everything.repeated():
         notes.append("annotation ids are used twice or below 1; all numbered anew")
-    return not bad_images, not bad_segments, notes
+    return notes
 
 
 def _repeated_segments(f: _File) -> Iterator[Finding]:
     """Annotation ids that one file uses twice: readers that index by id lose all but one."""
-    ids = Counter(s.id for ss in f.segments.values() for s in ss)
-    for i, n in ids.items():
-        if n > 1 and i != 0:  # 0 stands for an id that is missing
+    for i, n in f.ids.repeated().items():
+        if i != 0:  # 0 stands for an id that is missing
             yield Finding("A301", "error", f"annotation id {i} is used {n} times", f.name)
 
 
@@ -342,68 +783,35 @@ def _categories(files: Sequence[_File]) -> tuple[Category, ...]:
     return tuple(joined[i] for i in sorted(joined))
 
 
-def _pictures(
-    f: _File, finder: ImageFinder, keep_images: bool, keep_segments: bool
-) -> Iterator[Picture]:
-    seen: set[int] = set()
-    for image in f.images:
-        segments = f.segments.get(image.id, []) if image.id not in seen else []
-        seen.add(image.id)
-        if not keep_segments:
-            segments = [replace(s, id=0) for s in segments]
-        source = {"subset": f.subset, "image_id": str(image.id), "name": image.file_name}
-        sample = Sample(
-            id=image.id if keep_images else 0,
-            file_name=image.file_name,
-            height=image.height,
-            width=image.width,
-            segments=tuple(segments),
-            source={k: v for k, v in source.items() if v},
-        )
-        yield Picture(sample, finder.find(image.file_name, f.name, f.subset))
+def _shared(files: Sequence[_File]) -> dict[str, list[str]]:
+    """Files that two images claim, and those images."""
+    if not files[0].finder:
+        return {}
+    found: dict[str, list[str]] = {}
+    claims = array("q")
+    for f in files:
+        for h in f.headers():
+            claims.append(hash(h.member))
+    values, counts = np.unique(np.array(claims, dtype=np.int64), return_counts=True)
+    twice = set(values[counts > 1].tolist()) - {hash(None)}
+    if not twice:
+        return {}
+    for f in files:
+        for h in f.headers():
+            if h.member is not None and hash(h.member) in twice:
+                of = f"{h.file_name} of {f.subset or 'no subset'}"
+                found.setdefault(h.member, []).append(of)
+    return {member: owners for member, owners in found.items() if len(owners) > 1}
 
 
-class ImageFinder:
-    """Finds image files in the layouts that people use."""
-
-    def __init__(self, tree: Tree) -> None:
-        self._names = set(tree.names())
-
-    def find(self, file_name: str, document: str, subset: str) -> str | None:
-        """The file for `file_name` of this annotation document."""
-        folder = PurePosixPath(document).parent
-        root = folder.parent if folder.name == "annotations" else folder
-        usual = (f"images/{subset}", "images", subset, f"{subset}2017", ".", f"{subset}/images")
-        places = [root / place / file_name for place in usual]
-        spare = PurePosixPath(SPARE)
-        places += [spare / subset / file_name, spare / file_name]
-        places.append(spare / PurePosixPath(file_name).name)
-        return next((p.as_posix() for p in places if p.as_posix() in self._names), None)
-
-
-def _shared(pictures: Sequence[Picture]) -> set[str]:
-    """Files that two images claim."""
-    return {m for m, n in Counter(p.member for p in pictures).items() if m is not None and n > 1}
-
-
-def _marked(picture: Picture, shared: set[str]) -> Picture:
-    if picture.member not in shared:
-        return picture
-    source = {**picture.sample.source, "image_shared_with": picture.member}
-    return Picture(replace(picture.sample, source=source), picture.member)
-
-
-def _overwritten(pictures: Sequence[Picture], member: str) -> str:
-    owners = [p.sample for p in pictures if p.member == member]
-    said = ", ".join(f"{s.file_name} of {s.source.get('subset', 'no subset')}" for s in owners)
+def _overwritten(member: str, owners: Sequence[str]) -> str:
     return (
-        f"one picture, {member}, stands for {len(owners)} images ({said}): "
+        f"one picture, {member}, stands for {len(owners)} images ({', '.join(owners)}): "
         "the export has overwritten all but one"
     )
 
 
-def _lost_by_cvat(files: Sequence[_File]) -> list[str]:
-    files = [f for f in files if f.by_cvat]
+def _lost_by_cvat(files: Sequence[Bent]) -> list[str]:
     if not files:
         return []
     notes = [
@@ -427,55 +835,11 @@ def _lost_by_cvat(files: Sequence[_File]) -> list[str]:
     return notes
 
 
-def _by_cvat(document: Mapping[str, Any]) -> bool:
+def _by_cvat(others: Mapping[str, Any], first: Any) -> bool:
     """CVAT leaves licence and info blank, and says `occluded` of every annotation."""
-    info = document.get("info")
+    info = others.get("info")
     blank_info = isinstance(info, dict) and "contributor" in info and not any(info.values())
-    if document.get("licenses") != _LICENCES_OF_CVAT and not blank_info:
+    if others.get("licenses") != _LICENCES_OF_CVAT and not blank_info:
         return False
-    match document["annotations"]:
-        case [{"attributes": {"occluded": _}}, *_] | []:
-            return True
-    return False
-
-
-def _box(bbox: Sequence[float], attributes: Mapping[str, Any]) -> tuple[float, ...]:
-    x, y, w, h = bbox
-    degrees = attributes.get("rotation", 0)
-    x1, y1 = round(x + w, 2), round(y + h, 2)  # CVAT's two decimals, lost in the subtraction
-    return box_ring(x, y, x1, y1, float(degrees) if isinstance(degrees, int | float) else 0.0)
-
-
-def _is_wider(bbox: Sequence[float] | None, rings: Sequence[Sequence[float]]) -> bool:
-    """Does the claimed box reach beyond all vertices?"""
-    xs, ys = [x for r in rings for x in r[::2]], [y for r in rings for y in r[1::2]]
-    if bbox is None or len(bbox) != 4 or not xs or not ys:
-        return False
-    x, y, w, h = bbox
-    slack = 0.02  # CVAT's two decimals
-    beyond = (min(xs) - x, min(ys) - y, x + w - max(xs), y + h - max(ys))
-    return max(beyond) > slack
-
-
-def _geometry(raw: list[list[float]] | _Counts | None) -> Any:
-    if raw is None:
-        raise FormatError("segmentation is missing", code="P401")
-    if isinstance(raw, list):
-        return tuple(tuple(ring) for ring in raw)
-    counts = raw.counts if isinstance(raw.counts, str) else tuple(raw.counts)
-    return Rle(raw.size[0], raw.size[1], counts)
-
-
-_CODES = (  # where a value of the wrong type stands, and the rule that it breaks
-    ("segmentation.counts", "R501"),
-    ("segmentation.size", "R502"),
-    ("segmentation", "P402"),
-    ("bbox", "A309"),
-    ("iscrowd", "A305"),
-    ("isthing", "C208"),
-)
-
-
-def _converted(raw: Any, kind: type[Any]) -> Any:
-    """Check the types of one record."""
-    return converted(raw, kind, _CODES)
+    attributes = first.get("attributes") if isinstance(first, dict) else None
+    return first is None or (isinstance(attributes, dict) and "occluded" in attributes)

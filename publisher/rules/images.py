@@ -13,7 +13,8 @@ from ..dataset import Sample
 from ..errors import FormatError
 from ..masks import MAX_PIXELS, Rle
 from ..names import collision_key, listing, portable, safe_path
-from .rule import Finding, ImageFacts, Scene, Seen, Survey, dataset_rule, rule
+from .rule import Finding, ImageFacts, Scene, Survey, dataset_rule, rule
+from .seen import Seen
 from .splits import near_pairs, says_enough
 
 MOST_ALIKE = 2048  # pictures that share a band of their hash and are still compared
@@ -37,10 +38,8 @@ def duplicate_id(survey: Survey) -> Iterator[Finding]:
     Fix: automatic; all images get new ids, as they do where `import` meets such a source.
     Example: files of two tasks, both numbered from 1, joined by hand.
     """
-    first: dict[int, Seen] = {}
-    for s in survey.seen:
-        if first.setdefault(s.id, s) is not s:
-            yield survey.find(f"image id {s.id} belongs to {first[s.id].file_name}", s)
+    for first, s in survey.seen.repeated(lambda s: s.id):
+        yield survey.find(f"image id {s.id} belongs to {first.file_name}", s)
 
 
 @dataset_rule("I102", "error")
@@ -53,9 +52,9 @@ def duplicate_name(survey: Survey) -> Iterator[Finding]:
     Fix: import tasks one by one, or rename the files.
     Example: `frame_000000.png` of two videos.
     """
-    for name, n in Counter(s.file_name for s in survey.seen).items():
-        if n > 1:
-            yield Finding("", "error", f"{n} images have this file name", name)
+    others = Counter(s.file_name for _, s in survey.seen.repeated(lambda s: s.file_name))
+    for name, n in others.items():
+        yield Finding("", "error", f"{n + 1} images have this file name", name)
 
 
 @rule("I103", "error")
@@ -187,16 +186,12 @@ def not_portable(survey: Survey) -> Iterator[Finding]:
     Fix: `build` renames it and records the new name; rename it in the source to keep control.
     Example: `Photo.JPG` and `photo.jpg`; `what?.png`.
     """
-    first: dict[str, str] = {}
     for s in survey.seen:
-        if _refusal(s.file_name) is not None:
-            continue
-        name = portable(s.file_name)
-        if name != s.file_name:
+        if _refusal(s.file_name) is None and (name := portable(s.file_name)) != s.file_name:
             yield survey.find(f"name is not portable; {name} would be", s)
-        other = first.setdefault(collision_key(name), s.file_name)
-        if other != s.file_name:
-            yield survey.find(f"name collides with {other} on some file systems", s)
+    for first, s in survey.seen.repeated(_place):
+        if first.file_name != s.file_name:
+            yield survey.find(f"name collides with {first.file_name} on some file systems", s)
 
 
 @dataset_rule("I111", "error")
@@ -209,11 +204,9 @@ def same_stem(survey: Survey) -> Iterator[Finding]:
     Fix: rename one of them.
     Example: `a.jpg` and `a.png`.
     """
-    first: dict[str, str] = {}
-    for s in survey.seen:
-        other = first.setdefault(_stem(s.file_name), s.file_name)
-        if other != s.file_name:
-            yield survey.find(f"has the stem of {other}", s)
+    for first, s in survey.seen.repeated(lambda s: _stem(s.file_name)):
+        if first.file_name != s.file_name:
+            yield survey.find(f"has the stem of {first.file_name}", s)
 
 
 @rule("I112", "error")
@@ -275,13 +268,8 @@ def same_bytes(survey: Survey) -> Iterator[Finding]:
     Fix: keep the better annotated one.
     Example: `1.jpg` and `copy of 1.jpg`.
     """
-    first: dict[tuple[str, str | None], Seen] = {}
-    for s in survey.seen:
-        if s.sha256 is None:
-            continue
-        other = first.setdefault((s.sha256, s.split), s)
-        if other is not s:
-            yield survey.find(f"has the bytes of {other.file_name}", s)
+    for first, s in survey.seen.repeated(_bytes_in_split):
+        yield survey.find(f"has the bytes of {first.file_name}", s)
 
 
 @dataset_rule("I116", "info")
@@ -399,6 +387,17 @@ def _refusal(name: str) -> FormatError | None:
     except FormatError as error:
         return error
     return None
+
+
+def _bytes_in_split(seen: Seen) -> tuple[str, str | None] | None:
+    return None if seen.sha256 is None else (seen.sha256, seen.split)
+
+
+def _place(seen: Seen) -> str | None:
+    """Names with one of these fall together on some file system; unsafe ones have none."""
+    if _refusal(seen.file_name) is not None:
+        return None
+    return collision_key(portable(seen.file_name))
 
 
 def _stem(name: str) -> str:

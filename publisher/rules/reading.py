@@ -14,11 +14,10 @@ def not_valid(scene: Scene) -> Iterator[Finding]:
     """
     The file is not valid UTF-8, JSON or XML, or its XML has a DOCTYPE.
 
-    Why it matters: the parser has to guess from there on. Python's own json accepts NaN and
-    1e400, and one NaN in a polygon makes pycocotools 2.0.11 allocate tens of GB or crash. XML
+    Why it matters: the parser has to guess from there on, and two parsers guess differently. XML
     entities let 1 kB unpack to gigabytes, so they are refused.
-    Fix: export again; write JSON with `allow_nan=False`.
-    Example: `{"area": NaN}`.
+    Fix: export again; the message says at which byte to look.
+    Example: a file whose download stopped halfway.
     """
     yield from ()
 
@@ -36,6 +35,34 @@ def not_the_format(scene: Scene) -> Iterator[Finding]:
     yield from ()
 
 
+@reading_rule("J003", "warning")
+def key_twice(scene: Scene) -> Iterator[Finding]:
+    """
+    A key is twice in one object.
+
+    Why it matters: Python's json, orjson and msgspec all keep the last value and drop the first
+    without a word; other parsers keep the first.
+    Fix: find out which one is meant, and remove the other.
+    Looks at: the top level of COCO, and annotations whose `image_id` or `segmentation` is twice.
+    Example: `{"image_id": 1, "image_id": 2}`.
+    """
+    yield from ()
+
+
+@reading_rule("J004")
+def no_number(scene: Scene) -> Iterator[Finding]:
+    """
+    A number is NaN, infinite, or too large for 64 bits.
+
+    Why it matters: JSON has no such numbers, but Python's json writes and reads them. One NaN
+    in a polygon makes pycocotools 2.0.11 allocate tens of GB or crash.
+    Fix: write JSON with `allow_nan=False`, and mend what then stops. In a COCO file, only the
+    record that has it is lost.
+    Example: `{"area": NaN}`, `1e400`.
+    """
+    yield from ()
+
+
 @reading_rule("J005")
 def wrong_type(scene: Scene) -> Iterator[Finding]:
     """
@@ -43,7 +70,8 @@ def wrong_type(scene: Scene) -> Iterator[Finding]:
 
     Why it matters: `"5"` and `5` are different keys, so the annotations of image "5" are
     silently nobody's.
-    Fix: write numbers as numbers, and ids and sizes as whole ones.
+    Fix: write numbers as numbers, and ids and sizes as whole ones. Reading COCO casts where that
+    is exact, and says so.
     Example: `"image_id": "5"`, `"width": 640.5`.
     """
     yield from ()
@@ -52,12 +80,50 @@ def wrong_type(scene: Scene) -> Iterator[Finding]:
 @reading_rule("J006")
 def too_large(scene: Scene) -> Iterator[Finding]:
     """
-    One JSON document is larger than 1 GiB.
+    A JSON document is larger than 1 GiB, or one record of a COCO file larger than 64 MiB.
 
     Why it matters: decoded, JSON takes 5 to 9 times its size in memory: 91 MB took 529 MB with
-    Python's json and 785 MB with orjson.
+    Python's json and 785 MB with orjson. COCO files of any size are read record by record.
     Fix: export in parts, for instance task by task, and import them together.
-    Example: one `instances.json` for ten million images.
+    Example: one `datumaro.json` for ten million images.
+    """
+    yield from ()
+
+
+@reading_rule("J007", "info")
+def unknown_field(scene: Scene) -> Iterator[Finding]:
+    """
+    A record has a field that its format does not know.
+
+    Why it matters: no tool but the one that wrote it looks at it. It is kept as it is, under
+    `extra`, and written back to COCO.
+    Fix: nothing, unless it is a known field misspelt.
+    Example: `"iscrowded": 0`.
+    """
+    yield from ()
+
+
+@reading_rule("J008", "warning")
+def around_the_json(scene: Scene) -> Iterator[Finding]:
+    """
+    Something stands before or behind the JSON: a byte order mark, or more data.
+
+    Why it matters: Python's json refuses both, so half of all tools cannot open the file. Data
+    behind the end are often a second document, which nobody reads.
+    Fix: save as UTF-8 without a byte order mark; part the documents.
+    Example: two exports joined with `cat a.json b.json`.
+    """
+    yield from ()
+
+
+@reading_rule("I118", "warning")
+def unknown_licence(scene: Scene) -> Iterator[Finding]:
+    """
+    An image names a licence that its file does not list.
+
+    Why it matters: nobody can tell whether the picture may be used.
+    Fix: add the licence to `licenses`, with its URL.
+    Example: `"license": 3` where `licenses` is empty.
     """
     yield from ()
 
@@ -101,6 +167,44 @@ def not_thing_or_stuff(scene: Scene) -> Iterator[Finding]:
     yield from ()
 
 
+@reading_rule("A308")
+def no_box(scene: Scene) -> Iterator[Finding]:
+    """
+    An annotation has no bbox or no area.
+
+    Why it matters: pycocotools stops with a KeyError at the first one, detectron2 too; by area,
+    COCO's evaluation tells small from large.
+    Fix: none needed here: both are computed from the mask whenever COCO is written.
+    Example: an export of segmentations only.
+    """
+    yield from ()
+
+
+@reading_rule("A320", "info")
+def scored(scene: Scene) -> Iterator[Finding]:
+    """
+    An annotation has a score, as predictions have.
+
+    Why it matters: model output may have been saved as if people had drawn it.
+    Fix: make sure that somebody has looked at it.
+    Example: `"score": 0.83` from a model-assisted tool.
+    """
+    yield from ()
+
+
+@reading_rule("A321", "warning")
+def bent_keypoints(scene: Scene) -> Iterator[Finding]:
+    """
+    Keypoints do not fit together.
+
+    Why it matters: pycocotools reads `keypoints` in threes, x, y and visibility, and skips
+    objects with `num_keypoints` 0: with a wrong count, they are not scored.
+    Fix: export again. Keypoints are kept as they are and written back to COCO.
+    Example: 17 keypoints in 50 numbers; `num_keypoints` 3 where 2 are visible.
+    """
+    yield from ()
+
+
 @reading_rule("P402")
 def flat_polygon(scene: Scene) -> Iterator[Finding]:
     """
@@ -108,8 +212,21 @@ def flat_polygon(scene: Scene) -> Iterator[Finding]:
 
     Why it matters: COCO wants `[[x, y, ...], ...]`. pycocotools reads a flat list of 4 numbers
     as boxes and stops at all others.
-    Fix: wrap the ring in a list.
+    Fix: automatic for a lone ring, which is wrapped in a list.
     Example: `"segmentation": [10, 10, 50, 10, 50, 50]`.
+    """
+    yield from ()
+
+
+@reading_rule("P405")
+def ring_like_a_box(scene: Scene) -> Iterator[Finding]:
+    """
+    The first ring of a segmentation has four numbers.
+
+    Why it matters: two points have no area, and pycocotools takes any list that begins with four
+    numbers for boxes, and stops with a TypeError.
+    Fix: drop the ring, or draw the object again; for a box, write its four corners.
+    Example: `"segmentation": [[10, 10, 50, 50]]`.
     """
     yield from ()
 
@@ -120,7 +237,7 @@ def counts_type(scene: Scene) -> Iterator[Finding]:
     The counts of an RLE are neither a string nor a list of whole numbers.
 
     Why it matters: pycocotools 2.0.11 cuts fractions off and goes on, so every later run
-    starts too early.
+    starts too early. Bytes printed by Python, `b'...'`, are read without the decoration.
     Fix: write the compressed string with `counts.decode("ascii")`, or integers.
     Example: `"counts": [3.5, 4]`.
     """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -27,6 +26,7 @@ from ..names import printable
 from ..runs import Runs, runs_of
 from .chunk import Chunk, chunks, extents
 from .overlaps import Overlaps
+from .seen import Memory, Numbers, Seen
 
 T = TypeVar("T")
 
@@ -238,20 +238,6 @@ def scenes(
 MAX_ID = 2**53  # the largest integer that every JSON reader keeps exact
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What is kept of a sample until the whole dataset has been seen: some 400 bytes."""
-
-    id: int
-    file_name: str
-    split: str | None
-    group: str | None
-    categories: frozenset[int]
-    segments: int  # how many
-    sha256: str | None = None  # of the image file, where it was looked at
-    dhash: int = 0
-
-
 Unclaimed = Callable[[Iterable[str]], Mapping[str, Sequence[str]]]
 """Given the names of all images, gives the pictures that are none of them, by folder."""
 
@@ -275,28 +261,27 @@ class Survey:
     """
     The dataset as rules about the whole of it see it: light enough for a million samples.
 
-    `segment_ids` holds the id of every segment, in the order of `seen`; 0 stands for
-    an id that is no id (A302).
+    `ids` holds the id of every segment, in the order of `seen`; 0 stands for an id that is
+    no id (A302).
     """
 
     categories: tuple[Category, ...]
     beside: Beside = field(default_factory=Beside)
-    seen: list[Seen] = field(default_factory=list)
-    segment_ids: array[int] = field(default_factory=lambda: array("q"))
-    _sets: dict[frozenset[int], frozenset[int]] = field(default_factory=dict)
+    seen: Memory = field(default_factory=Memory)
+    ids: Numbers = field(default_factory=Numbers)
 
     def add(self, scene: Scene) -> None:
         """Remember what matters of a sample."""
         sample, facts = scene.sample, scene.facts
         ids = frozenset(s.category_id for s in sample.segments)
-        self.segment_ids.extend(s.id if 0 < s.id <= MAX_ID else 0 for s in sample.segments)
+        self.ids.extend(s.id if 0 < s.id <= MAX_ID else 0 for s in sample.segments)
         self.seen.append(
             Seen(
                 sample.id,
                 sample.file_name,
                 sample.split,
                 sample.group,
-                self._sets.setdefault(ids, ids),
+                ids,
                 len(sample.segments),
                 facts.sha256 if facts else None,
                 facts.dhash if facts else 0,

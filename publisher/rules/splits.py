@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..dataset import ordered_splits
 from ..names import listing, portable
-from .rule import Finding, Seen, Survey, dataset_rule
+from .rule import Finding, Survey, dataset_rule
+from .seen import Seen
 
 NEAR = 4  # bits of 64 that the difference hashes of near-duplicates may differ in
 DRIFT = 0.1  # of the earlier version that may go missing unsaid
@@ -30,11 +31,7 @@ def torn_group(survey: Survey) -> Iterator[Finding]:
     Fix: `publisher split` never tears a group; give the group to one split in `splits.lock`.
     Example: frame 12 of "kitchen.mp4" in train, frame 13 in test.
     """
-    first: dict[str, Seen] = {}
-    for s in survey.seen:
-        if s.group is None or s.split is None:
-            continue
-        other = first.setdefault(s.group, s)
+    for other, s in survey.seen.repeated(lambda s: s.group if s.split is not None else None):
         if other.split != s.split:
             yield survey.find(
                 f"is in {s.split}, but {other.file_name} of the same group {s.group!r} "
@@ -55,10 +52,9 @@ def leak(survey: Survey) -> Iterator[Finding]:
     Example: `copy_of_12.jpg` in test, `12.jpg` in train.
     """
     first: dict[tuple[str, str], Seen] = {}
-    placed = [s for s in survey.seen if s.split is not None]
+    placed = [s for s in survey.seen if s.split is not None and s.sha256 is not None]
     for s in placed:
-        if s.sha256 is not None:
-            first.setdefault((s.sha256, str(s.split)), s)
+        first.setdefault((str(s.sha256), str(s.split)), s)
     yield from _same_bytes(survey, first)
     yield from _near(survey, placed)
 
@@ -76,7 +72,7 @@ def _same_bytes(survey: Survey, first: dict[tuple[str, str], Seen]) -> Iterator[
 def _near(survey: Survey, placed: list[Seen]) -> Iterator[Finding]:
     first: dict[tuple[int, str], Seen] = {}
     for s in placed:
-        if s.sha256 is not None and says_enough(s.dhash):
+        if says_enough(s.dhash):
             first.setdefault((s.dhash, str(s.split)), s)
     entries = list(first.values())
     hashes = np.array([s.dhash for s in entries], dtype=np.uint64)
@@ -176,6 +172,8 @@ def drifted(survey: Survey) -> Iterator[Finding]:
     images, and of more than twice the largest group, which no split can halve.
     Example: one video of 400 frames in a dataset of 1,000 images.
     """
+    if not survey.beside.ratios:
+        return
     placed = [s for s in survey.seen if s.split is not None]
     images = Counter(s.split for s in placed)
     allowed = max(0.02 * len(placed), 2 * max(Counter(map(_group, placed)).values(), default=0))
@@ -302,10 +300,11 @@ def in_no_split(survey: Survey) -> Iterator[Finding]:
     Fix: run `publisher split` again; it deals new groups and moves none of the old.
     Example: images imported after the split.
     """
-    left_out = [s for s in survey.seen if s.split is None]
-    if left_out and len(left_out) < len(survey.seen):
-        total, name = len(survey.seen), left_out[0].file_name
-        yield survey.find(f"{len(left_out)} of {total} images are in no split, such as {name}")
+    left_out = (s for s in survey.seen if s.split is None)
+    first = next(left_out, None)
+    if first is not None and (n := 1 + sum(1 for _ in left_out)) < len(survey.seen):
+        total, name = len(survey.seen), first.file_name
+        yield survey.find(f"{n} of {total} images are in no split, such as {name}")
 
 
 def _earlier(survey: Survey) -> Sequence[Seen]:

@@ -541,7 +541,7 @@ def test_a_bad_shape_costs_a_finding_and_not_its_neighbour(tmp_path, code, wrong
     ("code", "text"),
     [
         ("J001", "{"),
-        ("J001", '{"shapes": [NaN]}'),
+        ("J004", '{"shapes": [NaN]}'),
         ("J005", json.dumps(document() | {"shapes": {}})),
         ("J005", json.dumps(document(imageHeight="20"))),
         ("I108", json.dumps(document(imagePath="b.jpg", imageHeight=0))),

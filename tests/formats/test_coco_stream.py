@@ -1,0 +1,272 @@
+"""COCO files of any size and in any order: one bad record costs a finding, the rest is read."""
+
+from __future__ import annotations
+
+import json
+import random
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from publisher import intake, json_stream, spill
+from publisher.errors import FormatError, InvalidDataset
+from publisher.files import open_tree
+from publisher.formats import coco
+from publisher.rules.rule import RULES
+from tests.makers import SQUARE, coco_document
+
+
+def document(images: int = 12, annotations: int = 40, seed: int = 0) -> dict:
+    rng = random.Random(seed)
+    names = [f"{rng.randrange(10**6)}.jpg" for _ in range(images)]
+    return {
+        "info": {"description": "}],{"},
+        "licenses": [{"id": 1, "name": "CC0"}],
+        "images": [
+            {"id": 7 * n + 1, "file_name": f"{n}-{name}", "height": 20, "width": 30, "license": 1}
+            for n, name in enumerate(names)
+        ],
+        "annotations": [
+            {
+                "id": n + 1,
+                "image_id": 7 * rng.randrange(images) + 1,
+                "category_id": rng.randint(1, 2),
+                "segmentation": [[float(v + rng.randrange(5)) for v in SQUARE[0]]],
+                "area": 64.0,
+                "bbox": [1.0, 1.0, 8.0, 8.0],
+                "iscrowd": 0,
+            }
+            for n in range(annotations)
+        ],
+        "categories": [{"id": 1, "name": "hand"}, {"id": 2, "name": "table"}],
+    }
+
+
+def put(path: Path, body: dict | bytes | str) -> Path:
+    text = json.dumps(body).encode() if isinstance(body, dict) else body
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def reading(path: Path) -> coco.Reading:
+    with open_tree(path) as tree:
+        return coco.read(tree)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Windows, buffers and buckets so small that a small file takes every turn of a large one."""
+    monkeypatch.setattr(json_stream.Document.__init__, "__kwdefaults__", {"window": 200})
+    monkeypatch.setattr(spill, "BUFFER", 300)
+
+
+ORDERS = {
+    "as COCO": ["info", "licenses", "images", "annotations", "categories"],
+    "sorted": ["annotations", "categories", "images", "info", "licenses"],
+    "backwards": ["categories", "annotations", "images", "licenses", "info"],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+@pytest.mark.parametrize("kind", ["file", "zip", "indented"])
+def test_any_order_of_keys_and_records_gives_the_same_dataset(tmp_path, small, order, kind):
+    body = document()
+    text = json.dumps({k: body[k] for k in order}, indent=2 if kind == "indented" else None)
+    path = put(tmp_path / "instances.json", text)
+    if kind == "zip":
+        path = tmp_path / "in.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("annotations/instances.json", text)
+    dataset = intake.read(path)
+    assert [s.file_name for s in dataset] == sorted(i["file_name"] for i in body["images"])
+    for sample in dataset:
+        mine = [a for a in body["annotations"] if a["image_id"] == sample.id]
+        assert [g.id for g in sample.segments] == [a["id"] for a in mine]
+        assert [g.category_id for g in sample.segments] == [a["category_id"] for a in mine]
+        assert [[list(r) for r in g.segmentation] for g in sample.segments] == [
+            a["segmentation"] for a in mine
+        ]
+
+
+def test_samples_can_be_looked_at_in_any_order_and_after_the_file_is_gone(tmp_path, small):
+    path = put(tmp_path / "instances.json", document())
+    dataset = intake.read(path)
+    path.unlink()
+    expected = list(dataset)
+    for n in (5, 0, 11, -1, 3):
+        assert dataset[n] == expected[n]
+    assert list(dataset.samples[2:5]) == expected[2:5]
+
+
+def test_coco_to_coco_is_lossless_down_to_the_vertices(tmp_path):
+    body = document()
+    body["annotations"][3]["keypoints"] = [1, 2, 2]
+    body["images"][2]["date_captured"] = "2013-11-18"
+    dataset = intake.read(put(tmp_path / "in.json", body))
+    coco.write(dataset, tmp_path)
+    written = json.loads((tmp_path / "instances.json").read_bytes())
+    for key in ("images", "annotations"):
+        before = {r["id"]: r for r in body[key]}
+        assert len(written[key]) == len(before)
+        for record in written[key]:
+            was = before[record["id"]]
+            assert {k: record[k] for k in was if k not in ("area", "bbox")} == {
+                k: v for k, v in was.items() if k not in ("area", "bbox")
+            }
+    assert list(written) == ["annotations", "categories", "images"]
+
+
+BENT = [
+    ({"id": "5"}, "J005", "id is text; read as a number"),
+    ({"image_id": "1"}, "J005", "image_id is text"),
+    ({"image_id": 1.0}, "J005", "image_id is a decimal number"),
+    ({"iscrowd": False}, "J005", "iscrowd is true or false"),
+    ({"iscrowd": None}, "A305", "iscrowd is missing; 0 is assumed"),
+    ({"bbox": None}, "A308", "bbox or area is missing"),
+    ({"bbox": "1,1,8,8"}, "A309", "bbox cannot be used; kept aside"),
+    ({"score": 0.5}, "A320", "a score is there"),
+    ({"keypoints": [1, 2]}, "A321", "keypoints"),
+    ({"segmentation": SQUARE[0]}, "P402", "lone ring; wrapped"),
+    ({"segmentation": {"size": [20, 30], "counts": "b'07ab0'"}}, "R501", "read without it"),
+    ({"occluded_by": 3}, "J007", "unknown field 'occluded_by'; kept aside"),
+]
+
+
+@pytest.mark.parametrize(("change", "code", "said"), BENT, ids=[str(b[0])[:40] for b in BENT])
+def test_what_can_be_set_right_is_set_right_and_said(tmp_path, change, code, said):
+    path = put(tmp_path / "instances.json", coco_document([change]))
+    with intake.opened(path) as source:
+        (sample,) = source.dataset
+        assert len(sample.segments) == 1
+        (finding,) = source.findings
+    assert (finding.code, finding.severity) == (code, RULES[code].severity)
+    assert said in finding.message
+
+
+LOST = [
+    ({"image_id": "x"}, "J005"),
+    ({"image_id": 9}, "A303"),
+    ({"category_id": 9}, "A304"),
+    ({"iscrowd": 2}, "A305"),
+    ({"id": "x"}, "A302"),
+    ({"segmentation": None}, "P401"),
+    ({"segmentation": [1, 2, 3]}, "P402"),
+    ({"segmentation": [[1, 1, 9, 9]]}, "P405"),
+    ({"segmentation": {"size": [20, 30], "counts": [3.5]}}, "R501"),
+]
+
+
+@pytest.mark.parametrize(("change", "code"), LOST, ids=[str(b[0])[:40] for b in LOST])
+def test_one_bad_record_is_one_finding_with_its_place(tmp_path, change, code):
+    path = put(tmp_path / "instances.json", coco_document([{}, change, {}]))
+    found = reading(path).whole()
+    assert [(f.code, f.message.partition(":")[0][:14]) for f in found.findings] == [
+        (code, "annotations[1]")
+    ]
+    assert found.counted.segments == 3  # it is counted, so nothing is lost unsaid
+    with pytest.raises(InvalidDataset, match=code):
+        list(intake.read(path))
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_is_none_costs_its_record(tmp_path, number):
+    text = json.dumps(coco_document([{}, {"area": 12345}, {}])).replace("12345", number)
+    found = reading(put(tmp_path / "instances.json", text)).whole()
+    assert [f.code for f in found.findings] == ["J004"]
+    assert found.counted.pixels == {"hand": 128}
+
+
+def test_a_bad_image_is_a_finding_and_its_annotations_say_why_they_are_lost(tmp_path):
+    images = [
+        {"id": 1, "file_name": "../a.jpg", "height": 20, "width": 30},
+        {"id": 2, "file_name": "b.jpg", "height": 20, "width": "thirty"},
+        {"id": 3, "file_name": "c.jpg", "height": 0, "width": 30},
+        {"id": 4, "file_name": "d.jpg", "height": 20, "width": 30},
+    ]
+    document = coco_document([{"image_id": n} for n in (1, 2, 3, 4)], images=images)
+    found = reading(put(tmp_path / "instances.json", document))
+    assert [f.code for f in found.findings] == ["I109", "I108", "I108", "A303", "A303", "A303"]
+    assert "its image, images[0], cannot be read" in found.findings[3].message
+    assert [p.sample.file_name for p in found.pictures] == ["d.jpg"]
+
+
+def test_what_stands_around_the_json_is_said(tmp_path):
+    text = json.dumps(coco_document([{}])).encode()
+    marked = reading(put(tmp_path / "instances.json", b"\xef\xbb\xbf" + text))
+    assert ([f.code for f in marked.mended], marked.findings) == (["J008"], ())
+    double = reading(put(tmp_path / "instances.json", text + text))
+    assert [f.code for f in double.findings] == ["J008"]
+
+
+def test_keys_that_are_there_twice_are_said(tmp_path):
+    text = json.dumps(coco_document([{}])).replace('"image_id": 1', '"image_id": 9, "image_id": 1')
+    with intake.opened(put(tmp_path / "instances.json", text)) as source:
+        assert len(next(iter(source.dataset)).segments) == 1
+        assert [f.code for f in source.findings] == ["J003"]
+    with pytest.raises(FormatError, match="'images' is there twice"):
+        reading(put(tmp_path / "instances.json", text[:-1] + ', "images": []}'))
+
+
+def test_an_unknown_licence_is_said_once_for_all_images(tmp_path):
+    body = document()
+    for image in body["images"]:
+        image["license"] = 3
+    with intake.opened(put(tmp_path / "instances.json", body)) as source:
+        list(source.dataset)
+        (finding,) = source.findings
+    assert str(finding).endswith("licence 3 is not among the licences of the file (12 times)")
+
+
+def test_a_sample_that_cannot_be_read_names_all_that_cannot(tmp_path):
+    bad = {"segmentation": [[1, 1, 2]]}
+    dataset = intake.read(put(tmp_path / "instances.json", coco_document([bad, {}, bad])))
+    with pytest.raises(InvalidDataset, match=r"2 annotation\(s\) cannot be read") as e:
+        dataset[0]
+    assert [f.code for f in e.value.findings] == ["P403", "P403"]
+
+
+SOURCE = json.dumps(document(4, 8)).encode()
+TOKENS = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"null", b"NaN", b"-1", b"1e400", b'"5"']
+TOKENS += [b"\xff", b"\xef\xbb\xbf", b"\\ud800", b"[" * 3000, b'{"id":' * 20, b"9" * 400, b"true"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, len(SOURCE)), st.integers(0, 40), st.sampled_from(TOKENS)))
+)
+def test_hostile_files_give_findings_or_one_error(tmp_path_factory, changes):
+    body = SOURCE
+    for at, cut, token in changes[:4]:
+        body = body[:at] + token + body[at + cut :]
+    path = put(tmp_path_factory.mktemp("hostile") / "instances.json", body)
+    try:
+        found = reading(path).whole()
+    except FormatError as error:
+        found = error
+    if isinstance(found, FormatError):
+        assert "\n" not in str(found)
+        return
+    kept = sum(len(p.sample.segments) for p in found.pictures)
+    assert kept <= found.counted.segments
+    assert kept == found.counted.segments or found.findings
+
+
+def test_ten_times_the_file_takes_hardly_more_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_stream.Document.__init__, "__kwdefaults__", {"window": 2**14})
+    monkeypatch.setattr(spill, "BUFFER", 2**14)
+
+    def peak(images: int) -> int:
+        path = put(tmp_path / f"{images}.json", document(images, 6 * images))
+        tracemalloc.start()
+        assert sum(len(s.segments) for s in intake.read(path)) == 6 * images
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    peak(10)  # what is imported and kept once
+    few, many = peak(200), peak(2000)
+    assert many - few < 1800 * 300  # bytes an image, most of them for sorting names; it has 1,300

@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from publisher import json_stream
@@ -43,18 +43,22 @@ def read(body: bytes, window: int = 64) -> dict:
     return found
 
 
+@settings(deadline=None)
 @given(DOCUMENTS, LAYOUTS, st.integers(1, 200))
 @example({"a": [{"b": "},{"}, {"b": "]"}, {"b": '\\"'}]}, {}, 3)
 def test_windows_give_what_json_loads_gives(document, layout, window):
     assert read(json.dumps(document, **layout).encode(), window) == document
 
 
-@given(st.lists(RECORDS, min_size=20, max_size=60), LAYOUTS, st.integers(20, 400))
+@settings(deadline=None)
+@given(st.lists(RECORDS, min_size=1, max_size=5), LAYOUTS, st.integers(20, 400))
 def test_lists_of_records_come_whole_in_any_window(records, layout, window):
+    records = records * 9
     document = {"annotations": records, "images": records[:3], "categories": []}
     assert read(json.dumps(document, **layout).encode(), window) == document
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 400), st.integers(1, 100))
 def test_damaged_documents_are_refused_where_json_loads_refuses_them(noise, at, window):
     records = [{"id": n, "name": 'a "b" \\', "segmentation": [[1, 2.5, 3]]} for n in range(9)]

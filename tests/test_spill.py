@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from publisher import spill
@@ -22,6 +22,7 @@ def buffer(request, monkeypatch):
     monkeypatch.setattr(spill, "BUCKET", request.param)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=12), max_size=12), st.integers(0, 60), st.integers(0, 60))
 def test_any_part_of_what_was_added_can_be_read(parts, at, size):
     kept, whole = Spill(), b"".join(parts)
@@ -30,6 +31,7 @@ def test_any_part_of_what_was_added_can_be_read(parts, at, size):
     assert kept.read(at, size) == whole[at : at + size]
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=12), max_size=12))
 def test_texts_come_back_one_by_one_and_in_a_row(texts):
     kept = Texts()
@@ -39,6 +41,7 @@ def test_texts_come_back_one_by_one_and_in_a_row(texts):
     assert [kept[n] for n in range(len(kept))] == texts
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=9), max_size=6))
 def test_rows_come_back_by_owner_in_the_order_they_came(blocks):
     kept, number = Rows(KIND, 10), 0
@@ -55,6 +58,7 @@ def test_rows_come_back_by_owner_in_the_order_they_came(blocks):
     assert kept.counts.tolist() == [len(expected[n]) for n in range(10)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(IDS, max_size=9), max_size=6))
 def test_ids_that_are_there_twice_are_found(blocks):
     ids = Ids()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from publisher.rules import seen
@@ -27,6 +27,7 @@ def looked_at(draw) -> Seen:
     return Seen(s.id, s.file_name, s.split, s.group, s.categories, s.segments, draw(DIGESTS), dhash)
 
 
+@settings(deadline=None)
 @given(st.lists(SEEN | looked_at(), max_size=12))
 def test_everything_comes_back(samples):
     memory = Memory()
@@ -36,6 +37,7 @@ def test_everything_comes_back(samples):
     assert memory[1:] == samples[1:]
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.integers(0, 4), max_size=12))
 def test_samples_that_share_a_key_come_after_the_first_that_has_it(keys):
     memory = Memory()
@@ -50,6 +52,7 @@ def test_samples_that_share_a_key_come_after_the_first_that_has_it(keys):
     assert [(first.id, s.id) for first, s in found] == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 9) | st.integers(-(2**63), 2**63 - 1)), max_size=6))
 def test_numbers_come_back_in_order(blocks):
     numbers = Numbers()

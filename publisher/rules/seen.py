@@ -106,10 +106,12 @@ class Memory(Sequence[Seen]):
         for i, seen in enumerate(self):
             found = key(seen)
             hashes[i], keyed[i] = hash(found), found is not None
-        positions = np.flatnonzero(keyed)
-        _, inverse, counts = np.unique(hashes[positions], return_inverse=True, return_counts=True)
+        ordered = np.sort(hashes[keyed])
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if not len(twice):
+            return
         first: dict[Hashable, Seen] = {}
-        for i in positions[counts[inverse] > 1].tolist():
+        for i in np.flatnonzero(np.isin(hashes, twice) & keyed).tolist():
             seen = self[i]
             other = first.setdefault(key(seen), seen)
             if other is not seen:

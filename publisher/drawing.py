@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .dataset import Segment
 from .errors import FormatError
 from .masks import MAX_COORDINATE, MAX_PERIMETER, MAX_PIXELS, Mask, Polygons, Rle
-from .runs import Ints, Runs, boxes_of, counts_of, runs_of
+from .runs import Ints, Runs, boxes_of, counts_of, runs_of_counts
 
 Floats = NDArray[np.float64]
 
@@ -66,10 +66,11 @@ def draw(segments: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> Drawn
         masks.update((n, Mask(*plain[n], counts[n - a])) for n in range(a, b) if n in ringed)
     for batch in _batches_of_masks(coded) if many else []:
         mine, candidates = list(batch), list(batch.values())
-        runs = runs_of(candidates)
-        areas[mine], boxes[mine] = runs.areas, boxes_of(runs, height[mine])
-        sound = _sound(candidates, runs)
-        masks.update((n, mask) for n, mask, so in zip(mine, candidates, sound, strict=True) if so)
+        known = runs_of_counts([m.counts for m in candidates], (height * width)[mine])
+        if known is None:
+            continue  # one at a time: says what is wrong, and mends what is only unusual
+        areas[mine], boxes[mine] = known.areas, boxes_of(known, height[mine])
+        masks.update(batch)
     for n, (segment, size) in enumerate(zip(segments, sizes, strict=True)):
         if n not in masks:
             masks[n] = mask = _attempt(segment, size)
@@ -121,7 +122,7 @@ def _rings_of(segments: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> 
 
 
 def _coded(segments: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> dict[int, Mask]:
-    """Segments whose compressed counts look like masks; `_sound` says whether they are."""
+    """Segments whose compressed counts look like masks."""
     found = dict[int, Mask]()
     for n, (segment, size) in enumerate(zip(segments, sizes, strict=True)):
         rle = segment.segmentation
@@ -130,18 +131,6 @@ def _coded(segments: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> dic
         if (rle.height, rle.width) == size and _is_image(size) and _COUNTS.fullmatch(rle.counts):
             found[n] = Mask(*size, rle.counts.encode("ascii"))
     return found
-
-
-def _sound(masks: Sequence[Mask], runs: Runs) -> list[bool]:
-    """Are counts from outside canonical, and of their image? Then their runs give them again."""
-    sizes = np.array([mask.height * mask.width for mask in masks], dtype=np.int64)
-    out = (runs.start < 0) | (runs.stop > sizes[runs.owner])
-    beyond = np.bincount(runs.owner, out, len(masks)).tolist()
-    again = counts_of(runs, sizes)
-    return [
-        not out and counts == mask.counts
-        for out, counts, mask in zip(beyond, again, masks, strict=True)
-    ]
 
 
 def _batches_of_masks(masks: Mapping[int, Mask]) -> Iterator[dict[int, Mask]]:

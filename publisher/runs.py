@@ -133,9 +133,18 @@ def heads(*keys: Ints) -> Ints:
 def runs_of(masks: Sequence[Mask]) -> Runs:
     """Decode the compressed counts of all masks in one pass."""
     pixels = np.array([m.height * m.width for m in masks], dtype=np.int64)
-    runs = _decoded([m.counts for m in masks], pixels, np.zeros_like(pixels))
+    runs = runs_of_counts([m.counts for m in masks], pixels)
     assert runs is not None, "the counts of a Mask are canonical"
     return runs
+
+
+def runs_of_counts(counts: Sequence[bytes], pixels: Ints) -> Runs | None:
+    """
+    Decode compressed counts from outside, of masks of so many pixels, in one pass.
+
+    None where some are not those of such a mask, or not in canonical form.
+    """
+    return _decoded(counts, pixels, np.zeros_like(pixels))
 
 
 def line_of(samples: Sequence[Sample]) -> tuple[Runs, Ints]:

@@ -31,6 +31,7 @@ _SPACE = b" \t\n\r"
 _HEAD = re.compile(rb'\{[ \t\n\r]*"[^"\\]{1,64}"')  # how an element begins: its first key
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SCALAR = re.compile(rb"[^,\]} \t\n\r]*")
+_TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
 _raws = msgspec.json.Decoder(list[Raw])
 _raw = msgspec.json.Decoder(Raw)
 
@@ -210,6 +211,11 @@ class Document:
             window = Window(key, first, items, text, self._at - 1)
             self._drop(begin)
             return window, False
+        if (ending := self._ending()) is not None:
+            items, text = ending
+            window = Window(key, first, items, text, self._at - 1)
+            self._drop(len(text) - 1)
+            return window, True
         while True:
             commas, end = _separators(self._data)
             if end is not None or commas:
@@ -236,6 +242,21 @@ class Document:
         text = b"[" + self._data[:cut] + b"]"
         try:
             return _raws.decode(text), text, end
+        except (msgspec.DecodeError, RecursionError):
+            return None
+
+    def _ending(self) -> tuple[list[Raw], bytes] | None:
+        """All elements that are left, where msgspec sees the list end among the data."""
+        text = b"[" + self._data
+        try:
+            return _raws.decode(text), text
+        except (msgspec.DecodeError, RecursionError) as error:
+            found = _TRAILING.search(str(error))
+        if found is None:
+            return None
+        text = text[: int(found[1]) - 1].rstrip(_SPACE)  # it counts from 1
+        try:
+            return _raws.decode(text), text
         except (msgspec.DecodeError, RecursionError):
             return None
 
@@ -303,6 +324,7 @@ def _stripped(data: bytes) -> tuple[bytes, int]:
     return rest, len(data) - len(rest)
 
 
+_SHORT = 2**12  # bytes
 _SPACES = {b" ", b"\t", b"\n", b"\r"}
 _DEPTH = np.zeros(256, dtype=np.int8)
 _DEPTH[[ord("["), ord("{")]] = 1
@@ -332,9 +354,12 @@ def _value_end(data: bytes) -> int | None:
     if data[:1] not in (b"{", b"["):
         found = _SCALAR.match(data)
         return found.end() if found else 0
-    marks, depth = _levels(data)
-    closing = np.flatnonzero((depth == 0) & (np.frombuffer(data, np.uint8)[marks] != ord(",")))
-    return int(marks[closing[0]]) + 1 if len(closing) else None
+    for part in (data[:_SHORT], data):  # most values are short, and windows are not
+        marks, depth = _levels(part)
+        closing = np.flatnonzero((depth == 0) & (np.frombuffer(part, np.uint8)[marks] != ord(",")))
+        if len(closing):
+            return int(marks[closing[0]]) + 1
+    return None
 
 
 def _levels(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -215,6 +215,8 @@ def _line_starts(shard: Path) -> Sequence[int]:
 def _parse(line: bytes, shard: Path, number: int) -> Sample:
     raw = _decode(line, _Sample, f"{shard.name} line {number + 1}")
     safe_path(raw.file_name)
+    if raw.split is not None and len(safe_path(raw.split).parts) > 1:  # files are named after it
+        raise FormatError(f"split is no plain name: {raw.split!r}", path=raw.file_name, code="I109")
     return Sample(
         id=raw.id,
         file_name=raw.file_name,

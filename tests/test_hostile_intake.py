@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from publisher import workspace
+from publisher.dataset import Dataset, Sample
+from publisher.errors import FormatError
 from tests.makers import (
     SQUARE,
     coco_document,
@@ -278,3 +281,12 @@ def test_control_characters_never_reach_the_terminal(tmp_path):
     line = refused(tmp_path, xml_zip(tmp_path, xml))
     assert "\u202e" not in line
     assert "\t" not in line
+
+
+@pytest.mark.parametrize("split", ["../out", "a/b", "/etc", ""])
+def test_a_split_that_leads_elsewhere_is_refused_before_files_are_named_after_it(split, tmp_path):
+    sample = Sample(1, "a.jpg", 4, 4, split=split)
+    workspace.write(tmp_path / "in", Dataset("d", (), (sample,)))
+    with pytest.raises(FormatError) as error:
+        list(workspace.read(tmp_path / "in"))
+    assert error.value.code == "I109"

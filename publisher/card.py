@@ -23,6 +23,7 @@ from .stats import Stats
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MAX_YAML = 2**20  # bytes
+_MAX_DEPTH = 32  # of YAML
 
 
 class Creator(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -98,15 +99,26 @@ def parse(body: bytes, path: str = "dataset.yaml") -> Card:
     if len(body) > _MAX_YAML:
         raise FormatError(f"more than {_MAX_YAML:,} bytes of YAML", path=path)
     try:
-        if any(isinstance(t, yaml.AliasToken) for t in yaml.scan(body)):
-            raise FormatError("YAML aliases are refused", path=path)
+        if not is_plain_yaml(body.decode("utf-8-sig")):
+            raise FormatError("YAML aliases are refused, and deep nesting", path=path)
         card = msgspec.convert(yaml.safe_load(body), Card)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"not valid YAML: {' '.join(str(error).split())}", path=path) from None
     except msgspec.ValidationError as error:
         raise FormatError(str(error), path=path) from None
     _check(card, path)
     return card
+
+
+def is_plain_yaml(text: str) -> bool:
+    """No aliases, of which nine lines unfold to gigabytes, and nothing deep: both take minutes."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):  # lazily: stops at the first of them
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH or isinstance(event, yaml.AliasEvent):
+            return False
+    return True
 
 
 def categories(card: Card, found: Sequence[Category]) -> tuple[Category, ...]:

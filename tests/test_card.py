@@ -78,6 +78,7 @@ def test_names_cannot_smuggle_markup_into_the_card():
     [
         ("name: [", "not valid YAML"),
         ("a: &a [1]\nb: *a", "aliases are refused"),
+        ("a: " + "[" * 200_000, "deep nesting"),  # took three minutes to fail
         ("name: Big Name", "is not [a-z0-9]"),
         ("name: d\nnmae: e", "unknown field `nmae`"),
         ("name: d\ncategories: [{name: a, id: 0}]", "not positive"),

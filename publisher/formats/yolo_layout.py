@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from ..card import is_plain_yaml
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, own_names
 from ..images import SUFFIXES
@@ -26,7 +27,6 @@ from ..names import safe_path
 SIZES = "images.csv"  # ours: file_name,width,height; a label says neither size nor extension
 NO_SPLIT = "unsplit"
 _MAX_YAML = 2**18  # bytes; the 1,203 classes of LVIS take 25 thousand
-_MAX_DEPTH = 8
 _MAX_LIST = 2**28  # bytes of a list of images
 NOT_SPLITS = {"path", "names", "nc", "download", "kpt_shape", "flip_idx", "channels"}
 
@@ -239,7 +239,7 @@ def _yaml(tree: Tree, name: str) -> Any:
         body = stream.read(_MAX_YAML + 1)
     try:
         text = body.decode("utf-8-sig")
-        if _is_plain(text):
+        if is_plain_yaml(text):
             return yaml.load(text, _LOADER)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError):
         pass
@@ -247,17 +247,6 @@ def _yaml(tree: Tree, name: str) -> Any:
 
 
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # safe: makes text, lists and dicts only
-
-
-def _is_plain(text: str) -> bool:
-    """No aliases, of which nine lines unfold to gigabytes, and nothing deep: both take minutes."""
-    depth = 0
-    for event in yaml.parse(text, _LOADER):  # lazily: stops at the first of them
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH or isinstance(event, yaml.AliasEvent):
-            return False
-    return True
 
 
 def _of_yaml(said: dict[Any, Any], folder: str) -> Config:

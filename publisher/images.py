@@ -178,9 +178,11 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def read_mask(body: bytes, most: int = MAX_PIXELS) -> NDArray[np.bool_]:
+def read_mask(body: bytes, most: int = MAX_PIXELS, *, colored: bool = False) -> NDArray[np.bool_]:
     """
     Decode a grey, 1-bit or palette image as a mask (H, W): every value but 0 is foreground.
+
+    Where it may be `colored`, so is every colour but black; alpha does not count.
 
     Raises:
         FormatError: no such image or damaged (I112), or more than `most` pixels (I119).
@@ -189,6 +191,8 @@ def read_mask(body: bytes, most: int = MAX_PIXELS) -> NDArray[np.bool_]:
         if image.height * image.width > most:
             said = f"mask is {image.height}x{image.width}, more than {most:,} pixels"
             raise FormatError(said, code="I119")
+        if colored and image.mode in ("RGB", "RGBA"):
+            return np.asarray(np.asarray(image)[..., :3].any(axis=2), dtype=np.bool_)
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
             raise FormatError(f"mask is {image.mode}, not grey", code="I112")
         return np.asarray(np.asarray(image) != 0, dtype=np.bool_)

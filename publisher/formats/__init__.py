@@ -20,6 +20,7 @@ from . import (
     datumaro,
     kitti,
     labelme,
+    labelme_xml,
     semantic,
     two_channel,
     voc,
@@ -115,6 +116,13 @@ FORMATS = {
             voc.write,
             flat=True,
         ),
+        Format(
+            "labelme-xml",
+            "LabelMe 3.0 (XML)",
+            frozenset(),
+            labelme_xml.detect,
+            labelme_xml.read,
+        ),
         Format("cityscapes", "Cityscapes", frozenset(), cityscapes.detect, cityscapes.read),
         Format("kitti", "KITTI segmentation", frozenset(), kitti.detect, kitti.read),
         Format(
@@ -144,7 +152,6 @@ _TELLTALES = (  # what a tree holds, and what it then is; for the message only
     ("samples.jsonl", "a working dataset, which needs no import"),
     ("labelmap.txt", "a Pascal VOC export without masks"),
     ("image_2", "a KITTI export without masks"),
-    ("Masks", "a LabelMe export"),
 )
 
 

@@ -14,10 +14,10 @@ from ...files import Tree
 from ...images import SUFFIXES, size_of
 from ...names import safe_path
 from ..grouping import Shape
+from ..xml import Xml
 from .members import Members
 from .meta import Task, child
 from .shapes import integer
-from .stream import Xml
 
 MAX_FRAMES = 2**18  # of one task: 2.4 hours at 30 frames a second
 _NUMBERED = re.compile(r"frame_(\d{6,9})")

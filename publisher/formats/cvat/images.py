@@ -26,6 +26,7 @@ from ...names import listing, safe_path
 from ...validate import Finding, finding_of
 from ..grouping import Shape, grouped
 from ..reading import Picture, Reading
+from ..xml import Xml, clean, elements
 from .members import Members
 from .meta import Job, Meta, Plan, aside_of, subset_of
 from .shapes import (
@@ -38,7 +39,6 @@ from .shapes import (
     shape_of,
     write_aside,
 )
-from .stream import Xml, clean, elements
 
 XML = "annotations.xml"
 NO_SHAPE = "CVAT has no such shape as was set aside"

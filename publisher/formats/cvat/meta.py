@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 from ...dataset import Category, Dataset, Sample, Segment
 from ...errors import FormatError
 from ...files import parse_json
-from .stream import Xml, clean, holds
+from ..xml import Xml, clean, holds
 
 CROWD = "is_crowd"  # the attribute by which CVAT's own COCO formats know a crowd
 _VIDEO = re.compile(r"cvat (?:task|job) \S*: (.+)", re.DOTALL)

@@ -22,8 +22,8 @@ from ...masks import (
     rotate,
 )
 from ..grouping import Shape, merged
+from ..xml import Xml
 from .meta import CROWD, Labels, Meta, attributes_in, attributes_of, plain
-from .stream import Xml
 
 NOT_SEGMENTS = ("tag", "polyline", "points", "cuboid", "skeleton")
 

@@ -12,11 +12,11 @@ from typing import Any
 from ...conservation import Item
 from ...dataset import Dataset, Sample
 from ...names import collision_key
+from ..xml import Xml
 from .frames import number_in, write_frames
 from .images import NO_SHAPE, Writer, group_of
 from .meta import Job, Plan, aside_of
 from .shapes import Drawn, aside_tag, write_aside
-from .stream import Xml
 from .video import TRACK
 
 

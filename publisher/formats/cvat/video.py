@@ -26,13 +26,13 @@ from ...names import listing
 from ...validate import Finding, finding_of
 from ..grouping import grouped
 from ..reading import Picture, Reading
+from ..xml import elements
 from .frames import MAX_FRAMES, Frame, frames_of
 from .images import aside_notes, content_of
 from .interpolation import Gap, Shown, fill, gaps
 from .members import Members
 from .meta import Meta, Task
 from .shapes import NOT_SEGMENTS, described, integer, shape_of
-from .stream import elements
 
 MAX_FILLED = 2**17  # shapes that are interpolated: a few keyframes can ask for millions
 MAX_TEXT = 2**27  # characters of them

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape, quoteattr
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
-from ...errors import FormatError
+from ..errors import FormatError
 
 _MAX_DEPTH = 32
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2

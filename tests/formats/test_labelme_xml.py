@@ -1,0 +1,113 @@
+"""LabelMe 3.0 XML: CVAT's export to the server's masks, MIT's own layout, and hostile files."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from publisher import formats, intake
+from publisher.errors import FormatError, InvalidDataset
+from publisher.files import open_tree
+from tests.formats.test_cvat_truth import PROJECT, expected, iou, masks_of
+from tests.makers import picture, zipped
+from tests.truth import DATA
+
+EXPORT = DATA / "project__labelme-3.0.zip"
+SUBSETS = {"train": "Train", "train2": "Train", "val": "Validation", "video": "Video"}
+
+
+def test_cvats_export_has_the_masks_of_the_server(tmp_path):
+    taken = intake.take_in([EXPORT], tmp_path / "out")
+    assert {s.source["subset"] for s in taken.dataset} == {"Train", "Validation", "Video"}
+    found = {(s.source["subset"], s.source["name"]): s for s in taken.dataset}
+    inexact = []
+    for task in PROJECT:
+        for (_, name), (size, instances) in expected(task, project=True).items():
+            sample = found[SUBSETS[task], name]
+            assert (sample.height, sample.width) == size
+            got = [(label, mask) for label, mask, _ in masks_of(sample, taken.dataset)]
+            assert len(got) == len(instances)
+            for label, mask in instances:
+                if not any(g == label and np.array_equal(m, mask) for g, m in got):
+                    inexact.append(max(iou(m, mask) for g, m in got if g == label))
+    assert len(inexact) == 1  # the ellipse, of which CVAT writes its own raster
+    assert inexact[0] > 0.9
+
+
+def annotation(objects: str = "", size: str = "<nrows>20</nrows><ncols>30</ncols>") -> str:
+    head = "<filename>a.jpg</filename><folder>street</folder>"
+    return f"<annotation>{head}<imagesize>{size}</imagesize>{objects}</annotation>"
+
+
+def outline(name: str = "hand", points: str = "1,1 9,1 9,9", more: str = "") -> str:
+    pts = "".join(
+        f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in (p.split(",") for p in points.split())
+    )
+    return f"<object><name>{name}</name>{more}<polygon>{pts}</polygon></object>"
+
+
+def mits(path, objects: str, **members: bytes):
+    """An archive as MIT's LabelMe lays it out."""
+    files = {"Annotations/street/a.xml": annotation(objects), "Images/street/a.jpg": picture()}
+    return zipped(path, {**files, **members})
+
+
+def test_mits_own_layout_is_read_with_its_pictures_and_masks(tmp_path):
+    out = io.BytesIO()
+    Image.fromarray(np.pad(np.full((3, 4), 255, np.uint8), ((0, 17), (0, 26)))).save(out, "PNG")
+    mask = "<object><name>cup</name><segm><mask>a_mask_0.png</mask></segm></object>"
+    source = mits(
+        tmp_path / "in.zip", outline() + mask, **{"Masks/street/a_mask_0.png": out.getvalue()}
+    )
+    taken = intake.take_in([source], tmp_path / "out")
+    (sample,) = taken.dataset
+    assert sample.file_name == "street/a.jpg"
+    assert taken.kept.pixels["cup"] == 12
+    assert (tmp_path / "out" / "images" / "street" / "a.jpg").is_file()
+
+
+def test_attributes_are_typed_and_a_comma_in_a_value_stays(tmp_path):
+    said = r"<attributes>note=red, round \"q\", count=3.0, wet=True</attributes>"
+    (sample,) = intake.read(mits(tmp_path / "in.zip", outline(more=said)))
+    (segment,) = sample.segments
+    assert segment.attributes == {"note": 'red, round "q"', "count": 3, "wet": True}
+
+
+def test_deleted_objects_are_left_out_and_said(tmp_path):
+    gone = outline(more="<deleted>1</deleted>")
+    source = intake.source(mits(tmp_path / "in.zip", outline() + gone))
+    assert source.counted.segments == 1
+    assert any("1 object(s) were deleted" in n for n in source.notes)
+
+
+@pytest.mark.parametrize(
+    ("objects", "code"),
+    [
+        (outline(points="1,1 2,2"), "P404"),
+        (outline(points="1,nan 2,2 3,4"), "P406"),
+        (outline(points="1,x 2,2 3,4"), "P406"),
+        (outline(name=""), "A304"),
+        ("<object><name>a</name></object>", "P401"),
+        ("<object><name>a</name><segm><mask>no.png</mask></segm></object>", "J002"),
+        ("<object><name>a</name><segm><mask>../x.png</mask></segm></object>", "I109"),
+    ],
+)
+def test_a_bad_object_costs_only_itself(objects, code, tmp_path):
+    source = mits(tmp_path / "in.zip", objects + outline())
+    with open_tree(source) as tree:
+        reading = formats.detect(tree).read(tree)
+    assert reading.format == "labelme-xml"
+    assert [f.code for f in reading.findings] == [code]
+    assert len(reading.pictures[0].sample.segments) == 1
+    with pytest.raises(InvalidDataset):
+        intake.read(source)
+
+
+def test_a_name_that_leads_out_is_refused(tmp_path):
+    bad = annotation().replace("a.jpg", "../../a.jpg")
+    with pytest.raises(FormatError) as error:
+        intake.read(zipped(tmp_path / "in.zip", {"Annotations/street/a.xml": bad}))
+    assert error.value.code == "I109"

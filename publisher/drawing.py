@@ -15,9 +15,9 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import Segment
+from .dataset import Sample, Segment
 from .errors import FormatError
-from .masks import MAX_COORDINATE, MAX_PERIMETER, MAX_PIXELS, Mask, Polygons, Rle
+from .masks import MAX_COORDINATE, MAX_PERIMETER, MAX_PIXELS, Mask, Polygons, Rle, check_size
 from .runs import Ints, Runs, boxes_of, counts_of, runs_of_counts
 
 Floats = NDArray[np.float64]
@@ -95,6 +95,56 @@ def masks_of_rings(rings: Rings, sizes: Sequence[tuple[int, int]]) -> dict[int, 
     return {n: tuple(masks) for n, masks in found.items()}
 
 
+def line_of(samples: Sequence[Sample]) -> tuple[Runs, Ints]:
+    """
+    The masks of all segments of all samples, with all their pixels in one line.
+
+    The runs come in no order: first those of polygons. The second value says where in the line
+    the pixels of each sample begin, (K,).
+
+    Raises:
+        FormatError: a segmentation cannot be a mask of its image, or that has no size.
+    """
+    for s in samples:
+        check_size(s.height, s.width)
+    segments = [g for s in samples for g in s.segments]
+    size = np.array([(s.height, s.width) for s in samples], dtype=np.int64).reshape(-1, 2)
+    pixels = size[:, 0] * size[:, 1]
+    base = np.cumsum(pixels) - pixels
+    many = [len(s.segments) for s in samples]
+    height, width = np.repeat(size, many, axis=0).T
+    begin = np.repeat(base, many)
+    rings = _rings_of(segments, list(zip(height.tolist(), width.tolist(), strict=True)))
+    drawn = rasterise(rings, height, width)
+
+    rest = np.bincount(rings.owner, minlength=rings.count) == 0  # RLEs, and what is broken
+    coded = np.flatnonzero(rest)
+    counts = [_compressed(segments[n], int(height[n]), int(width[n])) for n in coded.tolist()]
+    given = runs_of_counts(counts, (height * width)[coded], begin[coded])
+    if given is None:  # one at a time: says what is wrong, and mends what is only unusual
+        masks = [segments[n].mask(int(height[n]), int(width[n])) for n in coded.tolist()]
+        given = runs_of_counts([m.counts for m in masks], (height * width)[coded], begin[coded])
+        assert given is not None, "the counts of a Mask are canonical"
+    off = begin.take(drawn.owner)
+    runs = Runs(
+        np.concatenate([drawn.start + off, given.start]),
+        np.concatenate([drawn.stop + off, given.stop]),
+        np.concatenate([drawn.owner, coded.take(given.owner)]),
+        len(segments),
+    )
+    return runs, base
+
+
+def _compressed(segment: Segment, height: int, width: int) -> bytes:
+    """Its compressed counts as given, not checked yet where they may be those of its image."""
+    rle = segment.segmentation
+    if isinstance(rle, Rle) and (rle.height, rle.width) == (height, width):
+        counts = rle.counts
+        if isinstance(counts, str) and counts and counts.isascii():
+            return counts.encode()
+    return segment.mask(height, width).counts
+
+
 def keep_memory() -> None:
     """
     Let malloc keep what is freed, up to 64 MB, rather than give it back to the kernel each time.
@@ -159,7 +209,13 @@ def _has_points(shape: Polygons | Rle) -> TypeGuard[Polygons]:
 def _doubtful(rings: Rings) -> list[int]:
     """Segments that `masks.check_polygons` may refuse for their coordinates."""
     points = rings.points
+    if not len(points):
+        return []
     with np.errstate(all="ignore"):  # what is not finite fails every comparison
+        reach = np.maximum.reduceat(np.abs(points).ravel(), 2 * rings.first)
+        most = np.bincount(rings.owner, 4 * reach * rings.sizes)  # that they can be long
+        if np.all(most <= _SURE * MAX_PERIMETER) and np.all(reach <= MAX_COORDINATE):
+            return []
         length = np.abs(points[rings.following] - points).sum(axis=1)
         length[~(np.abs(points) <= MAX_COORDINATE).all(axis=1)] = np.nan
         total = np.bincount(rings.owner[rings.ring], length, rings.count)

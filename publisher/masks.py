@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -156,44 +155,6 @@ def boxes(masks: Sequence[Mask | None]) -> NDArray[np.int64]:
     there = [i for i, m in enumerate(masks) if m is not None]
     found[there] = _coco.toBbox([m._rle for m in masks if m is not None])
     return found
-
-
-def rasterised(drawn: Sequence[tuple[Polygons, int, int]]) -> list[Mask]:
-    """
-    `Mask.from_polygons` of many (rings, height, width), checked together.
-
-    Raises:
-        FormatError: as it does, for the first that is wrong.
-    """
-    points = _points([ring for polygons, _, _ in drawn for ring in polygons])
-    for _, height, width in drawn:
-        check_size(height, width)
-    if points is None or not all(polygons for polygons, _, _ in drawn):
-        return [Mask.from_polygons(*d) for d in drawn]  # some are long, or wrong; this says how
-    masks = []
-    for (height, width), same in groupby(drawn, key=lambda d: d[1:]):  # images come one by one
-        many = [len(polygons) for polygons, _, _ in same]
-        rles = iter(_coco.frPyObjects(points[: sum(many)], height, width))
-        del points[: sum(many)]
-        for n in many:
-            rle = next(rles) if n == 1 else _coco.merge(list(islice(rles, n)))
-            masks.append(Mask(height, width, rle["counts"]))
-    return masks
-
-
-def _points(rings: Sequence[tuple[float, ...]]) -> list[NDArray[np.float64]] | None:
-    """Rings as arrays, all sound by `check_polygons`; None where some are not, or are long."""
-    sizes = np.fromiter(map(len, rings), np.int64, len(rings))
-    if np.any(sizes & 1) or sizes.min(initial=6) < 6:
-        return None
-    flat = np.fromiter(chain.from_iterable(rings), np.float64, int(sizes.sum()))
-    if not np.all(np.abs(flat) <= MAX_COORDINATE):  # also false for NaN
-        return None
-    ends = np.cumsum(sizes)
-    reach = np.maximum.reduceat(np.abs(flat), ends - sizes) if len(rings) else flat
-    if np.sum(reach * sizes) * 2 > MAX_PERIMETER:  # more than they can be long in all
-        return None
-    return np.split(flat, ends[:-1])
 
 
 def check_polygons(polygons: Polygons) -> None:

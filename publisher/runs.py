@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import Sample
-from .masks import MAX_PIXELS, Mask, Polygons, Rle, check_size, rasterised, spelled
+from .masks import MAX_PIXELS, Mask, spelled
 
 Ints = NDArray[np.signedinteger[Any]]
 
@@ -138,71 +137,16 @@ def runs_of(masks: Sequence[Mask]) -> Runs:
     return runs
 
 
-def runs_of_counts(counts: Sequence[bytes], pixels: Ints) -> Runs | None:
+def runs_of_counts(counts: Sequence[bytes], pixels: Ints, begin: Ints | None = None) -> Runs | None:
     """
     Decode compressed counts from outside, of masks of so many pixels, in one pass.
 
     None where some are not those of such a mask, or not in canonical form.
+
+    Args:
+        pixels, begin: of each mask, and where the first of them stands, by default at 0: (N,).
     """
-    return _decoded(counts, pixels, np.zeros_like(pixels))
-
-
-def line_of(samples: Sequence[Sample]) -> tuple[Runs, Ints]:
-    """
-    The masks of all segments of all samples, with all their pixels in one line.
-
-    The second value says where in the line the pixels of each sample begin, (K,).
-
-    Raises:
-        FormatError: a segmentation cannot be a mask of its image, or that has no size.
-    """
-    for s in samples:
-        check_size(s.height, s.width)
-    sizes = np.array([s.height * s.width for s in samples], dtype=np.int64)
-    many = [len(s.segments) for s in samples]
-    base = np.cumsum(sizes) - sizes
-    pixels, begin = np.repeat(sizes, many), np.repeat(base, many)
-    runs = _decoded(_counts_of(samples), pixels, begin)
-    if runs is None:  # one at a time: says what is wrong, and mends what is only unusual
-        masks = [g.mask(s.height, s.width) for s in samples for g in s.segments]
-        runs = _decoded([m.counts for m in masks], pixels, begin)
-        assert runs is not None, "the counts of a Mask are canonical"
-    return runs, base
-
-
-def _counts_of(samples: Sequence[Sample]) -> list[bytes]:
-    """Compressed counts of all segments, none empty; not all is checked yet."""
-    counts = list[bytes]()
-    drawn = list[tuple[Polygons, int, int]]()
-    for s in samples:
-        for g in s.segments:
-            shape = g.segmentation
-            if isinstance(shape, tuple):
-                drawn.append((shape, s.height, s.width))
-                counts.append(b"")
-            else:
-                counts.append(_compressed(shape, s.height, s.width))
-    if not drawn:
-        return counts
-    outlines = iter(rasterised(drawn))
-    return [c or next(outlines).counts for c in counts]
-
-
-def _compressed(rle: Rle, height: int, width: int) -> bytes:
-    counts = rle.counts
-    if not (isinstance(counts, str) and counts and counts.isascii()):
-        return Mask.from_rle(rle, height, width).counts
-    if (rle.height, rle.width) != (height, width):
-        return Mask.from_rle(rle, height, width).counts  # which raises
-    return counts.encode()
-
-
-def _decoded(counts: Sequence[bytes], pixels: Ints, begin: Ints) -> Runs | None:
-    """
-    The runs of masks of so many pixels, of which the first stands at `begin`: (N,) each.
-
-    None where some counts are not those of such a mask, or not in canonical form.
-    """
+    begin = np.zeros_like(pixels) if begin is None else begin
     found = _numbers(counts)
     if found is None:
         return None

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from publisher.dataset import Segment
-from publisher.drawing import Rings, draw, masks_of, rasterise
+from publisher.dataset import Sample, Segment
+from publisher.drawing import Rings, draw, line_of, masks_of, rasterise
 from publisher.errors import FormatError
 from publisher.masks import MAX_COORDINATE, Mask, Rle, compress
 from publisher.runs import counts_of
@@ -106,6 +106,52 @@ def test_each_segment_is_what_it_is_alone(cases):
             assert (mask, area, box) == (expected, expected.area, expected.bbox)
         else:
             assert (str(mask), mask.code, area, box) == (str(expected), expected.code, 0, (0,) * 4)
+
+
+def first_error(samples):
+    errors = (alone(g, (s.height, s.width)) for s in samples for g in s.segments)
+    return next((e for e in errors if isinstance(e, FormatError)), None)
+
+
+@st.composite
+def any_samples(draw):
+    """Two images whose segments are sound, or hostile."""
+    found = []
+    for n in (1, 2):
+        height, width = draw(strategies.SIZES)
+        kinds = strategies.segmentations(height, width).map(lambda shape: Segment(1, 1, shape))
+        if draw(st.booleans()):
+            kinds |= strategies.hostile_segments(height, width)
+        segments = tuple(draw(st.lists(kinds, max_size=4)))
+        found.append(Sample(n, f"{n}.jpg", height, width, segments))
+    return found
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@given(any_samples())
+def test_a_line_holds_the_mask_of_each_segment(samples):
+    if first_error(samples):
+        with pytest.raises(FormatError) as raised:
+            line_of(samples)
+        assert raised.value.code
+        return
+    line, base = line_of(samples)
+    pixels = np.zeros((line.count, sum(s.height * s.width for s in samples)), bool)
+    for start, stop, owner in zip(line.start, line.stop, line.owner, strict=True):
+        assert not pixels[owner, start:stop].any()
+        pixels[owner, start:stop] = True
+    rows = iter(pixels)
+    for s, begin in zip(samples, base.tolist(), strict=True):
+        for g in s.segments:
+            row, size = next(rows), s.height * s.width
+            mine = row[begin : begin + size].reshape(s.width, s.height).T
+            assert (mine == g.mask(s.height, s.width).to_array()).all()
+            assert row.sum() == mine.sum()
+
+
+def test_an_image_without_a_size_has_no_line():
+    with pytest.raises(FormatError):
+        line_of([Sample(1, "a.jpg", 0, 5, ())])
 
 
 COUNTS = st.lists(

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ..conservation import Item, Tally
 from ..dataset import Category, Dataset, Sample, Segment
-from ..drawing import draw
+from ..drawing import draw, keep_memory
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, fast_json, own_names
 from ..json_stream import Document, Window, places
@@ -180,6 +180,7 @@ def _with_figures(samples: Iterable[Sample]) -> Iterator[tuple[Sample, list[_Fig
     Raises:
         FormatError: a segment has no valid mask.
     """
+    keep_memory()
     batch, size = list[Sample](), 0
     for sample in samples:
         batch.append(sample)

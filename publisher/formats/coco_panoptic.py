@@ -33,6 +33,7 @@ from ..panoptic import MAX_ID, VOID, Overlap, Painted, chunks, paint_all
 from ..validate import Finding, finding_of
 from .coco_documents import documents, image_json
 from .id_maps import IdMap, Patch, load, patches
+from .painting import book
 from .reading import Picture, Reading
 
 
@@ -86,7 +87,7 @@ class _Work:
         ledger = Ledger()
         parts = []
         for sample, p in zip(samples, painted, strict=True):
-            _book(ledger, sample, p, self.categories)
+            book(ledger, sample, p, self.categories)
         rows = zip(places, samples, painted, strict=True)
         for place, group in groupby(rows, key=lambda row: row[0]):
             same = list(group)
@@ -105,26 +106,6 @@ def put_maps(
         parent.mkdir(parents=True, exist_ok=True)
     for path, body in zip(paths, png.encode(painted), strict=True):
         put(path, body)
-
-
-def _book(
-    ledger: Ledger, sample: Sample, painted: Painted, categories: Mapping[int, Category]
-) -> None:
-    for loss in painted.losses:
-        reason = "a segment is wholly hidden" if loss.hidden else "others cover a part"
-        name = categories[sample.segments[loss.segment].category_id].name
-        pixels = {name: -loss.pixels}
-        ledger.note(reason, sample.file_name, segments=-int(loss.hidden), pixels=pixels)
-    hidden = sum(loss.hidden for loss in painted.losses)
-    if merged := len(sample.segments) - hidden - len(painted.regions):
-        reason = "patches of one stuff class, or crowds of one class, become one region"
-        ledger.note(reason, sample.file_name, segments=-merged)
-    if painted.tied:
-        ledger.note(
-            "warning: segments of one z-order share pixels; the higher id, then the later in the "
-            "file, is on top",
-            sample.file_name,
-        )
 
 
 def annotation_json(sample: Sample, painted: Painted) -> dict[str, Any]:

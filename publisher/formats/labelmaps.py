@@ -426,27 +426,9 @@ def stem_in(sample: Sample) -> str:
     return safe_path(sample.file_name).with_suffix("").as_posix()
 
 
-def lookup(painted: Painted, value_of: Mapping[int, int], size: int = 1) -> Values:
-    """The value of each of the painted ids, as an array of unsigned integers of `size` bytes."""
-    highest = max((r.id for r in painted.regions), default=0)
-    table = np.zeros(highest + 1, dtype=f"u{size}")
+def value_map(painted: Painted, value_of: Mapping[int, int], size: int = 1) -> Values:
+    """The map of the value of each painted region, by its id: unsigned, of `size` bytes, (H, W)."""
+    table = np.zeros(len(painted.region_of) + 1, dtype=f"u{size}")
     for id_, value in value_of.items():
         table[id_] = value
-    return table
-
-
-def book(ledger: Ledger, sample: Sample, painted: Painted, names: Mapping[int, str]) -> None:
-    """Book what painting loses: hidden pixels, patches that become one, and crowds."""
-    for loss in painted.losses:
-        reason = "a segment is wholly hidden" if loss.hidden else "others cover a part"
-        name = names[sample.segments[loss.segment].category_id]
-        pixels = {name: -loss.pixels}
-        ledger.note(reason, sample.file_name, segments=-int(loss.hidden), pixels=pixels)
-    hidden = sum(loss.hidden for loss in painted.losses)
-    if merged := len(sample.segments) - hidden - len(painted.regions):
-        reason = "patches of one stuff class, or crowds of one class, become one region"
-        ledger.note(reason, sample.file_name, segments=-merged)
-    for r in painted.regions:
-        if r.iscrowd:
-            pixels = {names[r.category_id]: -r.area}
-            ledger.note("a crowd becomes void", sample.file_name, segments=-1, pixels=pixels)
+    return painted.values(table.take(painted.region_of))

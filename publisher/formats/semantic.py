@@ -25,7 +25,7 @@ from ..errors import FormatError
 from ..files import Tree, own_names
 from ..images import SUFFIXES, write_grey
 from ..names import safe_path
-from ..panoptic import Overlap, Painted, paint
+from ..panoptic import Overlap, Painted
 from ..validate import finding_of
 from .labelmaps import (
     NO_SUBSET,
@@ -34,18 +34,18 @@ from .labelmaps import (
     Collector,
     Entry,
     Pictures,
-    book,
     check_writable,
     counts_of,
     found,
     has_one_channel,
     is_background,
-    lookup,
     read_lines,
     read_values,
     stem_in,
     stem_of,
+    value_map,
 )
+from .painting import book, book_crowds, painted_samples
 from .reading import Reading
 
 _FOLDERS = ("masks/", "labels/", "annotations/", "ann_dir/")
@@ -191,16 +191,16 @@ def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tup
     reserved = (NO_SUBSET, *(n.removesuffix(".txt") for n in _CLASSES))
     values = check_writable(dataset, _VOID_16 - 1, "a semantic mask", reserved)
     size, void = (1, VOID) if len(values) < VOID else (2, _VOID_16)
-    names = {c.id: c.name for c in dataset.categories}
+    categories = dataset.category_of
     ledger = Ledger()
     lists: dict[str, list[str]] = {}
-    for sample in dataset:
-        painted = paint(sample, dataset.category_of, overlap)
+    for sample, painted in painted_samples(dataset, overlap):
         stem = stem_in(sample)
         lists.setdefault(sample.split or NO_SUBSET, []).append(stem)
         value = {r.id: void if r.iscrowd else values[r.category_id] for r in painted.regions}
-        write_grey(folder / f"masks/{stem}.png", lookup(painted, value, size)[painted.ids])
-        book(ledger, sample, painted, names)
+        write_grey(folder / f"masks/{stem}.png", value_map(painted, value, size))
+        book(ledger, sample, painted, categories)
+        book_crowds(ledger, sample, painted, categories)
         if merged := _merged(painted):
             reason = "objects of one class become one region"
             ledger.note(reason, sample.file_name, segments=-merged)
@@ -208,7 +208,7 @@ def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tup
         (folder / f"{safe_path(subset)}.txt").write_text(
             "".join(f"{stem}\n" for stem in stems), "utf-8"
         )
-    lines = ["background", *names.values()]
+    lines = ["background", *(c.name for c in dataset.categories)]
     (folder / "classes.txt").write_text("".join(f"{line}\n" for line in lines), "utf-8")
     return ledger.items
 

@@ -46,20 +46,20 @@ from .labelmaps import (
     Entry,
     Pictures,
     Values,
-    book,
     check_writable,
     colors_of,
     counts_of,
     found,
     is_background,
-    lookup,
     parse_color,
     picture_size,
     read_lines,
     read_png,
     stem_in,
     stem_of,
+    value_map,
 )
+from .painting import book, book_crowds, painted_samples
 from .reading import Reading
 
 CLASSES, OBJECTS, LISTS = "SegmentationClass/", "SegmentationObject/", "ImageSets/Segmentation/"
@@ -430,21 +430,20 @@ def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tup
     """
     values = check_writable(dataset, MOST, "Pascal VOC", (NO_SUBSET, "trainval"))
     _check_objects(dataset, overlap)
-    names = {c.id: c.name for c in dataset.categories}
+    categories = dataset.category_of
     ledger = Ledger()
     lists: dict[str, list[str]] = {}
-    for sample in dataset:
-        painted = paint(sample, dataset.category_of, overlap)
+    for sample, painted in painted_samples(dataset, overlap):
         stem = stem_in(sample)
         lists.setdefault(sample.split or NO_SUBSET, []).append(stem)
         for place, chosen in ((CLASSES, _values(painted, values)), (OBJECTS, _numbers(painted))):
-            indices = lookup(painted, chosen)[painted.ids]
-            write_indexed(folder / f"{place}{stem}.png", indices, PALETTE)
-        book(ledger, sample, painted, names)
+            write_indexed(folder / f"{place}{stem}.png", value_map(painted, chosen), PALETTE)
+        book(ledger, sample, painted, categories)
+        book_crowds(ledger, sample, painted, categories)
     _write_lists(folder, lists)
     lines = ["# label:color_rgb:parts:actions", "background:0,0,0::"]
-    for name, value in zip(names.values(), values.values(), strict=True):
-        lines.append(f"{name}:{','.join(map(str, _color(value)))}::")
+    for category, value in zip(dataset.categories, values.values(), strict=True):
+        lines.append(f"{category.name}:{','.join(map(str, _color(value)))}::")
     (folder / "labelmap.txt").write_text("\n".join(lines) + "\n", "utf-8")
     return ledger.items
 

@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .errors import FormatError
 from .masks import MAX_PIXELS
+from .png_read import parse
 from .validate import ImageFacts
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # no EPS, no PDF: they run programs
@@ -137,11 +138,8 @@ def read_labels(body: bytes) -> Labels:
         FormatError: no PNG or damaged (I112), too large (I119), or of a kind that holds no
             labels (J002): an alpha channel, 16 bits a colour.
     """
-    kind = png_kind(body)
-    if kind is None:
-        raise FormatError("not a PNG", code="I112")
-    depth, colour = kind
-    _check_sums(body)
+    png = parse(body)  # Pillow passes over checksums of pixels
+    depth, colour = png.depth, png.colour_type
     if colour not in (_GREY, _RGB, _PALETTE) or (colour == _RGB and depth != 8):
         raise FormatError("PNG is neither 8-bit RGB nor of one channel", code="J002")
     with _opened(io.BytesIO(body)) as image:
@@ -297,21 +295,6 @@ def _write_png(
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _check_sums(body: bytes) -> None:
-    """Refuse a PNG that is cut short or changed; Pillow passes over checksums of pixels."""
-    at, kind = len(_PNG_MAGIC), b""
-    while kind != b"IEND":
-        if at + 12 > len(body):
-            raise FormatError("PNG is cut short", code="I112")
-        length, kind = struct.unpack_from(">I4s", body, at)
-        end = at + 12 + length
-        if end > len(body):
-            raise FormatError("PNG is cut short", code="I112")
-        if struct.pack(">I", zlib.crc32(body[at + 4 : end - 4])) != body[end - 4 : end]:
-            raise FormatError(f"PNG is damaged: checksum of {kind!r}", code="I112")
-        at = end
 
 
 def _strip_png(body: bytes) -> bytes:

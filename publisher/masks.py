@@ -308,6 +308,19 @@ def spelled(
     a number are put together in one integer.
     """
     left = numbers.astype(np.int32)
+    index = left + _SHORT
+    packed = _PAIRS.take(index, mode="clip")
+    sizes = 1 + (packed > 0xFF)
+    if not len(long := np.flatnonzero(index.view(np.uint32) >= 2 * _SHORT)):
+        return packed.tobytes().translate(None, b"\0"), sizes
+    rest, sizes[long] = _packed(left[long])
+    packed = packed.astype(rest.dtype)
+    packed[long] = rest
+    return packed.tobytes().translate(None, b"\0"), sizes  # three times as fast as a mask
+
+
+def _packed(left: NDArray[np.int32]) -> tuple[NDArray[np.integer[Any]], NDArray[np.int64]]:
+    """The characters of each number in one integer, the first lowest, and how many they are."""
     magnitude = left ^ (left >> 31)
     sizes, longest = np.ones(len(left), dtype=np.int64), 1
     while (more := magnitude >= 1 << 5 * longest - 1).any():
@@ -320,13 +333,15 @@ def spelled(
         packed |= (bits >> 5 * k & 0x1F) << 8 * k
     packed &= _CHARACTERS.astype(kind)[sizes]
     packed += _MARKS.astype(kind)[sizes]
-    return packed.tobytes().translate(None, b"\0"), sizes  # three times as fast as a mask
+    return packed, sizes
 
 
 _CHARACTERS = np.array([2 ** (8 * n) - 1 for n in range(8)], dtype=np.uint64)  # n of them
 _MARKS = np.array(  # 48 in each, and 32 where more follow
     [0, *(int.from_bytes(b"\x50" * n + b"\x30", "little") for n in range(7))], dtype=np.uint64
 )
+_SHORT = 512  # numbers from -512 to 511 take one character or two, and are nearly all there are
+_PAIRS = _packed(np.arange(-_SHORT, _SHORT, dtype=np.int32))[0].astype("<u4")
 
 
 def decompress(counts: bytes) -> NDArray[np.int64]:

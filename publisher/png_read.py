@@ -133,30 +133,33 @@ def id_runs(maps: Sequence[Changes]) -> IdRuns:
     Several maps at a time share the cost of numpy's calls; some 8 are the quickest.
     """
     height, width = maps[0].height, maps[0].width
-    column, start, channel, step = _down_columns(maps, height, width)
-    if not len(start):
-        return IdRuns(height, width, start, start, start)
+    start, channel, step = _down_columns(maps, height, width)
+    column = start // height
     top = heads(column)
-    last = np.append(top[1:], len(start)) - 1
     ids = _summed(channel, step, top)
     stop = np.append(start[1:], start[:1])
-    stop[last] = (column[last].astype(start.dtype) + 1) * height
-    kept = np.flatnonzero((ids != 0) & (stop > start))
-    start, stop, ids = start[kept], stop[kept], ids[kept]
+    stop[top[1:] - 1] = (column[top[1:] - 1] + 1) * height
+    stop[-1:] = (column[-1:] + 1) * height
+    if channel.any():
+        whole = np.flatnonzero(stop > start)  # the last byte of each pixel
+        start, stop, ids = start[whole], stop[whole], ids[whole]
     new = np.ones(len(start) + 1, dtype=np.bool_)  # and where the last one ends
     new[1:-1] = (start[1:] != stop[:-1]) | (ids[1:] != ids[:-1])
-    new[np.searchsorted(start, np.arange(len(maps)) * (height * width))] = True
-    first, final = np.flatnonzero(new[:-1]), np.flatnonzero(new[1:])
+    new[np.searchsorted(start, np.arange(len(maps), dtype=start.dtype) * (height * width))] = True
+    some = ids != 0
+    first, final = np.flatnonzero(new[:-1] & some), np.flatnonzero(new[1:] & some)
     return IdRuns(height, width, start[first], stop[final], ids[first])
 
 
 def _down_columns(
     maps: Sequence[Changes], height: int, width: int
-) -> tuple[Ints, Ints, Ints, NDArray[np.uint8]]:
+) -> tuple[Ints, NDArray[np.uint8], NDArray[np.uint8]]:
     """
     The bytes that are not 0, down each column of all maps side by side.
 
-    Gives the column, the column-major position, the channel and the byte itself, (B,) each.
+    Gives the column-major position, the channel and the byte itself, (B,) each: sorted as one
+    number, for to sort these numbers takes a third of what it takes to sort their places and
+    to gather them.
     """
     stride = 1 + 3 * width
     small = len(maps) * height * stride < 2**31
@@ -170,28 +173,27 @@ def _down_columns(
     line = at // stride
     at -= line * stride + 1  # in its line; -1 is the line's filter
     column = at // 3
-    channel = at - 3 * column
-    owner = line // height
-    place = (owner * (width - 1) + column) * height + line
-    column += owner * width
-    filters = at < 0
-    column[filters] = len(maps) * width  # to the end, and off
-    short = column.astype(np.min_scalar_type(len(maps) * width))  # 16 bits are sorted fastest
-    order = np.argsort(short, kind="stable")[: len(at) - np.count_nonzero(filters)]
-    return short[order], place[order], channel[order], some[found[order]]
+    offset = at - 3 * column  # in its pixel
+    place = (line // height * (width - 1) + column) * height + line
+    pixels = len(maps) * height * width
+    bits: type[np.unsignedinteger[Any]] = np.uint32 if pixels < 2**22 else np.uint64
+    key = (place.astype(bits) << 2 | offset.astype(bits)) << 8 | some[found]
+    filters = np.flatnonzero(at < 0)
+    key[filters] = np.iinfo(bits).max  # to the end, and off
+    key.sort()
+    key = key[: len(key) - len(filters)]
+    return (key >> 10).astype(kind), (key >> 8 & 3).astype(np.uint8), key.astype(np.uint8)
 
 
-def _summed(channel: Ints, step: NDArray[np.uint8], top: Ints) -> Ints:
+def _summed(channel: NDArray[np.uint8], step: NDArray[np.uint8], top: Ints) -> Ints:
     """Ids from differences: running sums down each column, modulo 256 in each channel."""
     ids = np.zeros(len(step), dtype=np.int32)
     many = np.diff(top, append=len(step))
-    for c in range(3):
+    for c in range(int(channel.max(initial=0)) + 1):  # one, where all ids are small
         mine = step * (channel == c)
-        if not mine.any():
-            continue  # as blue and green where all ids are small
-        total = np.cumsum(mine, dtype=np.uint8)
+        total = np.cumsum(mine, dtype=np.int32)
         total -= np.repeat(total[top] - mine[top], many)
-        ids |= total.astype(np.int32) << 8 * c
+        ids |= (total & 0xFF) << 8 * c
     return ids
 
 
@@ -223,7 +225,9 @@ def _changes(lines: NDArray[np.uint8], height: int, width: int) -> Changes:
 
 def _word(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """A copy of bytes as words of 8, with zeros at the end."""
-    return np.pad(raw, (0, -len(raw) % 8)).view(np.uint64)
+    words = np.zeros(len(raw) + 7 >> 3, dtype=np.uint64)
+    words.view(np.uint8)[: len(raw)] = raw
+    return words
 
 
 def _unfiltered(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:

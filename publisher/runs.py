@@ -69,6 +69,7 @@ class Segments:
     owner: Ints  # (N,), the map of each
     id: Ints  # (N,)
     runs: Runs  # of each in its own map
+    first: Ints  # (N,), the first run of each
 
     def masks(self) -> list[Mask]:
         """The mask of each."""
@@ -77,29 +78,39 @@ class Segments:
 
     def boxes(self) -> Ints:
         """The tight box of each, (N, 4) xywh in pixels."""
-        return boxes_of(self.runs, self.height)
+        x, right, top, bottom = _corners(self.runs, self.height)
+        last = np.append(self.first, len(x))[1:] - 1
+        x, y = x[self.first], _over(np.minimum, top, self.first)
+        low, high = [x, y], [right[last], _over(np.maximum, bottom, self.first)]
+        return np.stack([*low, *(b - a + 1 for a, b in zip(low, high, strict=True))], axis=1)
+
+    def areas(self) -> Ints:
+        """The pixels of each, (N,)."""
+        return _over(np.add, self.runs.stop - self.runs.start, self.first)
 
 
 def segments_of(maps: IdRuns) -> Segments:
     """Gather the runs of each id of each map."""
     size = maps.height * maps.width
     at = maps.start // size
-    order = _order(maps.id, at)
-    id_, owner = maps.id[order], at[order]
-    first = heads(id_, owner)
+    keys = _keys(maps.id, at)
+    order = np.argsort(keys, kind="stable")
+    first = heads(keys[order])
     number = np.repeat(np.arange(len(first)), np.diff(first, append=len(order)))
-    shift = owner * size
-    runs = Runs(maps.start[order] - shift, maps.stop[order] - shift, number, len(first))
-    return Segments(maps.height, maps.width, owner[first], id_[first], runs)
+    shift = at * size
+    runs = Runs((maps.start - shift)[order], (maps.stop - shift)[order], number, len(first))
+    head = order[first]
+    return Segments(maps.height, maps.width, at[head], maps.id[head], runs, first)
 
 
-def _order(ids: Ints, at: Ints) -> Ints:
-    """Sort by `at`, then by id, and leave the rest as it is."""
+def _keys(ids: Ints, at: Ints) -> NDArray[Any]:
+    """Numbers that order runs by `at` and then by id, of as few bits as will do."""
     if not len(ids):
         return ids
     lowest = ids.min()
     keys = at * (ids.max() - lowest + 1) + (ids - lowest)
-    return np.argsort(keys.astype(np.min_scalar_type(keys.max())), kind="stable")
+    small: NDArray[Any] = keys.astype(np.min_scalar_type(keys.max()))
+    return small
 
 
 def masks_of_ids(ids: NDArray[Any]) -> dict[int, Mask]:
@@ -219,7 +230,8 @@ def counts_of(runs: Runs, sizes: Ints) -> list[bytes]:
     Args:
         sizes: pixels, height x width, of the image of each mask, (N,).
     """
-    many = 2 * np.bincount(runs.owner, minlength=runs.count) + 1  # gap, run, gap, ..., gap
+    first = np.searchsorted(runs.owner, np.arange(runs.count))
+    many = 2 * np.diff(first, append=len(runs.owner)) + 1  # gap, run, gap, ..., gap
     last = np.cumsum(many) - 1
     ends = np.empty(2 * len(runs.owner) + runs.count, dtype=runs.start.dtype)
     at_run = 2 * np.arange(len(runs.owner)) + runs.owner
@@ -251,11 +263,7 @@ def boxes_of(runs: Runs, heights: Ints | int) -> Ints:
         heights: of the image of each mask, (N,), or of all.
     """
     height = heights if isinstance(heights, int) else heights.take(runs.owner)
-    last = runs.stop - 1
-    left, right = runs.start // height, last // height
-    top, bottom = runs.start - left * height, last - right * height
-    wide = np.flatnonzero(right > left)  # a run that crosses columns reaches from top to bottom
-    top[wide], bottom[wide] = 0, (height if isinstance(height, int) else height[wide]) - 1
+    left, right, top, bottom = _corners(runs, height)
     low = np.full((2, runs.count), MAX_PIXELS, dtype=left.dtype)  # of one type: `at` is fast
     high = np.full((2, runs.count), -1, dtype=left.dtype)
     for lowest, highest, ends in zip(low, high, ((left, right), (top, bottom)), strict=True):
@@ -264,3 +272,18 @@ def boxes_of(runs: Runs, heights: Ints | int) -> Ints:
     boxes = np.concatenate([low, high - low + 1])
     boxes[:, high[0] < 0] = 0
     return np.ascontiguousarray(boxes.T)
+
+
+def _corners(runs: Runs, height: Ints | int) -> tuple[Ints, Ints, Ints, Ints]:
+    """The first and last column and the first and last row of each run, (R,) each."""
+    last = runs.stop - 1
+    left, right = runs.start // height, last // height
+    top, bottom = runs.start - left * height, last - right * height
+    wide = np.flatnonzero(right > left)  # a run that crosses columns reaches from top to bottom
+    top[wide], bottom[wide] = 0, (height if isinstance(height, int) else height[wide]) - 1
+    return left, right, top, bottom
+
+
+def _over(function: np.ufunc, values: Ints, first: Ints) -> Ints:
+    """The sum, least or greatest of each group of values, none empty, that begins at `first`."""
+    return function.reduceat(values, first) if len(first) else values

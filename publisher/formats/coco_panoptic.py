@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -158,10 +158,16 @@ class _Info(msgspec.Struct):
     iscrowd: int | None = None
 
 
-class _Entry(msgspec.Struct):
+S = TypeVar("S", _Info, Raw)
+
+
+class _Entry(msgspec.Struct, Generic[S]):
     image_id: int
-    segments_info: list[Raw]
+    segments_info: list[S]
     file_name: str | None = None
+
+
+_sound = msgspec.json.Decoder(_Entry[_Info])
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +288,7 @@ class _File:
         asked, seen = [], Counter[int]()
         for i, raw in enumerate(document.annotations):
             with self._noting(), at("annotations", i):
-                entry = _decoded(raw, _Entry)
+                entry = _entry(raw)
                 seen[entry.image_id] += 1
                 if (one := self._asked(entry, seen[entry.image_id])) is not None:
                     asked.append(one)
@@ -324,7 +330,7 @@ class _File:
             raise FormatError(f"image id {image.id} is used twice", code="I101")
         self.images[image.id] = image
 
-    def _asked(self, entry: _Entry, times: int) -> _Asked | None:
+    def _asked(self, entry: _Entry[_Info] | _Entry[Raw], times: int) -> _Asked | None:
         """What an entry asks for, with each of its segments checked on its own."""
         image = self.images.get(entry.image_id)
         if image is None:
@@ -335,14 +341,24 @@ class _File:
             return None
         infos: dict[int, _Info] = {}
         listed: set[int] = set()
-        for i, raw in enumerate(entry.segments_info):
+        segments: Sequence[_Info | Raw] = entry.segments_info
+        for i, raw in enumerate(segments):
+            if isinstance(raw, _Info) and self._is_sound(raw) and raw.id not in infos:
+                infos[raw.id] = raw
+                listed.add(raw.id)
+                continue
             with self._noting(image), at("segments_info", i):
-                info = _decoded(raw, _Info)
+                info = raw if isinstance(raw, _Info) else _decoded(raw, _Info)
                 listed.add(info.id)
                 self._info(info, infos, image)
         with self._noting(image):
             return _Asked(image, self._map(entry, image), infos, listed)
         return None
+
+    def _is_sound(self, info: _Info) -> bool:
+        """Has `_info` nothing to say of it alone? Asked first, as nearly all are."""
+        known = info.category_id in self.categories and info.iscrowd in (0, 1, None)
+        return known and VOID < info.id <= MAX_ID
 
     def _info(self, info: _Info, infos: dict[int, _Info], image: _Image) -> None:
         if not VOID < info.id <= MAX_ID:
@@ -360,22 +376,26 @@ class _File:
         self._mend("N708", f"segment id {info.id} is listed twice; it is one segment", image)
         self.ledger.note("a segment is listed twice under one id", image.file_name, segments=-1)
 
-    def _map(self, entry: _Entry, image: _Image) -> str:
+    def _map(self, entry: _Entry[_Info] | _Entry[Raw], image: _Image) -> str:
         """The PNG of an entry."""
         said = entry.file_name or f"{_stem(image.file_name)}.png"
         safe_path(said)
         if PurePosixPath(said).stem != PurePosixPath(image.file_name).stem:
             self._mend("N714", f"its map is called {said}", image)
+        for name in self._spellings(said):
+            if name in self._names and name.lower().endswith(".png"):
+                if name in self.maps:
+                    raise FormatError(f"its map {said} is another image's, too", code="N713")
+                self.maps.add(name)
+                return name
+        raise FormatError(f"its map {said} is missing", code="N701")
+
+    def _spellings(self, said: str) -> Iterator[str]:
+        """Where the map of this name may be, the usual place first."""
+        yield self._places[0] + said
         # panopticapi takes all before the first dot, and .png
         spellings = dict.fromkeys((said, f"{_stem(said)}.png", f"{said.split('.')[0]}.png"))
-        for place in self._places:
-            for spelling in spellings:
-                if (name := place + spelling) in self._names and name.lower().endswith(".png"):
-                    if name in self.maps:
-                        raise FormatError(f"its map {said} is another image's, too", code="N713")
-                    self.maps.add(name)
-                    return name
-        raise FormatError(f"its map {said} is missing", code="N701")
+        yield from (place + spelling for place in self._places for spelling in spellings)
 
     def _load(self, asked: Sequence[_Asked]) -> None:
         """Unpack the maps of some entries, and make their patches segments."""
@@ -540,6 +560,14 @@ def _some(ids: Sequence[int | Patch]) -> str:
 def _stem(name: str) -> str:
     """A path without its last extension."""
     return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _entry(raw: Raw) -> _Entry[_Info] | _Entry[Raw]:
+    """One entry; where types are wrong within, its segments are left for one at a time."""
+    try:
+        return _sound.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decoded(raw, _Entry[Raw])
 
 
 R = TypeVar("R")

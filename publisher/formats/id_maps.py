@@ -102,7 +102,7 @@ def _taken_apart(maps: Sequence[Changes]) -> list[list[Patch] | FormatError]:
         segments.owner.tolist(),
         segments.id.tolist(),
         segments.masks(),
-        segments.runs.areas.tolist(),
+        segments.areas().tolist(),
         segments.boxes().tolist(),
         strict=True,
     )

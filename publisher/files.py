@@ -19,8 +19,9 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
@@ -61,6 +62,9 @@ class Tree(Protocol):
     def open(self, name: str) -> BinaryIO:
         """Read a file from its start."""
 
+    def read(self, name: str, limit: int) -> bytes:
+        """All of a file, but no more than `limit` + 1 bytes, taking no more memory."""
+
     def close(self) -> None: ...
 
 
@@ -93,6 +97,7 @@ class Folder:
     def __init__(self, root: Path, *, only: tuple[str, ...] = (), label: str = "") -> None:
         self._root = root.resolve()
         self._only = only
+        self._checked = {""}  # folders that lie within
         self.label = label or self._root.name
 
     def names(self) -> Sequence[str]:
@@ -103,29 +108,45 @@ class Folder:
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for file in files:
                 if not file.startswith("."):
-                    found.append(Path(folder, file).relative_to(self._root).as_posix())
+                    found.append(f"{folder[len(str(self._root)) :]}/{file}".lstrip("/"))
         return sorted(found)
 
     def size(self, name: str) -> int:
         return os.stat(self._inside(name)).st_size  # noqa: PTH116
 
     def open(self, name: str) -> BinaryIO:
-        path = self._inside(name)
-        if not os.path.isfile(path):  # noqa: PTH113
-            raise FormatError("not a regular file", path=name, code="I103")
-        return open(path, "rb")  # noqa: PTH123
+        return open(self._regular(name), "rb")  # noqa: PTH123
+
+    def read(self, name: str, limit: int) -> bytes:
+        descriptor = os.open(self._regular(name), os.O_RDONLY)  # a third of what a stream costs
+        try:
+            return _read_limited(partial(os.read, descriptor), limit)
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         pass
 
+    def _regular(self, name: str) -> str:
+        path = self._inside(name)
+        if not os.path.isfile(path):  # noqa: PTH113
+            raise FormatError("not a regular file", path=name, code="I103")
+        return path
+
     def _inside(self, name: str) -> str:
         """The path of a file. As text: with pathlib, opening a small file takes twice as long."""
-        path = str(self._root)
-        for part in safe_path(name).parts:
-            path = f"{path}/{part}"
+        safe_path(name)
+        folder = name.rpartition("/")[0]
+        places = [name]
+        while folder not in self._checked:  # each but once
+            places.append(folder)
+            folder = folder.rpartition("/")[0]
+        for place in reversed(places):
+            path = f"{self._root}/{place}"
             is_link = os.path.islink(path)  # noqa: PTH114
             if is_link and not Path(path).resolve().is_relative_to(self._root):
                 raise FormatError("a link leads out of the folder", path=name, code="I109")
+        self._checked.update(places[1:])
         return path
 
 
@@ -151,6 +172,10 @@ class Overlay:
         tree, inner = self._home(name)
         return tree.open(inner)
 
+    def read(self, name: str, limit: int) -> bytes:
+        tree, inner = self._home(name)
+        return tree.read(inner, limit)
+
     def close(self) -> None:
         """Whoever opened the two closes them."""
 
@@ -161,8 +186,12 @@ class Overlay:
 
 def read_limited(stream: BinaryIO, limit: int) -> bytes:
     """All that is left of a stream, but no more than `limit` + 1 bytes, taking no more memory."""
+    return _read_limited(stream.read, limit)
+
+
+def _read_limited(read: Callable[[int], bytes], limit: int) -> bytes:
     blocks, left, size = [], limit + 1, 2**16
-    while left and (block := stream.read(min(left, size))):
+    while left and (block := read(min(left, size))):
         blocks.append(block)
         left -= len(block)
         size = _CHUNK
@@ -202,6 +231,10 @@ class Zip:
             return io.BufferedReader(_Member(self._zip.open(self._members[name]), name))
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise FormatError(f"damaged archive: {error}", path=name) from error
+
+    def read(self, name: str, limit: int) -> bytes:
+        with self.open(name) as stream:
+            return read_limited(stream, limit)
 
     def close(self) -> None:
         self._zip.close()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError
-from ..files import Tree, read_limited
+from ..files import Tree
 from ..images import read_numbers
 from ..masks import Mask
 from ..panoptic import MAX_ID, ids_from_rgb, rgb_from_ids
@@ -62,8 +62,7 @@ def load(
         FormatError: I112, the file is damaged; I119, it is too large; N703, it has another
             size; N704, it is not 8-bit RGB and its ids are lost; N716, it is noise.
     """
-    with tree.open(member) as stream:
-        body = read_limited(stream, MAX_FILE)
+    body = tree.read(member, MAX_FILE)
     if len(body) > MAX_FILE:
         raise FormatError(f"PNG has more than {MAX_FILE:,} bytes", code="I119")
     png = parse(body)

@@ -172,3 +172,28 @@ def test_fast_json_says_what_canonical_json_says():
     value = {"b": [1, 2.5, None, True], "a": {"é": 'x"\\', "c": (1, 2)}, "big": 2**70}
     assert files.fast_json(value) == files.canonical_json(value)
     assert files.fast_json({"b": 1, "a": {"d": 2, "c": 3}}) == b'{"a":{"c":3,"d":2},"b":1}'
+
+
+def test_a_file_is_read_at_once_but_never_more_than_asked_for_and_one(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.bin").write_bytes(b"x" * 200_000)
+    with files.open_tree(tmp_path) as tree:
+        assert tree.names() == ["a/b.bin"]
+        assert tree.read("a/b.bin", 2**20) == b"x" * 200_000
+        assert len(tree.read("a/b.bin", 99)) == 100
+        with pytest.raises(FormatError, match="regular"):
+            tree.read("a", 99)
+
+
+def test_reading_at_once_follows_no_link_out_of_a_folder(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b").write_bytes(b"secret")
+    (tmp_path / "in" / "sound").mkdir(parents=True)
+    (tmp_path / "in" / "sound" / "a").write_bytes(b"ours")
+    (tmp_path / "in" / "way").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "sound" / "b").symlink_to(tmp_path / "out" / "b")
+    with files.open_tree(tmp_path / "in") as tree:
+        assert tree.read("sound/a", 99) == b"ours"
+        for name in ("way/b", "way/b", "sound/b"):
+            with pytest.raises(FormatError, match="leads out"):
+                tree.read(name, 99)

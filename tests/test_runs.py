@@ -76,3 +76,14 @@ def test_a_map_of_one_id_is_one_run():
     runs = runs_of_ids(np.full((3, 4), 7, np.uint8))
     assert (runs.start.tolist(), runs.stop.tolist(), runs.id.tolist()) == ([0], [12], [7])
     assert segments_of(runs).masks() == [Mask.from_array(np.ones((3, 4)))]
+
+
+def test_short_numbers_are_spelled_like_long_ones():
+    numbers = np.arange(-600, 600, dtype=np.int32)
+    alone, sizes = spelled(numbers)
+    among, all_sizes = spelled(np.append(numbers, 2**31 - 1))  # eight bytes for each
+    assert among.startswith(alone)
+    assert all_sizes[:-1].tolist() == sizes.tolist()
+    edges = [-513, -512, -17, -16, 15, 16, 511, 512]
+    one_by_one = b"".join(spelled(np.array([n]))[0] for n in edges)
+    assert spelled(np.array(edges))[0] == one_by_one

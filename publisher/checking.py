@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import images, intake, split, workspace
 from .dataset import Dataset, Sample
 from .errors import FormatError, InvalidDataset, UsageError
 from .files import open_tree
+from .findings import Findings
 from .formats import agreement
 from .progress import Progress, silent
 from .report import Accepted, parse_baseline, unaccepted
@@ -47,14 +48,14 @@ class Checked:
 
     `all_read` is False where reading broke off: what comes after is unknown, whatever was
     selected or accepted. `accepted` are findings that the baseline has, and `stale` its
-    entries that fit none.
+    entries that fit none. Findings may be many: they are read from a file as they are asked for.
     """
 
-    findings: list[Finding]
+    findings: Sequence[Finding]
     looked: bool
     all_read: bool = True
-    accepted: list[Finding] = field(default_factory=list)
-    stale: list[Accepted] = field(default_factory=list)
+    accepted: Sequence[Finding] = ()
+    stale: Sequence[Accepted] = ()
 
 
 def run(
@@ -82,7 +83,7 @@ def run(
     _refuse_unknown(asked)
     beside = _beside(asked)
     accepted = _baseline(asked.baseline)
-    found: list[Finding] = []
+    found = Findings()
     heard: Callable[[], tuple[Finding, ...]] = tuple
     looked, all_read = False, True
     try:
@@ -95,27 +96,35 @@ def run(
                     pass  # what lazy samples cannot read shows when they are looked at
                 _refuse_to_lose(source.unread())
                 dataset, mended = _mend(dataset, mend_to, look, asked)
-                found += mended
-            for finding in check(
+                found.extend(mended)
+            findings = check(
                 dataset,
                 look=look,
                 select=asked.select,
                 ignore=asked.ignore,
                 beside=replace(beside, unclaimed=source.unclaimed),
                 on_sample=on_image,
-            ):
-                found.append(finding)  # one by one: what was found before a break is kept
+            )
+            found.extend(findings)  # what was found before a break is kept
         if format_name in (None, "coco") and not workspace.is_workspace(path):
             with open_tree(path) as tree:
-                found += [f for f in agreement.findings(tree) if _is_chosen(f, asked)]
+                found.extend(f for f in agreement.findings(tree) if _is_chosen(f, asked))
     except FormatError as error:  # a lazy dataset may break at any line
         found.append(finding_of(error))
         all_read = False
     said = [f for f in heard() if _is_chosen(f, asked)]
     if mend_to is not None:  # what is left was set right by reading
         said = [*map(_fixed, said)]
-    new, known, stale = unaccepted([*said, *found], accepted)
+    new, known, stale = unaccepted(_one_after_another(said, found), accepted)
     return Checked(new, looked, all_read, known, stale)
+
+
+def _one_after_another(said: Sequence[Finding], found: Findings) -> Findings:
+    if not said:
+        return found
+    both = Findings(said)
+    both.extend(found)
+    return both
 
 
 def _is_chosen(finding: Finding, asked: Request) -> bool:

@@ -455,13 +455,13 @@ def put(path: Path, body: bytes) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, body: bytes) -> None:
-    """Replace a file as a whole: whoever looks sees the old bytes or the new."""
+def write_atomic(path: Path, body: bytes | Iterable[bytes]) -> None:
+    """Replace a file as a whole, by bytes or parts of them: one sees the old file or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
     try:
         with part.open("wb") as stream:
-            stream.write(body)
+            stream.writelines((body,) if isinstance(body, bytes) else body)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(part, path)

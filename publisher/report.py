@@ -1,38 +1,47 @@
 """
 Reports on findings: a summary for the terminal, text, JSON, SARIF and HTML; and the baseline.
 
-Pure: findings in, text out. All that came from outside is escaped for where it goes.
+Pure: findings in, text out. All that came from outside is escaped for where it goes. Findings
+may be more than memory holds: they are gone through several times, and files come in parts.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import re
+from array import array
+from bisect import bisect_right, insort
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from html import escape
+from itertools import chain, groupby, islice
 from pathlib import PurePosixPath
 from string import Template
-from typing import Any
+from typing import Any, overload
 from urllib.parse import quote
 
 import msgspec
+import numpy as np
 
 from . import __version__
 from .errors import FormatError, UsageError
 from .names import printable
-from .validate import RULES, Finding, summary
+from .validate import RULES, Finding, summary, totals
 
 SEVERITIES = ("error", "warning", "info")
 MOST_ROWS = 20_000  # of an HTML page; browsers slow down beyond
 BASELINE = "publisher/baseline/1"
 
 
-def render(findings: Sequence[Finding], name: str, title: str) -> str:
+def render(findings: Sequence[Finding], name: str, title: str) -> Iterator[str]:
     """
     A report in the form that a file's extension asks for: .json, .sarif, .html or .txt.
+
+    It comes in parts.
 
     Raises:
         UsageError: another extension.
@@ -49,14 +58,38 @@ def plain(finding: Finding) -> dict[str, Any]:
     return {k: v for k, v in asdict(finding).items() if v is not None}
 
 
-def worst_first(findings: Sequence[Finding]) -> list[Finding]:
-    """Errors first; within a severity, one of each rule before a second of any."""
+def worst(findings: Iterable[Finding], most: int) -> list[Finding]:
+    """The first few: errors first; within a severity, one of each rule before a second of any."""
     told: Counter[str] = Counter()
-    keys = []
-    for place, f in enumerate(findings):
-        told[f.code] += 1
-        keys.append((SEVERITIES.index(f.severity), told[f.code], f.code, place))
-    return [findings[place] for *_, place in sorted(keys)]
+
+    def ranked() -> Iterator[tuple[int, int, str, int, Finding]]:
+        for place, f in enumerate(findings):
+            told[f.code] += 1
+            yield SEVERITIES.index(f.severity), told[f.code], f.code, place, f
+
+    return [f for *_, f in heapq.nsmallest(most, ranked())]
+
+
+def _busiest(findings: Sequence[Finding], most: int) -> tuple[list[tuple[int, str]], int]:
+    """
+    The files with the most findings, and how many files there are.
+
+    Findings of one file mostly come together, and of each such run only a hash and a count
+    are kept: that names fall on the same 64 bits is as good as impossible.
+    """
+    hashes, sizes = array("q"), array("q")
+    for name, run in groupby(f.file_name or "" for f in findings):
+        hashes.append(hash(name))
+        sizes.append(sum(1 for _ in run))
+    known, at = np.unique(np.asarray(hashes), return_inverse=True)
+    counts = np.bincount(at, weights=np.asarray(sizes)).astype(np.int64)
+    found: list[tuple[int, str]] = []
+    for name, _ in groupby(f.file_name or "" for f in findings):
+        key = -int(counts[known.searchsorted(hash(name))]), name
+        if (len(found) < most or key < found[-1]) and key not in found:
+            insort(found, key)
+            del found[most:]
+    return [(-n, name) for n, name in found], len(known)
 
 
 # ── the terminal ─────────────────────────────────────────────────────────────────────────────
@@ -68,17 +101,19 @@ def brief(findings: Sequence[Finding], most: int = 8) -> tuple[list[str], list[s
 
     Give both as lists of lines: the first are facts, the second talk.
     """
-    counts = summary(findings)
-    lines = [str(f) for f in worst_first(findings)[:most]]
+    counts = totals(findings)
+    lines = [str(f) for f in worst(findings, most)]
     talk = []
     if len(findings) > most:
         rest = len(findings) - most
         talk.append(f"... and {rest:,} more: --report findings.html has all")
     rules = sorted(counts["rules"].items(), key=lambda r: (_gravity(r[0]), -r[1], r[0]))
-    talk += _top([(n, f"{code}  {title_of(code)}") for code, n in rules], 5, "rules")
-    files = sorted(counts["files"].items(), key=lambda r: (-r[1], r[0]))
-    if len(files) > 1:
-        talk += _top([(n, name or "the dataset as a whole") for name, n in files], 3, "files")
+    named = [(n, f"{code}  {title_of(code)}") for code, n in rules[:5]]
+    talk += _top(named, len(rules), len(findings), "rules")
+    files, of = _busiest(findings, 3)
+    if of > 1:
+        named = [(n, name or "the dataset as a whole") for n, name in files]
+        talk += _top(named, of, len(findings), "files")
     said = ", ".join(f"{counts[s]} {s}s" for s in SEVERITIES)
     talk.append(said)
     return lines, talk
@@ -93,40 +128,39 @@ def _gravity(code: str) -> int:
     return SEVERITIES.index(RULES[code].severity) if code in RULES else 0
 
 
-def _top(rows: Sequence[tuple[int, str]], most: int, what: str) -> Iterator[str]:
-    for n, text in rows[:most]:
+def _top(rows: Sequence[tuple[int, str]], of: int, total: int, what: str) -> Iterator[str]:
+    for n, text in rows:
         yield f"{n:7,} {printable(text)}"
-    if len(rows) > most:
-        n = sum(n for n, _ in rows[most:])
-        yield f"{n:7,} in {len(rows) - most} other {what}"
+    if of > len(rows):
+        n = total - sum(n for n, _ in rows)
+        yield f"{n:7,} in {of - len(rows)} other {what}"
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────
 
 
-def text(findings: Sequence[Finding], title: str) -> str:
+def text(findings: Sequence[Finding], title: str) -> Iterator[str]:
     """One line a finding, worst first, then the counts by rule."""
-    counts = summary(findings)
-    lines = [printable(title)]
-    lines += [str(f) for f in sorted(findings, key=lambda f: SEVERITIES.index(f.severity))]
-    lines += [f"{n:7} {code}  {title_of(code)}" for code, n in counts["rules"].items()]
-    lines.append(", ".join(f"{counts[s]} {s}s" for s in SEVERITIES))
-    return "".join(f"{line}\n" for line in lines)
+    counts = totals(findings)
+    rules = (f"{n:7} {code}  {title_of(code)}" for code, n in counts["rules"].items())
+    said = ", ".join(f"{counts[s]} {s}s" for s in SEVERITIES)
+    lines = chain([printable(title)], map(str, _by_severity(findings)), rules, [said])
+    return (f"{line}\n" for line in lines)
 
 
-def as_json(findings: Sequence[Finding], title: str) -> str:
+def as_json(findings: Sequence[Finding], title: str) -> Iterator[str]:
     """Counts by severity, rule and file, and every finding."""
-    document = {"title": title, **summary(findings), "findings": [plain(f) for f in findings]}
-    return _json(document)
+    document = {"title": title, **summary(findings), "findings": []}
+    return _json(document, "findings", map(plain, findings))
 
 
-def sarif(findings: Sequence[Finding], title: str) -> str:
+def sarif(findings: Sequence[Finding], title: str) -> Iterator[str]:
     """
     SARIF 2.1.0 (OASIS), which code hosts and editors show beside the files.
 
     Source: https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
     """
-    codes = sorted({f.code for f in findings})
+    codes = list(totals(findings)["rules"])
     number = {code: n for n, code in enumerate(codes)}
     driver = {
         "name": "publisher",
@@ -137,12 +171,13 @@ def sarif(findings: Sequence[Finding], title: str) -> str:
         "tool": {"driver": driver},
         "columnKind": "unicodeCodePoints",
         "properties": {"title": printable(title)},
-        "results": [_sarif_result(f, number[f.code]) for f in findings],
+        "results": [],
     }
     schema = (
         "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
     )
-    return _json({"$schema": schema, "version": "2.1.0", "runs": [run]})
+    document = {"$schema": schema, "version": "2.1.0", "runs": [run]}
+    return _json(document, "results", (_sarif_result(f, number[f.code]) for f in findings))
 
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}
@@ -180,31 +215,35 @@ def _sarif_result(f: Finding, number: int) -> dict[str, Any]:
     return said
 
 
-def html(findings: Sequence[Finding], title: str) -> str:
+def html(findings: Sequence[Finding], title: str) -> Iterator[str]:
     """One page that needs nothing else: counts by rule and by file, every finding, every page."""
     counts = summary(findings)
     cards = "".join(
         f'<div class="card {s}"><b>{counts[s]:,}</b> {s}{"" if counts[s] == 1 else "s"}</div>'
         for s in SEVERITIES
     )
-    ordered = sorted(findings, key=lambda f: SEVERITIES.index(f.severity))
-    rest = len(ordered) - MOST_ROWS
+    rest = len(findings) - MOST_ROWS
     cut = (
         f"<p>The first {MOST_ROWS:,}; {rest:,} more are in a .json report.</p>" if rest > 0 else ""
     )
     rules = sorted(counts["rules"].items(), key=lambda r: (_gravity(r[0]), -r[1], r[0]))
-    files = sorted(counts["files"].items(), key=lambda r: (-r[1], r[0]))[:MOST_ROWS]
+    files = heapq.nsmallest(MOST_ROWS, counts["files"].items(), key=lambda r: (-r[1], r[0]))
+    shown = islice(_by_severity(findings), MOST_ROWS)
     parts = [
         f"<h1>{_e(title)}</h1><div class=cards>{cards}</div>",
         "" if findings else "<p class=good>Nothing to complain about.</p>",
         _table("By rule", ("Rule", "Findings", "What"), (_rule_row(c, n) for c, n in rules)),
         _table("By file", ("File", "Findings"), (_file_row(name, n) for name, n in files)),
-        _table("Findings", ("", "Rule", "File", "Segment", "What"), map(_row, ordered[:MOST_ROWS])),
+        _table("Findings", ("", "Rule", "File", "Segment", "What"), map(_row, shown)),
         cut,
         "<h2>Rules</h2>" if rules else "",
         *(_rule_page(code) for code, _ in rules),
     ]
-    return _PAGE.substitute(title=_e(title), body="\n".join(p for p in parts if p))
+    yield _PAGE.substitute(title=_e(title), body="\n".join(p for p in parts if p))
+
+
+def _by_severity(findings: Sequence[Finding]) -> Iterator[Finding]:
+    return (f for s in SEVERITIES for f in findings if f.severity == s)
 
 
 def _rule_row(code: str, n: int) -> tuple[str, ...]:
@@ -271,9 +310,29 @@ def _e(said: str) -> str:
     return escape(printable(said))
 
 
-def _json(document: dict[str, Any]) -> str:
-    text = json.dumps(document, ensure_ascii=False, sort_keys=True, indent=1) + "\n"
-    return text.encode("utf-8", "backslashreplace").decode()  # lone surrogates
+def _json(document: dict[str, Any], key: str, records: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for part in chain(filled(document, key, records, indent=1), ["\n"]):
+        yield part.encode("utf-8", "backslashreplace").decode()  # lone surrogates
+
+
+def filled(
+    document: dict[str, Any],
+    key: str,
+    records: Iterable[dict[str, Any]],
+    *,
+    indent: int | None = None,
+) -> Iterator[str]:
+    """The JSON of a document, in parts; its only empty list at `key` has these records instead."""
+    write = partial(json.dumps, ensure_ascii=False, sort_keys=True, indent=indent)
+    head, mark, tail = write(document).partition(f'"{key}": []')
+    yield head + mark[:-1]
+    outer = "" if indent is None else "\n" + " " * (len(head) - head.rindex("\n") - 1)
+    inner = outer + " " * (indent or 0)
+    before = inner
+    for record in records:
+        yield before + write(record).replace("\n", inner)
+        before = ("," if inner else ", ") + inner
+    yield ("]" if before == inner else outer + "]") + tail
 
 
 WRITERS = {".json": as_json, ".sarif": sarif, ".html": html, ".txt": text}
@@ -297,11 +356,13 @@ class _Baseline(msgspec.Struct):
     findings: list[Accepted]
 
 
-def baseline(findings: Iterable[Finding]) -> str:
-    """The findings as a file of accepted ones, sorted."""
-    accepted = sorted(map(_accepted, findings), key=lambda a: msgspec.json.encode(a))
-    lines = ",\n".join(msgspec.json.encode(a).decode() for a in accepted)
-    return f'{{"schema": "{BASELINE}", "findings": [\n{lines}\n]}}\n'
+def baseline(findings: Iterable[Finding]) -> Iterator[str]:
+    """The findings as a file of accepted ones, sorted; in parts."""
+    lines = sorted(msgspec.json.encode(_accepted(f)) for f in findings)
+    yield f'{{"schema": "{BASELINE}", "findings": [\n'
+    for place, line in enumerate(lines):
+        yield ("" if place == 0 else ",\n") + line.decode()
+    yield "\n]}\n"
 
 
 def parse_baseline(body: bytes, label: str) -> tuple[Accepted, ...]:
@@ -326,49 +387,85 @@ def entries(accepted: Sequence[Accepted]) -> list[dict[str, Any]]:
     return plain_ones
 
 
+class _Some(Sequence[Finding]):
+    """Those at some places, or all others; looked up when they are asked for."""
+
+    def __init__(self, findings: Sequence[Finding], places: Collection[int], others: bool) -> None:
+        self._findings = findings
+        self._places = array("q", sorted(places))
+        self._others = others
+
+    def __len__(self) -> int:
+        listed = len(self._places)
+        return len(self._findings) - listed if self._others else listed
+
+    def __iter__(self) -> Iterator[Finding]:
+        ahead = iter(self._places)
+        awaited = next(ahead, -1)
+        for place, f in enumerate(self._findings):
+            listed = place == awaited
+            if listed:
+                awaited = next(ahead, -1)
+            if listed != self._others:
+                yield f
+
+    @overload
+    def __getitem__(self, index: int) -> Finding: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Finding]: ...
+    def __getitem__(self, index: int | slice) -> Finding | Sequence[Finding]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]
+        if not self._others:
+            return self._findings[self._places[i]]
+        before = range(len(self._places))  # each listed place moves those behind it by one
+        return self._findings[i + bisect_right(before, i, key=lambda k: self._places[k] - k)]
+
+
 def unaccepted(
     findings: Sequence[Finding], accepted: Sequence[Accepted]
-) -> tuple[list[Finding], list[Finding], list[Accepted]]:
+) -> tuple[Sequence[Finding], Sequence[Finding], list[Accepted]]:
     """
     Findings that are new, those that the baseline has, and its entries that fit none any more.
 
     A segment is known by its id, which lasts when segments change places, or by its place,
     which lasts when ids are given anew; in each file, by the one that explains more.
     """
+    if not accepted:
+        return findings, (), []
     known: dict[tuple[str, str], list[Accepted]] = defaultdict(list)
     for a in accepted:
         known[a.code, a.file].append(a)
-    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, str], array[int]] = defaultdict(lambda: array("q"))
     for place, f in enumerate(findings):
-        groups[f.code, printable(f.file_name or "")].append(place)
-    new: list[int] = []
+        if (key := (f.code, printable(f.file_name or ""))) in known:
+            groups[key].append(place)
+    old_ones: list[int] = []
     stale = [a for key, entries in known.items() if key not in groups for a in entries]
     for key, places in groups.items():
-        entries = known.get(key, [])
-        ways = (_left_over(findings, places, entries, by) for by in ("id", "segment"))
-        fresh, old = min(ways, key=lambda way: len(way[0]))
-        new += fresh
-        stale += old
-    fresh_ones = set(new)
-    old_ones = [f for place, f in enumerate(findings) if place not in fresh_ones]
-    return [findings[place] for place in sorted(new)], old_ones, stale
+        mine = [_accepted(findings[place]) for place in places]
+        ways = (_explained(mine, known[key], by) for by in ("id", "segment"))
+        old, rest = max(ways, key=lambda way: len(way[0]))
+        old_ones += (places[i] for i in old)
+        stale += rest
+    return _Some(findings, old_ones, others=True), _Some(findings, old_ones, others=False), stale
 
 
-def _left_over(
-    findings: Sequence[Finding], places: Sequence[int], entries: Sequence[Accepted], by: str
+def _explained(
+    mine: Sequence[Accepted], entries: Sequence[Accepted], by: str
 ) -> tuple[list[int], list[Accepted]]:
+    """Which of mine an entry has, each entry once, and the entries that are left."""
     left: dict[tuple[Any, str], list[Accepted]] = defaultdict(list)
     for a in entries:
         left[getattr(a, by), a.message].append(a)
-    new = []
-    for place in places:
-        a = _accepted(findings[place])
+    old = []
+    for i, a in enumerate(mine):
         found = left[getattr(a, by), a.message]
         if found:
             found.pop()
-        else:
-            new.append(place)
-    return new, [a for rest in left.values() for a in rest]
+            old.append(i)
+    return old, [a for rest in left.values() for a in rest]
 
 
 def _accepted(f: Finding) -> Accepted:

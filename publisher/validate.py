@@ -50,6 +50,7 @@ __all__ = [
     "numbered",
     "summary",
     "surveyed",
+    "totals",
 ]
 
 
@@ -182,17 +183,24 @@ def _usable(ids: Sequence[int]) -> bool:
 
 def summary(findings: Iterable[Finding]) -> dict[str, Any]:
     """Counts by severity, by rule and by file; `""` stands for the dataset as a whole."""
+    files = Counter[str]()
+
+    def filed() -> Iterator[Finding]:
+        for f in findings:
+            files[f.file_name or ""] += 1
+            yield f
+
+    return {**totals(filed()), "files": dict(sorted(files.items()))}
+
+
+def totals(findings: Iterable[Finding]) -> dict[str, Any]:
+    """Counts by severity and by rule: little, however many files there are."""
     severities = dict.fromkeys(("error", "warning", "info"), 0)
-    rules, files = Counter[str](), Counter[str]()
+    rules = Counter[str]()
     for f in findings:
         severities[f.severity] += 1
         rules[f.code] += 1
-        files[f.file_name or ""] += 1
-    return {
-        **severities,
-        "rules": dict(sorted(rules.items())),
-        "files": dict(sorted(files.items())),
-    }
+    return {**severities, "rules": dict(sorted(rules.items()))}
 
 
 def finding_of(error: FormatError, file_name: str | None = None) -> Finding:

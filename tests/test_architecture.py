@@ -36,7 +36,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {"engine", "files", "formats", "images", "json_stream", "provenance", "spill"}
+    {"engine", "files", "findings", "formats", "images", "json_stream", "provenance", "spill"}
     | {"storage", "trees", "workspace"},
     {"checking", "consume", "conversion", "dealing", "intake", "joining"}
     | {"publish", "release", "scaffold"},

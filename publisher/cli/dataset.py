@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
-from .talk import json_option, progress, say, show_json, table
+from .talk import json_option, progress, say, show_json, show_parts, table
 
 if TYPE_CHECKING:
     from ..card import Card
@@ -107,7 +108,7 @@ def validate(
     from .. import checking
     from .. import report as reports
     from ..files import canonical_json, write_atomic
-    from ..validate import summary
+    from ..validate import summary, totals
 
     if fix != (out is not None):
         raise click.UsageError("--fix and -o DIR go together")
@@ -117,29 +118,26 @@ def validate(
     with progress("images", quiet=as_json) as on_image:
         checked = checking.run(path, format_name, request=request, mend_to=out, on_image=on_image)
     findings = checked.findings
-    counts = summary(findings)
+    counts = totals(findings)
     for name in report:
-        write_atomic(
-            name, reports.render(findings, name.name, f"Validation of {path.name}").encode()
-        )
+        parts = reports.render(findings, name.name, f"Validation of {path.name}")
+        write_atomic(name, map(str.encode, parts))
     if metrics is not None:
-        few = {k: v for k, v in counts.items() if k != "files"}  # `dvc metrics show` is a table
-        write_atomic(metrics, canonical_json(few, indent=1))
+        write_atomic(metrics, canonical_json(counts, indent=1))  # a table of `dvc metrics show`
     if as_json:
-        show_json(
-            {
-                **counts,
-                "looked_at_pictures": checked.looked,
-                "accepted": len(checked.accepted),
-                "stale": reports.entries(checked.stale),
-                "findings": [reports.plain(f) for f in findings],
-            }
-        )
+        document = {
+            **summary(findings),
+            "looked_at_pictures": checked.looked,
+            "accepted": len(checked.accepted),
+            "stale": reports.entries(checked.stale),
+            "findings": [],
+        }
+        show_parts(reports.filled(document, "findings", map(reports.plain, findings)))
     else:
         _show_findings(checked)
     if write_baseline is not None and checked.all_read:
-        accepted = reports.baseline([*checked.accepted, *findings])
-        write_atomic(write_baseline, accepted.encode())
+        accepted = reports.baseline(chain(checked.accepted, findings))
+        write_atomic(write_baseline, map(str.encode, accepted))
         say(f"{write_baseline}: all findings are accepted from now on")
         return
     failed = counts["error"] or (strict and counts["warning"]) or not checked.all_read

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import click
@@ -41,6 +43,11 @@ def say(line: str) -> None:
 def show_json(value: Any) -> None:
     """One JSON object on stdout."""
     click.echo(json.dumps(value, ensure_ascii=False, sort_keys=True))
+
+
+def show_parts(parts: Iterable[str]) -> None:
+    """One JSON object on stdout that comes in parts."""
+    sys.stdout.writelines(chain(parts, ["\n"]))
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

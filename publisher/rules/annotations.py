@@ -30,9 +30,9 @@ def duplicate_id(survey: Survey) -> Iterator[Finding]:
     Fix: automatic; all segments get new ids, as they do where `import` meets such a source.
     Example: files of two tasks, both numbered from 1, joined by hand.
     """
-    ids = survey.ids.all()
     if survey.ids.ascending:
         return
+    ids = survey.ids.all()
     order = np.argsort(ids, kind="stable")
     again = order[1:][(ids[order][1:] == ids[order][:-1]) & (ids[order][1:] > 0)]
     ends = np.cumsum([s.segments for s in survey.seen])

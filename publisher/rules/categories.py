@@ -102,7 +102,7 @@ def unused(survey: Survey) -> Iterator[Finding]:
     Fix: annotate some, or remove it before the first release; after that, keep the id.
     Example: a label that was created in CVAT and never drawn.
     """
-    used = frozenset[int]().union(*{s.categories for s in survey.seen})
+    used = {key for s in survey.seen for key in s.categories}
     for c in survey.categories:
         if c.id not in used:
             yield survey.find(f"category {c.name!r} ({c.id}) is not used")

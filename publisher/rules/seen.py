@@ -29,7 +29,7 @@ class Seen:
 
 
 class Memory(Sequence[Seen]):
-    """All samples seen so far, some 40 bytes each and the name; each is made when asked for."""
+    """All samples seen so far, some 50 bytes each and the name; each is made when asked for."""
 
     def __init__(self) -> None:
         self._ids = array("q")
@@ -38,7 +38,8 @@ class Memory(Sequence[Seen]):
         self._ends = array("q", [0])
         self._splits, self._split_codes = array("I"), _Codes[str | None]()
         self._groups, self._group_codes = array("I"), _Codes[str | None]()
-        self._categories, self._category_codes = array("I"), _Codes[frozenset[int]]()
+        self._categories, self._category_codes = array("I"), _Codes[int]()  # in a row
+        self._category_ends = array("q", [0])
         self._segments = array("I")
         self._looked = array("I")  # positions whose image file was looked at
         self._digests = bytearray()  # 32 bytes each
@@ -55,7 +56,8 @@ class Memory(Sequence[Seen]):
         self._ends.append(len(self._names))
         self._splits.append(self._split_codes[seen.split])
         self._groups.append(self._group_codes[seen.group])
-        self._categories.append(self._category_codes[seen.categories])
+        self._categories.extend(self._category_codes[c] for c in seen.categories)
+        self._category_ends.append(len(self._categories))
         self._segments.append(seen.segments)
         if seen.sha256 is not None:
             self._looked.append(at)
@@ -76,13 +78,14 @@ class Memory(Sequence[Seen]):
             return [self[i] for i in range(*index.indices(len(self)))]
         i = range(len(self))[index]
         name = self._names[self._ends[i] : self._ends[i + 1]]
+        codes = self._categories[self._category_ends[i] : self._category_ends[i + 1]]
         sha256, dhash = self._looked_at(i)
         return Seen(
             self._large_ids.get(i, self._ids[i]),
             name.decode("utf-8", "surrogatepass"),
             self._split_codes.values[self._splits[i]],
             self._group_codes.values[self._groups[i]],
-            self._category_codes.values[self._categories[i]],
+            frozenset(self._category_codes.values[code] for code in codes),
             self._segments[i],
             sha256,
             dhash,
@@ -146,7 +149,13 @@ class Numbers:
     def __init__(self) -> None:
         self._blocks: list[NDArray[np.int64] | NDArray[np.uint32] | range] = []
         self._last = array("q")
-        self.ascending = True  # so none is there twice
+        self._ascending = True
+
+    @property
+    def ascending(self) -> bool:
+        """Does each come after a lower one, so that none is there twice?"""
+        self._pack()
+        return self._ascending
 
     def extend(self, numbers: Iterable[int]) -> None:
         """Add some."""
@@ -166,8 +175,8 @@ class Numbers:
         block = np.array(self._last, dtype=np.int64)
         self._last = array("q")
         before = self._blocks[-1][-1] if self._blocks else None
-        self.ascending &= bool((block[1:] > block[:-1]).all())
-        self.ascending &= before is None or bool(before < block[0])
+        self._ascending &= bool((block[1:] > block[:-1]).all())
+        self._ascending &= before is None or bool(before < block[0])
         if (block[1:] == block[:-1] + 1).all():
             self._blocks.append(range(int(block[0]), int(block[-1]) + 1))
         elif block.min() >= 0 and block.max() < 2**32:

@@ -255,8 +255,9 @@ def orphaned(survey: Survey) -> Iterator[Finding]:
     Looks at: `validate --lock splits.lock`.
     Example: "kitchen.mp4" in the lock, "kitchen_v2.mp4" in the dataset.
     """
-    groups = {_group(s) for s in survey.seen}
-    gone = sorted(g for g in survey.beside.lock if g not in groups)
+    if not survey.beside.lock:
+        return
+    gone = sorted(set(survey.beside.lock).difference(map(_group, survey.seen)))
     if gone:
         total = len(survey.beside.lock)
         yield survey.find(
@@ -275,15 +276,18 @@ def lost(survey: Survey) -> Iterator[Finding]:
     Looks at: `validate --against EARLIER`; segments and categories in images that both have.
     Example: every mask drawn with the brush is missing.
     """
-    now = {_name(s): s for s in survey.seen}
-    earlier = list(_earlier(survey))
-    both = [(s, now[name]) for s in earlier if (name := _name(s)) in now]
-    counts = [
-        ("images", len(earlier), len(both)),
-        ("segments", sum(s.segments for s, _ in both), sum(s.segments for _, s in both)),
-    ]
-    was = Counter(key for s, _ in both for key in s.categories)
-    has = Counter(key for _, s in both for key in s.categories)
+    if not (earlier := _earlier(survey)):
+        return
+    places = {_name(s): place for place, s in enumerate(survey.seen)}
+    both, before, after = 0, 0, 0  # images that both have, and segments in them
+    was, has = Counter[int](), Counter[int]()
+    for s in earlier:
+        if (place := places.get(_name(s))) is not None:
+            now = survey.seen[place]
+            both, before, after = both + 1, before + s.segments, after + now.segments
+            was.update(s.categories)
+            has.update(now.categories)
+    counts = [("images", len(earlier), both), ("segments", before, after)]
     names = {c.id: c.name for c in survey.categories}
     counts += [(f"images with {names.get(k, k)!r}", was[k], has[k]) for k in sorted(was)]
     for what, old, new in counts:

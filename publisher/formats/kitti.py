@@ -63,10 +63,11 @@ def read(tree: Tree) -> Reading:
         has_number=lambda number: number & 255 > 0,
         crowds=not by_tool,
     )
+    there = set(names)
     for entry, folder in _entries(tree, names, base):
         try:
             safe_path(entry.file_name)
-            _take(tree, maps, entry, folder, set(names))
+            _take(tree, maps, entry, folder, there)
         except FormatError as error:
             maps.refuse(entry, error)
     notes = maps.notes()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from collections.abc import Iterable, Iterator
 
+from .lazy import Lazy
 from .spill import Spill
 from .validate import Finding
 
 BLOCK = 1024  # findings that are written and read at once
 
 
-class Findings(Sequence[Finding]):
+class Findings(Lazy[Finding]):
     """
     All that were added, in that order; few of them are objects at any time.
 
@@ -45,14 +45,8 @@ class Findings(Sequence[Finding]):
             yield from self._block(block)
         yield from self._last
 
-    @overload
-    def __getitem__(self, index: int) -> Finding: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Finding]: ...
-    def __getitem__(self, index: int | slice) -> Finding | Sequence[Finding]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        block, at = divmod(range(len(self))[index], BLOCK)
+    def _at(self, index: int) -> Finding:
+        block, at = divmod(index, BLOCK)
         if block == len(self._ends) - 1:
             return self._last[at]
         if self._read[0] != block:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import PurePosixPath
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from .card import Card, bare, categories
 from .dataset import Category, Dataset, Sample, Segment
 from .errors import FormatError
 from .formats.reading import Header, Picture, Reading, headers, segment_ids
+from .lazy import Lazy
 from .names import collision_key, portable
 from .spill import Ids, Texts
 
@@ -74,7 +74,7 @@ def join(
     return Joined(dataset, samples.renames(), (*notes, *_card_notes(known, card)), samples)
 
 
-class Samples(Sequence[Sample]):
+class Samples(Lazy[Sample]):
     """The samples of all readings, sorted by file name; each made when it is looked at."""
 
     def __init__(
@@ -98,14 +98,8 @@ class Samples(Sequence[Sample]):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self.picture(range(len(self))[index])[1].sample
+    def _at(self, index: int) -> Sample:
+        return self.picture(index)[1].sample
 
     def __iter__(self) -> Iterator[Sample]:
         for _, p in self.pictures():

@@ -21,7 +21,7 @@ from html import escape
 from itertools import chain, groupby, islice
 from pathlib import PurePosixPath
 from string import Template
-from typing import Any, overload
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -29,6 +29,7 @@ import numpy as np
 
 from . import __version__
 from .errors import FormatError, UsageError
+from .lazy import Lazy
 from .names import printable
 from .validate import RULES, Finding, summary, totals
 
@@ -387,7 +388,7 @@ def entries(accepted: Sequence[Accepted]) -> list[dict[str, Any]]:
     return plain_ones
 
 
-class _Some(Sequence[Finding]):
+class _Some(Lazy[Finding]):
     """Those at some places, or all others; looked up when they are asked for."""
 
     def __init__(self, findings: Sequence[Finding], places: Collection[int], others: bool) -> None:
@@ -409,18 +410,12 @@ class _Some(Sequence[Finding]):
             if listed != self._others:
                 yield f
 
-    @overload
-    def __getitem__(self, index: int) -> Finding: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Finding]: ...
-    def __getitem__(self, index: int | slice) -> Finding | Sequence[Finding]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        i = range(len(self))[index]
+    def _at(self, index: int) -> Finding:
         if not self._others:
-            return self._findings[self._places[i]]
+            return self._findings[self._places[index]]
         before = range(len(self._places))  # each listed place moves those behind it by one
-        return self._findings[i + bisect_right(before, i, key=lambda k: self._places[k] - k)]
+        passed = bisect_right(before, index, key=lambda k: self._places[k] - k)
+        return self._findings[index + passed]
 
 
 def unaccepted(

@@ -12,13 +12,14 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import msgspec
 
 from .dataset import Category, Dataset, Sample, Segment
 from .errors import FormatError, UsageError
 from .files import canonical_json, fast_json, new_folder, safe_path, write_atomic
+from .lazy import Lazy
 from .masks import Rle
 
 SCHEMA = "publisher/dataset/1"
@@ -158,7 +159,7 @@ def fill(
     write_atomic(folder / MARKER, canonical_json(header, indent=1))
 
 
-class Lines(Sequence[Sample]):
+class Lines(Lazy[Sample]):
     """Samples in JSONL files, parsed one at a time; holds 16 bytes a sample."""
 
     def __init__(self, shards: Sequence[Path]) -> None:
@@ -168,14 +169,8 @@ class Lines(Sequence[Sample]):
     def __len__(self) -> int:
         return sum(map(len, self._offsets))
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        at = range(len(self))[index]
+    def _at(self, index: int) -> Sample:
+        at = index
         for shard, starts in zip(self._shards, self._offsets, strict=True):
             if at < len(starts):
                 with shard.open("rb") as stream:

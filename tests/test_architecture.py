@@ -20,6 +20,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "conservation",
         "dataset",
         "drawing",
+        "lazy",
         "manifest",
         "masks",
         "names",

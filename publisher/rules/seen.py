@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar, overload
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..lazy import Lazy
 
 _T = TypeVar("_T", bound=Hashable)
 
@@ -28,7 +30,7 @@ class Seen:
     dhash: int = 0
 
 
-class Memory(Sequence[Seen]):
+class Memory(Lazy[Seen]):
     """All samples seen so far, some 50 bytes each and the name; each is made when asked for."""
 
     def __init__(self) -> None:
@@ -69,14 +71,8 @@ class Memory(Sequence[Seen]):
     def __len__(self) -> int:
         return len(self._ids)
 
-    @overload
-    def __getitem__(self, index: int) -> Seen: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Seen]: ...
-    def __getitem__(self, index: int | slice) -> Seen | Sequence[Seen]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        i = range(len(self))[index]
+    def _at(self, index: int) -> Seen:
+        i = index
         name = self._names[self._ends[i] : self._ends[i + 1]]
         codes = self._categories[self._category_ends[i] : self._category_ends[i + 1]]
         sha256, dhash = self._looked_at(i)

@@ -39,13 +39,6 @@ class Drawn:
     rings: Rings  # of N segments; none where broken, and of RLEs
 
 
-def masks_of(segments: Sequence[Segment], height: int, width: int) -> list[Mask | FormatError]:
-    """What `Segment.mask` gives or raises, for all segments of one image."""
-    if len(segments) < _MANY:
-        return [_attempt(segment, (height, width)) for segment in segments]
-    return draw(segments, [(height, width)] * len(segments)).masks
-
-
 def draw(segments: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> Drawn:
     """
     Rasterise each segment for an image of its own size (height, width), as `Segment.mask` does.

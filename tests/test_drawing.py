@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from publisher.dataset import Sample, Segment
-from publisher.drawing import Rings, draw, line_of, masks_of, rasterise
+from publisher.drawing import Rings, draw, line_of, rasterise
 from publisher.errors import FormatError
 from publisher.masks import MAX_COORDINATE, Mask, Rle, compress
 from publisher.runs import counts_of
@@ -189,7 +189,8 @@ def test_a_broken_segment_costs_only_itself():
         Rle(10, 10, square.counts.decode()),
         (good,),
     ]
-    masks = masks_of([Segment(n, 1, shape) for n, shape in enumerate(shapes, 1)], 10, 10)
+    segments = [Segment(n, 1, shape) for n, shape in enumerate(shapes, 1)]
+    masks = draw(segments, [(10, 10)] * len(segments)).masks
     codes = [m.code if isinstance(m, FormatError) else m for m in masks]
     whole = Mask.from_polygons((good,), 10, 10)
     assert codes == [whole, "P401", "P403", "P404", "P406", "P406", "R503", square, whole]

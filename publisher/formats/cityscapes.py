@@ -115,20 +115,8 @@ def read(tree: Tree) -> Reading:
             _take(tree, maps, entry, stem, there)
         except FormatError as error:
             maps.refuse(entry, error)
-    notes = maps.notes()
-    if not by_tool:
-        notes.append(f"no {_COLORS}: values are read as Cityscapes' own classes")
-    return Reading(
-        name="",
-        format="cityscapes",
-        categories=tuple(classes.values()),
-        pictures=tuple(maps.pictures),
-        counted=maps.counted,
-        items=maps.ledger.items,
-        notes=tuple(notes),
-        findings=tuple(maps.findings),
-        mended=tuple(maps.mended),
-    )
+    said = f"no {_COLORS}: values are read as Cityscapes' own classes"
+    return maps.reading("cityscapes", () if by_tool else (said,))
 
 
 def _take(tree: Tree, maps: Collector, entry: Entry, stem: str, names: set[str]) -> None:

@@ -70,20 +70,8 @@ def read(tree: Tree) -> Reading:
             _take(tree, maps, entry, folder, there)
         except FormatError as error:
             maps.refuse(entry, error)
-    notes = maps.notes()
-    if not by_tool:
-        notes.append(f"no {_COLORS}: values are read as the classes of Cityscapes")
-    return Reading(
-        name="",
-        format="kitti",
-        categories=tuple(classes.values()),
-        pictures=tuple(maps.pictures),
-        counted=maps.counted,
-        items=maps.ledger.items,
-        notes=tuple(notes),
-        findings=tuple(maps.findings),
-        mended=tuple(maps.mended),
-    )
+    said = f"no {_COLORS}: values are read as the classes of Cityscapes"
+    return maps.reading("kitti", () if by_tool else (said,))
 
 
 def _take(tree: Tree, maps: Collector, entry: Entry, folder: str, names: set[str]) -> None:

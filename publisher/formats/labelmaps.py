@@ -26,7 +26,7 @@ from ..names import collision_key, listing, safe_path
 from ..panoptic import Painted, ids_from_rgb
 from ..runs import masks_of_ids
 from ..validate import Finding, finding_of
-from .reading import Picture
+from .reading import Picture, Reading
 
 Values = NDArray[Any]  # (H, W) integers
 Color = tuple[int, int, int]
@@ -183,7 +183,21 @@ class Collector:
     def _mend(self, entry: Entry, message: str) -> None:
         self.mended.append(finding_of(FormatError(message, code="V803"), entry.file_name))
 
-    def notes(self) -> list[str]:
+    def reading(self, format_name: str, notes: Sequence[str] = ()) -> Reading:
+        """All that was taken, with what else there is to say of it."""
+        return Reading(
+            name="",
+            format=format_name,
+            categories=tuple(self.categories.values()),
+            pictures=tuple(self.pictures),
+            counted=self.counted,
+            items=self.ledger.items,
+            notes=(*notes, *self._notes()),
+            findings=tuple(self.findings),
+            mended=tuple(self.mended),
+        )
+
+    def _notes(self) -> list[str]:
         """What the maps cannot say."""
         notes = []
         if self.without_objects:

@@ -102,16 +102,7 @@ def read(tree: Tree) -> Reading:
             notes.append(said)
         else:
             maps.findings.append(finding_of(FormatError(said, code="V802"), masks[0]))
-    return Reading(
-        name="",
-        format="semantic",
-        categories=tuple(classes.values()),
-        pictures=tuple(maps.pictures),
-        counted=maps.counted,
-        items=maps.ledger.items,
-        notes=(*notes, *maps.notes()),
-        findings=tuple(maps.findings),
-    )
+    return maps.reading("semantic", notes)
 
 
 def _folder(names: Sequence[str]) -> str | None:

@@ -165,17 +165,7 @@ class _Reader:
             first = self.strange[0]
             self.maps.mended.append(finding_of(FormatError(said, code="V801"), first))
         self._note_the_lost(entries)
-        return Reading(
-            name="",
-            format="voc",
-            categories=self.labels,
-            pictures=tuple(self.maps.pictures),
-            counted=self.maps.counted,
-            items=self.maps.ledger.items,
-            notes=(*self.notes, *self.maps.notes()),
-            findings=tuple(self.maps.findings),
-            mended=tuple(self.maps.mended),
-        )
+        return self.maps.reading("voc", self.notes)
 
     # ── classes ──────────────────────────────────────────────────────────────────────────
 

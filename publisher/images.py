@@ -176,6 +176,23 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
+def pixels_of(body: bytes) -> NDArray[np.uint8]:
+    """
+    Decode a picture of any mode as RGB (H, W, 3), as it is stored: EXIF rotation is not applied.
+
+    16 bits are cut to 8, alpha is dropped, palettes and CMYK become colours.
+
+    Raises:
+        FormatError: no image of a known format or damaged (I112), or too large (I119).
+    """
+    with _opened(io.BytesIO(body)) as image:
+        if image.mode.startswith("I"):  # Pillow's own conversion would clip at 255
+            deep = np.asarray(image).astype(np.int64)
+            grey = (deep >> 8 if deep.max(initial=0) > 255 else deep).clip(0, 255)
+            return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        return np.asarray(image.convert("RGB"))
+
+
 def read_mask(body: bytes, most: int = MAX_PIXELS, *, colored: bool = False) -> NDArray[np.bool_]:
     """
     Decode a grey, 1-bit or palette image as a mask (H, W): every value but 0 is foreground.

@@ -118,3 +118,34 @@ def test_png_text_and_what_follows_its_end_are_removed():
     assert b"a zip" not in clean
     with Image.open(io.BytesIO(body)) as a, Image.open(io.BytesIO(clean)) as b:
         assert np.array_equal(np.asarray(a), np.asarray(b))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "CMYK", "LA"])
+def test_a_picture_of_any_mode_becomes_rgb(mode):
+    grey = np.linspace(0, 255, 12).reshape(3, 4).astype(np.uint8)
+    body = io.BytesIO()
+    image = Image.fromarray(grey).convert("RGB").convert(mode)
+    image.save(body, "TIFF")
+    rgb = images.pixels_of(body.getvalue())
+    assert (rgb.shape, rgb.dtype) == ((3, 4, 3), np.uint8)
+    assert (np.abs(rgb.astype(int) - np.asarray(image.convert("RGB"))) <= 1).all()
+
+
+@pytest.mark.parametrize(("values", "seen"), [([0, 32768, 65535], [0, 128, 255])])
+def test_sixteen_bits_are_cut_to_eight_and_not_clipped(values, seen):
+    body = io.BytesIO()
+    Image.fromarray(np.array([values], dtype=np.uint16)).save(body, "PNG")
+    assert images.pixels_of(body.getvalue())[0, :, 0].tolist() == seen
+
+
+def test_a_picture_is_decoded_as_it_is_stored():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert images.pixels_of(picture(20, 30, exif=exif)).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize("body", [b"", b"GIF89a", picture()[:100]])
+def test_what_is_no_picture_is_refused(body):
+    with pytest.raises(FormatError) as e:
+        images.pixels_of(body)
+    assert e.value.code == "I112"

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .components import BitMask, Ints, numbered
-from .distance import squared
 
 MOST = 24
 """Clicks of a kind; RITM was trained on no more."""
@@ -33,9 +32,7 @@ def inside(depth: NDArray[np.float32], reach: float) -> list[tuple[int, int]]:
     return _spread(sure, depth, _EACH)
 
 
-def outside(
-    depth: NDArray[np.float32], reach: float, neighbours: BitMask
-) -> list[tuple[int, int]]:
+def outside(depth: NDArray[np.float32], reach: float, neighbours: BitMask) -> list[tuple[int, int]]:
     """
     Pixels (row, column) to click on around an object: holes and neighbours, then far corners.
 
@@ -75,9 +72,3 @@ def _farthest(region: BitMask, depth: NDArray[np.float32], most: int) -> list[tu
         chosen.append(best)
         gap = np.minimum(gap, ((at - at[best]) ** 2).sum(axis=1))
     return [(int(at[k, 0]), int(at[k, 1])) for k in chosen]
-
-
-def deepest(mask: BitMask) -> tuple[int, int]:
-    """The pixel (row, column) farthest from the mask's border and from the edge of the array."""
-    row, col = np.unravel_index(np.argmax(squared(np.pad(mask, 1))[1:-1, 1:-1]), mask.shape)
-    return int(row), int(col)

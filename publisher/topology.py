@@ -8,8 +8,11 @@ own, so that what is left after taking can be promised to neighbours before anyo
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .components import BitMask, Ints, holes, numbered
+
+Labels = NDArray[np.int32]
 
 
 def without(mask: BitMask, lost: BitMask) -> BitMask:
@@ -61,7 +64,7 @@ def _mended(left: BitMask, mask: BitMask) -> BitMask:
     return left
 
 
-def _joined(left: BitMask, mask: BitMask, parts: Ints, olds: Ints) -> BitMask:
+def _joined(left: BitMask, mask: BitMask, parts: Labels, olds: Labels) -> BitMask:
     """Drop crumbs, and give back each loss that parts two pieces larger than crumbs."""
     sizes = np.bincount(parts.ravel())
     wholes = np.bincount(olds.ravel())
@@ -93,7 +96,7 @@ def _as_whole(new: BitMask, mask: BitMask) -> bool:
     return holes(new)[1] <= number and len(np.unique(old[(old > 0) & ~new])) == number
 
 
-def _pairs(one: Ints, other: Ints) -> Ints:
+def _pairs(one: Labels, other: Labels) -> Ints:
     """The pairs of regions (N, 2), one of each map, that have pixels side by side."""
     width = int(other.max()) + 1
     found = [np.zeros(0, dtype=np.int64)]
@@ -105,7 +108,7 @@ def _pairs(one: Ints, other: Ints) -> Ints:
     return np.stack([keys // width, keys % width], axis=1)
 
 
-def _touching(regions: Ints, mask: BitMask) -> BitMask:
+def _touching(regions: Labels, mask: BitMask) -> BitMask:
     """Those regions that have a pixel beside the mask."""
     ids = _pairs(regions, mask.astype(np.int32))[:, 0]
     return np.isin(regions, ids) & (regions > 0)

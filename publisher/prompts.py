@@ -15,7 +15,8 @@ from .components import BitMask, Ints, numbered
 MOST = 24
 """Clicks of a kind; RITM was trained on no more."""
 _EACH = 5  # in one part of the object
-_APART = 6.0  # pixels; a click is drawn as a disk of 5
+APART = 6.0
+"""Pixels between a click and the border: RITM draws a click as a disk of 5."""
 
 
 def inside(depth: NDArray[np.float32], reach: float) -> list[tuple[int, int]]:
@@ -28,7 +29,7 @@ def inside(depth: NDArray[np.float32], reach: float) -> list[tuple[int, int]]:
         depth: (H, W) how deep each pixel lies in the object, in pixels.
         reach: pixels less deep than this are never clicked.
     """
-    sure = depth >= max(reach, _APART)
+    sure = depth >= max(reach, APART)
     return _spread(sure, depth, _EACH)
 
 
@@ -41,7 +42,7 @@ def outside(depth: NDArray[np.float32], reach: float, neighbours: BitMask) -> li
         reach: pixels less far from it than this are never clicked.
         neighbours: (H, W) pixels of other objects.
     """
-    sure = depth <= -max(reach, _APART)
+    sure = depth <= -max(reach, APART)
     taken = _spread(sure & neighbours, -depth, 1)
     found = [*taken, *_spread(sure & ~neighbours, -depth, 4)]
     return found[:MOST]
@@ -61,13 +62,15 @@ def _spread(sure: BitMask, depth: NDArray[np.float32], each: int) -> list[tuple[
 
 
 def _farthest(region: BitMask, depth: NDArray[np.float32], most: int) -> list[tuple[int, int]]:
-    """The deepest pixel of a region, then up to `most` in all far from those before."""
+    """The deepest pixel of a region, then those farthest from all before; at most so many."""
     at: Ints = np.argwhere(region)
     inner = depth[region]
-    chosen = [int(np.argmax(inner))]
+    deepest = at[inner == inner.max()]  # many, where depths are cut off: the one in their middle
+    middle = deepest[np.argmin(((deepest - deepest.mean(axis=0)) ** 2).sum(axis=1))]
+    chosen = [int(np.flatnonzero((at == middle).all(axis=1))[0])]
     gap = ((at - at[chosen[0]]) ** 2).sum(axis=1)
     least = float(inner[chosen[0]]) ** 2
-    while len(chosen) < most and gap.max() > max(4 * _APART**2, least):
+    while len(chosen) < most and gap.max() > max(4 * APART**2, least):
         best = int(np.argmax(gap))
         chosen.append(best)
         gap = np.minimum(gap, ((at - at[best]) ** 2).sum(axis=1))

@@ -201,7 +201,7 @@ class _Object:
             return "too thin"
         pixels = mask.window(left, top, right - left, bottom - top)
         reach = rules.band * size
-        depth = distance.signed(pixels, math.ceil(reach) + 1)
+        depth = distance.signed(pixels, math.ceil(max(1.5 * reach, prompts.APART)))
         if not (depth > reach).any():
             return "too thin"
         others = claims[top:bottom, left:right] > pixels
@@ -323,7 +323,7 @@ def _chance(logits: Sequence[Floats], shape: tuple[int, ...]) -> Floats | None:
 def _fed_back(chance: Floats, o: _Object, rules: Rules) -> Floats:
     """What the next pass is told: the answer in the band, the annotation elsewhere."""
     lost, gained = _changes(o, [chance], rules, Way(()))
-    wanted = topology.added(topology.without(o.mask, lost), gained, o.mask)
+    wanted = topology.added(topology.without(o.mask, lost, o.band(rules)), gained, o.mask)
     held = np.where(o.band(rules), chance, o.mask).astype(np.float32)
     return np.where((held > 0.5) == wanted, held, wanted).astype(np.float32)
 
@@ -348,7 +348,7 @@ def _answer(
         return _Answer("no usable answer", route, scores, o.mask, o.mask & ~o.mask, o.depth)
     chance: Floats = np.mean(np.stack(chances), axis=0, dtype=np.float32)
     lost, gained = _changes(o, chances, rules, way)
-    left = topology.without(o.mask, lost)
+    left = topology.without(o.mask, lost, o.band(rules))
     wanted = topology.added(left, gained, o.mask)
     scores |= _scores(o, chance, wanted, rules)
     reason = _objection(scores, rules)

@@ -15,9 +15,11 @@ from .components import BitMask, Ints, holes, numbered
 Labels = NDArray[np.int32]
 
 
-def without(mask: BitMask, lost: BitMask) -> BitMask:
+def without(mask: BitMask, lost: BitMask, open_: BitMask) -> BitMask:
     """
     The mask (H, W) less what is `lost`, as far as its parts stay whole.
+
+    Only what is `open_` changes.
 
     What a part loses it keeps where it would vanish, fall in two or get a hole; crumbs that
     come off are lost, too. Where that cannot be mended, nothing is lost.
@@ -26,7 +28,7 @@ def without(mask: BitMask, lost: BitMask) -> BitMask:
     parts, count = numbered(mask)
     gone = np.setdiff1d(np.arange(1, count + 1), parts[left])
     left |= np.isin(parts, gone)
-    left = _mended(left, mask)
+    left = _mended(left, mask, open_)
     return left if _as_whole(left, mask) else mask
 
 
@@ -50,12 +52,12 @@ def added(left: BitMask, gained: BitMask, mask: BitMask) -> BitMask:
     return grown if _as_whole(grown, mask) else left
 
 
-def _mended(left: BitMask, mask: BitMask) -> BitMask:
+def _mended(left: BitMask, mask: BitMask, open_: BitMask) -> BitMask:
     """Give back what splits a part or makes a hole; drop what still comes off."""
     parts, count = numbered(left)
     olds, old_count = numbered(mask)
     if count > old_count:
-        left = _joined(left, mask, parts, olds)
+        left = _joined(left, mask, parts, olds, open_)
     new, number = holes(left)
     if number:
         old, _ = holes(mask)
@@ -64,7 +66,7 @@ def _mended(left: BitMask, mask: BitMask) -> BitMask:
     return left
 
 
-def _joined(left: BitMask, mask: BitMask, parts: Labels, olds: Labels) -> BitMask:
+def _joined(left: BitMask, mask: BitMask, parts: Labels, olds: Labels, open_: BitMask) -> BitMask:
     """Drop crumbs, and give back each loss that parts two pieces larger than crumbs."""
     sizes = np.bincount(parts.ravel())
     wholes = np.bincount(olds.ravel())
@@ -73,6 +75,7 @@ def _joined(left: BitMask, mask: BitMask, parts: Labels, olds: Labels) -> BitMas
     largest = np.zeros(len(wholes), dtype=np.int64)
     np.maximum.at(largest, old_of[1:], sizes[1:])
     crumb = (sizes < _CRUMB * wholes[old_of]) & (sizes < largest[old_of])
+    crumb[parts[~open_]] = False
     crumb[0] = False
     left = left & ~crumb[parts]
     lost, count = numbered(mask & ~left)

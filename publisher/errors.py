@@ -4,6 +4,7 @@ Every error that publisher raises on purpose, and the exit code the command line
 * PublisherError          1  catch this to catch them all
   + UsageError            2  the call itself cannot be carried out as asked (also ValueError)
   + FormatError           3  a file is not what its format promises (also ValueError)
+  + CheckpointError       3  a file of weights is not what it should be (also ValueError)
   + InvalidDataset        3  validation found errors; `.findings` says which (also ValueError)
   + OverlapError          3  two segments claim one pixel and no order says who wins
   + VersionNotFound       4  no such dataset, version or channel (also LookupError)
@@ -73,6 +74,12 @@ class FormatError(PublisherError, ValueError):
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.path, spot(self.where), self.message) if part)
+
+
+class CheckpointError(PublisherError, ValueError):
+    """A file of weights is not what it should be, or could do harm; nothing of it was run."""
+
+    exit_code = 3
 
 
 class InvalidDataset(PublisherError, ValueError):

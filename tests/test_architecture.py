@@ -40,8 +40,8 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {"engine", "files", "findings", "formats", "images", "json_stream", "provenance", "spill"}
-    | {"storage", "trees", "workspace"},
+    {"engine", "files", "findings", "formats", "images", "json_stream", "provenance", "ritm"}
+    | {"spill", "storage", "trees", "workspace"},
     {"checking", "consume", "conversion", "dealing", "intake", "joining"}
     | {"publish", "release", "scaffold"},
     {"api"},
@@ -51,6 +51,7 @@ HOME = {
     "boto3": ("storage",),
     "botocore": ("storage",),
     "pycocotools": ("masks",),
+    "safetensors": ("ritm",),
     "torch": ("ritm",),
     "PIL": ("images",),
     "click": ("cli",),

@@ -78,9 +78,7 @@ class Predictor:
             zoom: None to look at the whole picture always.
             limit: of the longer side that the network sees, in pixels.
         """
-        return Session(
-            self.network.logits, image, flip=flip, zoom=zoom, limit=limit, device=self.device
-        )
+        return Session(self.network, image, flip=flip, zoom=zoom, limit=limit, device=self.device)
 
     def predict(self, crops: Sequence[Crop]) -> list[NDArray[np.float32]]:
         """

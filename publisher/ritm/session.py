@@ -8,7 +8,7 @@ code's faults are not repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,15 +21,13 @@ from ..errors import UsageError
 from ..masks import check_size
 from ..refine import Click
 from .clicks import check, mirrored, points_of
+from .network import Network
 
 MAX_SIDE = 4096  # of what a network sees at once
 _LOOK_AGAIN = 0.5  # the first answer's region to the picture, by `_overlap`
 
 Region = tuple[int, int, int, int]
 """First and last row, first and last column, all within."""
-
-Forward = Callable[[Tensor, Tensor], Tensor]
-"""A network: pictures (B, 4, H, W) and points (B, 2N, 3) to logits (B, 1, H, W)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ class Session:
 
     def __init__(
         self,
-        forward: Forward,
+        network: Network,
         image: NDArray[np.uint8],
         *,
         flip: bool,
@@ -87,7 +85,7 @@ class Session:
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device)
         self._image = (pixels.float() / 255)[None]  # (1, 3, H, W)
         self._previous = torch.zeros_like(self._image[:, :1])  # (1, 1, H, W)
-        self._forward, self._flip, self._zoom, self._limit = forward, flip, zoom, limit
+        self._network, self._flip, self._zoom, self._limit = network, flip, zoom, limit
         self.roi: Region | None = None
 
     @torch.inference_mode()
@@ -177,7 +175,9 @@ class Session:
 
     def _look(self, region: Region | None, previous: Tensor, clicks: Sequence[Click]) -> Tensor:
         """Probabilities (1, 1, H, W) from a look at a region, or at the whole picture."""
-        x = torch.cat([self._image, previous], dim=1)  # (1, 4, H, W)
+        x = self._image
+        if self._network.config.with_prev_mask:
+            x = torch.cat([x, previous], dim=1)  # (1, 4, H, W)
         if region is None:
             return self._limited(x, clicks)
         assert self._zoom is not None
@@ -199,9 +199,9 @@ class Session:
     def _both_ways(self, x: Tensor, clicks: Sequence[Click]) -> Tensor:
         """Probabilities of the mean logits of a picture and its mirror image."""
         if not self._flip:
-            return self._forward(x, points_of([clicks]).to(x.device)).sigmoid()
+            return self._network.logits(x, points_of([clicks]).to(x.device)).sigmoid()
         points = points_of([clicks, mirrored(clicks, x.shape[3])]).to(x.device)
-        logits = self._forward(torch.cat([x, x.flip(3)]), points)  # (2, 1, h, w)
+        logits = self._network.logits(torch.cat([x, x.flip(3)]), points)  # (2, 1, h, w)
         return (0.5 * (logits[:1] + logits[1:].flip(3))).sigmoid()
 
 

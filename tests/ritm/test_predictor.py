@@ -1,0 +1,103 @@
+"""Crops in batches: quick, and each answer its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from publisher.errors import UsageError
+from publisher.refine import Click, Crop
+from publisher.ritm.clicks import points_of
+
+from .build import picture, small
+
+
+def crop(height=48, width=64, seed=0, **changes):
+    random = np.random.default_rng(seed)
+    prior = random.random((height, width), np.float32)
+    clicks = (Click(height / 3, width / 2), Click(1, 1, positive=False))
+    return Crop(picture(height, width, seed), prior, changes.pop("clicks", clicks), **changes)
+
+
+def test_an_answer_is_the_network_s_up_to_rounding():
+    question = crop()
+    image = torch.from_numpy(question.image).permute(2, 0, 1).float() / 255
+    x = torch.cat([image, torch.from_numpy(question.prior)[None]])[None]
+    exact = small().network.logits(x, points_of([question.clicks]))[0, 0].numpy()
+    (found,) = small().predict([question])
+    assert found.dtype == np.float32
+    assert np.abs(found - exact).max() < 1e-3
+
+
+def test_an_answer_does_not_depend_on_the_others():
+    crops = [crop(seed=1), crop(37, 50, seed=2, flip=True), crop(seed=3, zoom=0.7), crop(seed=4)]
+    together = small().predict(crops)
+    for alone, found in zip(reversed(crops), reversed(together), strict=True):
+        assert (small().predict([alone])[0] == found).all()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert all(map(np.array_equal, small().predict(crops), together))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_mirrored_crop_has_the_mirrored_answer():
+    question = crop(flip=True)
+    clicks = tuple(Click(c.row, 63 - c.col, c.positive) for c in question.clicks)
+    other = Crop(question.image[:, ::-1], question.prior[:, ::-1], clicks, flip=True)
+    found, mirrored = small().predict([question, other])
+    assert np.abs(found - mirrored[:, ::-1]).max() < 1e-3
+
+
+@pytest.mark.parametrize("zoom", [0.4, 1.0, 1.7])
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (33, 17)])
+def test_answers_have_the_crop_s_size_at_any_zoom(size, zoom):
+    (found,) = small().predict([crop(*size, zoom=zoom, clicks=())])
+    assert found.shape == size
+    assert np.isfinite(found).all()
+
+
+def test_a_click_stays_on_its_pixel_at_any_zoom():
+    seen = []
+
+    class Spy(type(small())):  # type: ignore[misc]
+        def _alone(self, question):
+            from publisher.ritm.predictor import _question
+
+            seen.append(_question(question)[1][0, 0, :2].tolist())
+            return question.prior
+
+    predictor = Spy(small().network)
+    predictor.predict(
+        [crop(zoom=2.0, clicks=(Click(0, 0),)), crop(zoom=2.0, clicks=(Click(47, 63),))]
+    )
+    assert seen == [[0.5, 0.5], [94.5, 126.5]]  # the middle of the 2x2 pixels
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"zoom": 0.0},
+        {"zoom": float("nan")},
+        {"zoom": 1e6},
+        {"clicks": (Click(48, 0),)},
+        {"clicks": (Click(float("nan"), 0),)},
+    ],
+)
+def test_a_crop_that_makes_no_sense_is_refused(changes):
+    with pytest.raises(UsageError):
+        small().predict([crop(**changes)])
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    good = crop()
+    for image, prior in (
+        (good.image[:9], good.prior),
+        (good.image, good.prior.copy().clip(2)),
+        (good.image.astype(np.float32), good.prior),
+    ):
+        with pytest.raises(UsageError):
+            small().predict([Crop(image, prior)])

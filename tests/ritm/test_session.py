@@ -1,0 +1,190 @@
+"""Click after click, the answers are those of the official predictor."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from publisher.errors import UsageError
+from publisher.refine import Click
+from publisher.ritm import ZoomIn
+from publisher.ritm.clicks import Truth
+from publisher.ritm.noc import Clicked, noc
+from publisher.ritm.session import Session, _overlap
+
+from .build import clicks_of, h18s, picture, reference, small
+
+MODES = {
+    "plain": (4, {"flip": False, "zoom": None}),
+    "flip": (2, {"flip": True, "zoom": None}),
+    "zoomflip": (4, {"flip": True, "zoom": ZoomIn(target_size=400)}),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_probabilities_clicks_and_regions_are_the_official_ones(mode):
+    kit, (steps, options) = reference(), MODES[mode]
+    session = h18s().session(kit["image"], **options)
+    truth = Truth.of(kit["gt"].astype(int))
+    mask, clicks = np.zeros(kit["gt"].shape, bool), []
+    for step in range(steps):
+        clicks.append(truth.next_click(mask, clicks))
+        probabilities = session.predict(clicks)
+        mask = probabilities > 0.49
+        wanted = kit[f"{mode}/prob{step}"] / 65535
+        assert np.abs(probabilities[::6, ::6] - wanted).max() < 1e-3
+        assert (session.roi or (-1,) * 4) == tuple(kit[f"{mode}/rois"][step])
+    assert clicks == clicks_of(kit[f"{mode}/clicks"][:steps])
+
+
+def test_the_evaluation_clicks_where_the_official_one_does():
+    kit = reference("common")
+    shape = kit["gt"].shape
+    masks = np.unpackbits(kit["preds"])[: 20 * math.prod(shape)].reshape(20, *shape).astype(bool)
+    truth = Truth.of(kit["gt"])
+    made: list[Click] = []
+    for mask, (row, col, positive, _) in zip(masks, kit["clicks"], strict=True):
+        click = truth.next_click(mask, made)
+        if click is None:  # there the official one clicks on a pixel where nothing is wrong
+            assert truth.iou(mask) == 1
+            continue
+        assert click == Click(row, col, bool(positive))
+        made.append(click)
+    assert [truth.iou(mask) for mask in masks] == pytest.approx(kit["ious"])
+    assert len(made) == 16
+
+
+def test_noc_is_the_official_one():
+    kit = reference("common")
+    rest, results = kit["noc_lists"].tolist(), []
+    while rest:
+        length = int(rest[0])
+        results.append(Clicked((), tuple(rest[1 : 1 + length])))
+        rest = rest[1 + length :]
+    found = [noc(results, iou) for iou in (0.8, 0.85, 0.9)]
+    assert [mean for mean, _ in found] == pytest.approx(kit["noc"])
+    assert [over for _, over in found] == kit["over20"].tolist()
+
+
+def test_regions_are_the_official_ones():
+    kit = reference("common")
+    session = small().session(picture(211, 317))
+    for top, bottom, left, right, *region in kit["roi_boxes"]:
+        rows, cols = session._span(top, bottom, 211), session._span(left, right, 317)
+        assert (*rows, *cols) == tuple(region)
+
+
+# ── what must hold for any clicks ────────────────────────────────────────────────────────────
+
+clicks_in_40x56 = st.lists(
+    st.builds(Click, st.integers(0, 39), st.integers(0, 55), st.booleans()), min_size=1, max_size=4
+)
+IMAGE = picture(40, 56)
+
+
+@settings(max_examples=15, deadline=None)
+@given(clicks_in_40x56)
+def test_the_mirrored_picture_has_the_mirrored_answer(clicks):
+    other = [Click(c.row, 55 - c.col, c.positive) for c in clicks]
+    found = small().session(IMAGE, zoom=None).predict(clicks)
+    mirrored = small().session(IMAGE[:, ::-1], zoom=None).predict(other)
+    assert np.abs(found - mirrored[:, ::-1]).max() < 1e-4
+
+
+@settings(max_examples=15, deadline=None)
+@given(clicks_in_40x56, st.randoms())
+def test_the_order_of_clicks_changes_nothing(clicks, random):
+    shuffled = random.sample(clicks, len(clicks))
+    found = small().session(IMAGE, flip=False, zoom=None).predict(clicks)
+    assert (small().session(IMAGE, flip=False, zoom=None).predict(shuffled) == found).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(clicks_in_40x56, st.sampled_from([-1, 0, 1]), st.sampled_from([24, (31, 17)]))
+def test_every_zoom_gives_probabilities_that_are_0_outside_its_region(clicks, skip, target):
+    zoom = ZoomIn(target_size=target, skip_clicks=skip, min_crop_size=8)
+    session = small(seed=3).session(IMAGE, zoom=zoom, limit=20)
+    for count in range(1, len(clicks) + 1):
+        found = session.predict(clicks[:count])
+        assert found.shape == (40, 56)
+        assert ((found >= 0) & (found <= 1)).all()
+        if session.roi and count > max(1, skip):
+            top, bottom, left, right = session.roi
+            outside = np.ones_like(found, bool)
+            outside[top : bottom + 1, left : right + 1] = False
+            assert not found[outside].any() or _zoomed_out(session)
+
+
+def _zoomed_out(session: Session) -> bool:
+    """Whether nothing was found before, so that the whole picture was looked at again."""
+    return session.roi is not None and _overlap(session.roi, (0, 39, 0, 55)) < 1
+
+
+def test_an_answer_is_the_next_one_s_previous_mask():
+    session = small().session(IMAGE, zoom=None)
+    first = session.predict([Click(10, 10)])
+    second = session.predict([Click(10, 10), Click(20, 30)])
+    afresh = small().session(IMAGE, zoom=None).predict([Click(10, 10), Click(20, 30)], mask=first)
+    assert (second == afresh).all()
+
+
+def test_a_session_can_start_from_a_mask():
+    mask = np.zeros((40, 56), np.float32)
+    mask[5:20, 5:20] = 1
+    blank = small().session(IMAGE).predict([Click(10, 10)])
+    assert (small().session(IMAGE).predict([Click(10, 10)], mask=mask) != blank).any()
+
+
+def test_a_small_object_is_looked_at_twice_when_no_click_is_skipped():
+    seen = []
+    predictor = small()
+    session = predictor.session(picture(90, 90), zoom=ZoomIn(skip_clicks=0, min_crop_size=10))
+    session._both_ways = lambda x, clicks: seen.append(x.shape) or _blob(x)  # type: ignore[method-assign]
+    session.predict([Click(8, 8)])
+    assert [tuple(s[2:]) for s in seen] == [(90, 90), (400, 400)]
+
+
+def _blob(x):
+    answer = x[:, :1] * 0
+    answer[:, :, 5:12, 5:12] = 1
+    return answer
+
+
+@pytest.mark.parametrize("click", [Click(float("nan"), 3), Click(3, float("inf")), Click(40, 3)])
+def test_a_click_that_nobody_can_have_made_is_refused(click):
+    with pytest.raises(UsageError, match="click 0"):
+        small().session(IMAGE).predict([click])
+
+
+@pytest.mark.parametrize(
+    "mask", [np.full((40, 56), np.nan), np.full((40, 56), 255), np.zeros((56, 40))]
+)
+def test_a_mask_that_is_none_is_refused(mask):
+    with pytest.raises(UsageError, match="mask"):
+        small().session(IMAGE).predict([Click(3, 3)], mask=mask)
+
+
+@pytest.mark.parametrize("image", [IMAGE[:, :, 0], IMAGE.astype(float), np.zeros((4, 4, 4), "u1")])
+def test_an_image_that_is_no_rgb_is_refused(image):
+    with pytest.raises(UsageError, match="image is"):
+        small().session(image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (33, 17)])
+def test_small_and_narrow_pictures_work(size):
+    session = small().session(picture(*size), zoom=ZoomIn(skip_clicks=-1))
+    assert session.predict([Click(0, 0)]).shape == size
+
+
+def test_no_click_is_made_where_no_error_is_left():
+    truth = Truth.of(np.array([[1, 0], [-1, 0]]))
+    assert truth.next_click(np.array([[True, False], [True, False]])) is None
+
+
+def test_what_is_too_much_is_clicked_first_among_equals():
+    truth = Truth.of(np.array([[1, 0]]))
+    assert truth.next_click(np.array([[False, True]])) == Click(0, 1, positive=False)

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _FAR = 1e6  # squared distance to a click that is not there
@@ -332,7 +331,7 @@ class ObjectContext(nn.Module):
 
 def folded(network: Network) -> Network:
     """
-    A copy for inference whose batch normalisations are part of the convolutions before them.
+    A copy for inference: batch normalisations and scale are in the convolutions before them.
 
     Its logits differ from the network's by rounding only. Its convolutions are in channels_last,
     and quick for pictures that are so too.
@@ -342,28 +341,32 @@ def folded(network: Network) -> Network:
     for name, module in list(copy.named_modules()):  # in the order of registration: of the data
         if isinstance(module, nn.Conv2d):
             before = module
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d | Scale):
             assert before is not None
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            weight, bias = fuse_conv_bn_weights(
-                before.weight.double(),
-                None if before.bias is None else before.bias.double(),
-                module.running_mean.double(),
-                module.running_var.double(),
-                module.eps,
-                module.weight.double(),
-                module.bias.double(),
-            )
-            dtype = before.weight.dtype
-            before.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-            before.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+            _absorb(before, module)
             parent, _, leaf = name.rpartition(".")
             setattr(copy.get_submodule(parent), leaf, nn.Identity())
     for module in copy.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.contiguous(memory_format=torch.channels_last)
     return copy
+
+
+def _absorb(conv: nn.Conv2d, after: nn.BatchNorm2d | Scale) -> None:
+    """Make a convolution give what would come out of the layer after it."""
+    weight = conv.weight.double()
+    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.double()
+    if isinstance(after, Scale):
+        factor, shift = after.scale.double().abs(), torch.zeros_like(bias)
+    else:
+        assert after.running_mean is not None
+        assert after.running_var is not None
+        factor = after.weight.double() / (after.running_var.double() + after.eps).sqrt()
+        shift = after.bias.double() - after.running_mean.double() * factor
+    dtype = conv.weight.dtype
+    weight, bias = weight * factor[:, None, None, None], bias * factor + shift
+    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
 
 
 def _activation(config: Config) -> nn.Module:

@@ -14,7 +14,6 @@ from publisher.refine import Click
 from publisher.ritm import ZoomIn
 from publisher.ritm.clicks import Truth
 from publisher.ritm.noc import Clicked, noc
-from publisher.ritm.session import Session, _overlap
 
 from .build import clicks_of, h18s, picture, reference, small
 
@@ -105,23 +104,31 @@ def test_the_order_of_clicks_changes_nothing(clicks, random):
 
 @settings(max_examples=15, deadline=None)
 @given(clicks_in_40x56, st.sampled_from([-1, 0, 1]), st.sampled_from([24, (31, 17)]))
-def test_every_zoom_gives_probabilities_that_are_0_outside_its_region(clicks, skip, target):
+def test_every_zoom_gives_probabilities(clicks, skip, target):
     zoom = ZoomIn(target_size=target, skip_clicks=skip, min_crop_size=8)
     session = small(seed=3).session(IMAGE, zoom=zoom, limit=20)
     for count in range(1, len(clicks) + 1):
         found = session.predict(clicks[:count])
         assert found.shape == (40, 56)
         assert ((found >= 0) & (found <= 1)).all()
-        if session.roi and count > max(1, skip):
-            top, bottom, left, right = session.roi
-            outside = np.ones_like(found, bool)
-            outside[top : bottom + 1, left : right + 1] = False
-            assert not found[outside].any() or _zoomed_out(session)
 
 
-def _zoomed_out(session: Session) -> bool:
-    """Whether nothing was found before, so that the whole picture was looked at again."""
-    return session.roi is not None and _overlap(session.roi, (0, 39, 0, 55)) < 1
+def test_nothing_is_found_outside_the_region():
+    session = small().session(IMAGE, zoom=ZoomIn(min_crop_size=8, skip_clicks=-1))
+    session._previous[:, :, 5:12, 5:12] = 1  # as if that had been found
+    found = session.predict([Click(8, 8)])
+    assert session.roi == (3, 13, 3, 13)
+    assert found[3:14, 3:14].any()
+    found[3:14, 3:14] = 0
+    assert not found.any()
+
+
+def test_where_nothing_was_found_the_whole_picture_is_looked_at_again():
+    session = small().session(IMAGE, zoom=ZoomIn(min_crop_size=8))
+    session.roi = (3, 13, 3, 13)
+    found = session.predict([Click(8, 8), Click(9, 9)])
+    whole = small().session(IMAGE, zoom=None).predict([Click(8, 8), Click(9, 9)])
+    assert (found == whole).all()
 
 
 def test_an_answer_is_the_next_one_s_previous_mask():

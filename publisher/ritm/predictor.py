@@ -22,13 +22,13 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..files import sha256_of
-from ..refine import Crop
+from ..refine import Click, Crop
 from . import weights
 from .clicks import check, mirrored, points_of
 from .network import Network, folded
 from .session import MAX_SIDE, Session, ZoomIn
 
-_BATCH = 32  # on a GPU; rows of one size, a mirror image being a row of its own
+_BATCH = 64  # on a GPU; rows of one size, a mirror image being a row of its own
 _STEP = 64  # on a GPU sides are filled up to a multiple: few sizes, full batches
 
 DEFAULT_ZOOM = ZoomIn()
@@ -105,53 +105,57 @@ class Predictor:
         return folded(self.network)
 
     def _alone(self, crop: Crop) -> NDArray[np.float32]:
-        x, points = _question(crop)  # (1, 4, H, W), or 2 with the mirror image
-        logits = self._quick.logits(x.contiguous(memory_format=torch.channels_last), points)
-        return _answer(logits, crop)
+        x, points = _question(crop, self.device)  # (1, 4, H, W), or 2 with the mirror image
+        x = x.contiguous(memory_format=torch.channels_last)
+        return _answer(self._quick.logits(x, points), crop)
 
     def _in_batches(self, crops: Sequence[Crop]) -> list[NDArray[np.float32]]:
         answers: dict[int, NDArray[np.float32]] = {}
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, crop in enumerate(crops):
-            groups[tuple(-(-side // _STEP) * _STEP for side in _sides(crop))].append(index)
-        for size in sorted(groups):
-            rows = _BATCH
-            todo = groups[size]
+            height, width = _sides(crop)
+            groups[-(-height // _STEP) * _STEP, -(-width // _STEP) * _STEP].append(index)
+        rows = _BATCH
+        for size, todo in sorted(groups.items()):
             while todo:
+                now = _that_fit(crops, todo, rows)
                 try:
-                    now = _that_fit(crops, todo, rows)
-                    for index, logits in zip(now, self._batch(crops, now, size, rows), strict=True):
-                        answers[index] = _answer(logits, crops[index])
-                    todo = todo[len(now) :]
+                    found = self._batch([crops[index] for index in now], size, rows)
                 except torch.cuda.OutOfMemoryError:
                     if rows <= 2:
                         raise
                     torch.cuda.empty_cache()
                     rows //= 2
+                else:
+                    answers.update(zip(now, found, strict=True))
+                    todo = todo[len(now) :]
         return [answers[index] for index in range(len(crops))]
 
     def _batch(
-        self, crops: Sequence[Crop], indices: Sequence[int], size: tuple[int, ...], rows: int
-    ) -> list[Tensor]:
-        """Logits (1 or 2, 1, H, W) of crops that together have at most `rows` rows."""
-        questions = [_question(crops[i]) for i in indices]
-        x = torch.zeros(rows, 4, *size)
-        points = torch.full((rows, 2, max(p.shape[1] // 2 for _, p in questions), 3), -1.0)
-        row, places = 0, []
-        for pixels, clicks in questions:
-            last, (height, width) = row + len(pixels), pixels.shape[2:]
-            padding = (0, size[1] - width, 0, size[0] - height)
-            x[row:last] = F.pad(pixels, padding, mode="replicate")
-            points[row:last, :, : clicks.shape[1] // 2] = clicks.reshape(len(pixels), 2, -1, 3)
-            places.append((row, last, height, width))
-            row = last
-        x = x.contiguous(memory_format=torch.channels_last).pin_memory()
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            logits = self._quick.logits(
-                x.to(self.device, non_blocking=True), points.flatten(1, 2).to(self.device)
-            )  # (rows, 1, *size)
-        logits = logits.float().cpu()
-        return [logits[first:last, :, :h, :w] for first, last, h, w in places]
+        self, crops: Sequence[Crop], size: tuple[int, int], rows: int
+    ) -> list[NDArray[np.float32]]:
+        """
+        The answers to crops that together have at most `rows` rows of at most this size.
+
+        Smaller ones are filled up by repeating their last row and column of pixels.
+        """
+        questions = [_question(crop, self.device) for crop in crops]
+        most = max(points.shape[1] // 2 for _, points in questions)
+        x = torch.zeros(rows, 4, *size, device=self.device)
+        clicks = torch.full((rows, 2, most, 3), -1.0, device=self.device)
+        ends = np.cumsum([len(pixels) for pixels, _ in questions])
+        for (pixels, points), end in zip(questions, ends.tolist(), strict=True):
+            place = slice(end - len(pixels), end)
+            padding = (0, size[1] - pixels.shape[3], 0, size[0] - pixels.shape[2])
+            x[place] = F.pad(pixels, padding, mode="replicate")
+            clicks[place, :, : points.shape[1] // 2] = points.reshape(len(pixels), 2, -1, 3)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            x = x.contiguous(memory_format=torch.channels_last)
+            logits = self._quick.logits(x, clicks.flatten(1, 2))  # (rows, 1, *size), float32
+        return [
+            _answer(logits[end - len(pixels) : end, :, : pixels.shape[2], : pixels.shape[3]], crop)
+            for crop, (pixels, _), end in zip(crops, questions, ends.tolist(), strict=True)
+        ]
 
 
 def _that_fit(crops: Sequence[Crop], todo: Sequence[int], rows: int) -> list[int]:
@@ -185,21 +189,22 @@ def _sides(crop: Crop) -> tuple[int, int]:
     return height, width
 
 
-def _question(crop: Crop) -> tuple[Tensor, Tensor]:
+def _question(crop: Crop, device: torch.device) -> tuple[Tensor, Tensor]:
     """Picture and prior (1, 4, H, W) and points (1, 2N, 3); two of each with a mirror image."""
-    pixels = torch.from_numpy(np.ascontiguousarray(crop.image)).permute(2, 0, 1).float() / 255
-    prior = torch.from_numpy(np.ascontiguousarray(crop.prior, dtype=np.float32))
-    x = torch.cat([pixels, prior[None]])[None]  # (1, 4, h, w)
+    pixels = torch.from_numpy(np.array(crop.image, order="C")).to(device)  # (h, w, 3) uint8
+    prior = torch.from_numpy(np.array(crop.prior, np.float32, order="C")).to(device)  # (h, w)
+    x = torch.cat([pixels.permute(2, 0, 1).float() / 255, prior[None]])[None]  # (1, 4, h, w)
     height, width = _sides(crop)
     down, along = height / x.shape[2], width / x.shape[3]
     clicks = [
-        type(c)((c.row + 0.5) * down - 0.5, (c.col + 0.5) * along - 0.5, c.positive)
+        Click((c.row + 0.5) * down - 0.5, (c.col + 0.5) * along - 0.5, c.positive)
         for c in crop.clicks
     ]
     x = _resized(x, (height, width))
     if not crop.flip:
-        return x, points_of([clicks])
-    return torch.cat([x, x.flip(3)]), points_of([clicks, mirrored(clicks, width)])
+        return x, points_of([clicks]).to(device)
+    both = points_of([clicks, mirrored(clicks, width)]).to(device)
+    return torch.cat([x, x.flip(3)]), both
 
 
 def _answer(logits: Tensor, crop: Crop) -> NDArray[np.float32]:
@@ -207,7 +212,7 @@ def _answer(logits: Tensor, crop: Crop) -> NDArray[np.float32]:
     if crop.flip:
         logits = 0.5 * (logits[:1] + logits[1:].flip(3))
     height, width = crop.prior.shape
-    answer: NDArray[np.float32] = _resized(logits, (height, width))[0, 0].contiguous().numpy()
+    answer: NDArray[np.float32] = _resized(logits, (height, width))[0, 0].cpu().contiguous().numpy()
     return answer
 
 

@@ -82,7 +82,7 @@ class Session:
         check_size(self._height, self._width)
         if limit is not None and not 1 <= limit <= MAX_SIDE:
             raise UsageError(f"limit is {limit}; it may be 1 to {MAX_SIDE}")
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device)
+        pixels = torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")).to(device)
         self._image = (pixels.float() / 255)[None]  # (1, 3, H, W)
         self._previous = torch.zeros_like(self._image[:, :1])  # (1, 1, H, W)
         self._network, self._flip, self._zoom, self._limit = network, flip, zoom, limit
@@ -120,7 +120,7 @@ class Session:
     def _mask(self, mask: NDArray[np.floating]) -> Tensor:
         if mask.shape != (self._height, self._width):
             raise UsageError(f"mask is {mask.shape}, the image is {self._height, self._width}")
-        values = torch.from_numpy(np.ascontiguousarray(mask, dtype=np.float32))
+        values = torch.from_numpy(np.array(mask, np.float32, order="C"))
         if not ((values >= 0) & (values <= 1)).all():
             raise UsageError("mask holds numbers that are no probabilities")
         return values[None, None].to(self._image.device)

@@ -67,7 +67,7 @@ def test_a_click_stays_on_its_pixel_at_any_zoom():
         def _alone(self, question):
             from publisher.ritm.predictor import _question
 
-            seen.append(_question(question)[1][0, 0, :2].tolist())
+            seen.append(_question(question, self.device)[1][0, 0, :2].tolist())
             return question.prior
 
     predictor = Spy(small().network)
@@ -101,3 +101,40 @@ def test_arrays_that_do_not_fit_are_refused():
     ):
         with pytest.raises(UsageError):
             small().predict([Crop(image, prior)])
+
+
+# ── as on a GPU, but on the CPU ──────────────────────────────────────────────────────────────
+
+
+def batched(crops, rows, monkeypatch):
+    monkeypatch.setattr("publisher.ritm.predictor._BATCH", rows)
+    with torch.inference_mode():
+        return small()._in_batches(crops)
+
+
+def test_batches_of_one_size_give_each_crop_its_own_answer(monkeypatch):
+    crops = [crop(seed=1), crop(64, 64, seed=2, flip=True), crop(seed=3), crop(65, 30, seed=4)]
+    together = batched(crops, 4, monkeypatch)
+    backwards = batched(crops[::-1], 4, monkeypatch)[::-1]
+    for question, found, other in zip(crops, together, backwards, strict=True):
+        assert np.abs(found - batched([question], 4, monkeypatch)[0]).max() == 0
+        assert np.abs(found - other).max() == 0
+        assert found.shape == question.prior.shape
+    exact = small().predict(crops[1:2])[0]  # 64 pixels: nothing to fill up, so but for bfloat16
+    assert np.corrcoef(together[1].ravel(), exact.ravel())[0, 1] > 0.98
+
+
+def test_when_memory_runs_out_batches_are_halved(monkeypatch):
+    tried = []
+    batch = small()._batch
+
+    def scarce(crops, size, rows):
+        tried.append(rows)
+        if rows > 2:
+            raise torch.cuda.OutOfMemoryError
+        return batch(crops, size, rows)
+
+    monkeypatch.setattr(small(), "_batch", scarce)
+    crops = [crop(seed=seed) for seed in range(3)]
+    assert len(batched(crops, 8, monkeypatch)) == 3
+    assert tried == [8, 4, 2, 2]

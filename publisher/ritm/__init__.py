@@ -4,6 +4,7 @@ RITM: a network that finds objects from clicks and rough masks.
 * `load(name_or_path, device="cpu")` gives a `Predictor`.
 * `Predictor.network(x, points)` is the network itself.
 * `Predictor.session(image)` answers clicks in a picture, `ZoomIn` says how closely it looks.
+* `object_at(predictor, image, clicks)` is the mask of one object, without a session.
 * `Predictor.predict(crops)` answers many crops at once, for `publisher.refine`.
 
 It needs torch, which only comes with `publisher[refine]`, and loads it at the first use.
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .network import Network as Network
     from .predictor import Predictor as Predictor
     from .predictor import load as load
+    from .predictor import object_at as object_at
     from .session import Session as Session
     from .session import ZoomIn as ZoomIn
 
@@ -31,8 +33,9 @@ _HOMES = {
     "Session": "session",
     "ZoomIn": "session",
     "load": "predictor",
+    "object_at": "predictor",
 }
-__all__ = ["Config", "Network", "Predictor", "Session", "ZoomIn", "load"]
+__all__ = ["Config", "Network", "Predictor", "Session", "ZoomIn", "load", "object_at"]
 
 
 def __getattr__(name: str) -> Any:

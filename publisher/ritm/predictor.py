@@ -45,6 +45,26 @@ def load(weights_: str | Path, device: str = "cpu") -> Predictor:
     return Predictor(weights.read(path), sha256_of(path), device)
 
 
+def object_at(
+    predictor: Predictor,
+    image: NDArray[np.uint8],
+    clicks: Sequence[Click],
+    *,
+    threshold: float = 0.5,
+) -> NDArray[np.bool_]:
+    """
+    The object that clicks mean, (H, W), for whoever remembers no session.
+
+    The network looks twice: at the whole picture (H, W, 3), made small, and at what it found.
+
+    Raises:
+        UsageError: a click is outside the picture.
+    """
+    session = predictor.session(image, zoom=ZoomIn(skip_clicks=-1))
+    session.predict(clicks)
+    return np.asarray(session.predict(clicks) > threshold)
+
+
 class Predictor:
     """
     A network on a device.

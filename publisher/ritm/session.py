@@ -2,8 +2,15 @@
 One picture, click after click: what the official predictor without BRS computes.
 
 The network first sees the whole picture; then, zoomed in, the surroundings of what it found.
-Each answer is the previous mask of the next. `docs/refinement.md` tells where the official
-code's faults are not repeated.
+Each answer is the previous mask of the next.
+
+To the last bit it is the official answer, but for these faults of the official code:
+
+* Click maps are always made by torch; the Cython ones write outside of their memory.
+* Where nothing was found any more, the answer to the whole picture is not pressed into the
+  region that was zoomed in to before.
+* Zoomed in, a limit of the longer side does not move what is found to another place.
+* Where the first click looks twice, the second look keeps the mask that the caller gave.
 """
 
 from __future__ import annotations

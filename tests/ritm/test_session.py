@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from publisher.errors import UsageError
 from publisher.refine import Click
-from publisher.ritm import ZoomIn
+from publisher.ritm import ZoomIn, object_at
 from publisher.ritm.clicks import Truth
 from publisher.ritm.noc import Clicked, noc
 
@@ -144,6 +144,15 @@ def test_a_session_can_start_from_a_mask():
     mask[5:20, 5:20] = 1
     blank = small().session(IMAGE).predict([Click(10, 10)])
     assert (small().session(IMAGE).predict([Click(10, 10)], mask=mask) != blank).any()
+
+
+def test_an_object_without_a_session_is_looked_at_from_afar_and_from_near():
+    clicks = [Click(8, 8), Click(30, 30, positive=False)]
+    found = object_at(small(), IMAGE, clicks, threshold=0.4)
+    session = small().session(IMAGE, zoom=ZoomIn(skip_clicks=-1))
+    far, near = session.predict(clicks), session.predict(clicks)
+    assert (far != near).any()
+    assert (found == (near > 0.4)).all()
 
 
 def test_a_small_object_is_looked_at_twice_when_no_click_is_skipped():

@@ -10,6 +10,7 @@ from pathlib import Path
 from . import consume, conversion, intake
 from .consume import Release
 from .dataset import Dataset
+from .files import cache_folder
 from .panoptic import Overlap
 from .storage import open_bucket
 from .version import Reference
@@ -81,7 +82,7 @@ def load(
     A version, or some splits of it, as a Dataset; fetched once and kept in a cache.
 
     Args:
-        cache: where to keep it; by default the user's cache folder.
+        cache: where to keep it; by default PUBLISHER_CACHE or the user's cache folder.
 
     With one split, `images` is the folder of its pictures. Raises as `pull`.
     """
@@ -90,7 +91,8 @@ def load(
     record = consume.resolve(bucket, ref.name, ref.selector)
     names = _names(split)
     root = record.root.removeprefix("sha256:")[:16]
-    folder = (Path(cache) if cache else _cache()) / ref.name / root / ("+".join(names) or "all")
+    home = Path(cache) if cache else cache_folder()
+    folder = home / ref.name / root / ("+".join(names) or "all")
     release = consume.pull(bucket, ref.name, ref.selector, folder, splits=names, remote=ref.remote)
     dataset = replace(intake.read(release.path, "coco"), name=ref.name)
     if len(release.splits) == 1:
@@ -100,9 +102,3 @@ def load(
 
 def _names(split: Splits) -> tuple[str, ...]:
     return (split,) if isinstance(split, str) else tuple(split)
-
-
-def _cache() -> Path:
-    """The user's cache folder, by the XDG base directory specification."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "publisher"

@@ -469,6 +469,13 @@ def write_atomic(path: Path, body: bytes | Iterable[bytes]) -> None:
         part.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """PUBLISHER_CACHE, or our part of the user's cache folder by the XDG base directory rule."""
+    if own := os.environ.get("PUBLISHER_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "publisher"
+
+
 @contextmanager
 def new_folder(path: Path, *, marker: str) -> Iterator[Path]:
     """

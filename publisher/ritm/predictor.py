@@ -76,9 +76,7 @@ class Predictor:
     """
 
     def __init__(self, network: Network, digest: str = "", device: str = "cpu") -> None:
-        self.device = torch.device(device)
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise UsageError(f"no device {device!r} here", hint="use --device cpu")
+        self.device = _device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.digest = digest
 
@@ -176,6 +174,20 @@ class Predictor:
             _answer(logits[end - len(pixels) : end, :, : pixels.shape[2], : pixels.shape[3]], crop)
             for crop, (pixels, _), end in zip(crops, questions, ends.tolist(), strict=True)
         ]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"{name!r} is no device", hint="use cpu or cuda") from error
+    if device.type not in {"cpu", "cuda"}:
+        raise UsageError(f"device {name!r} is not supported", hint="use cpu or cuda")
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError(f"no device {name!r} here", hint="use cpu")
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32; batches use bfloat16
+    return device
 
 
 def _that_fit(crops: Sequence[Crop], todo: Sequence[int], rows: int) -> list[int]:

@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import pickle
 import pickletools
 import re
@@ -32,7 +31,15 @@ import safetensors.torch
 import torch
 
 from ..errors import CheckpointError, FormatError, IntegrityError, StorageError, UsageError
-from ..files import Zip, canonical_json, parse_json, read_limited, sha256_of, write_atomic
+from ..files import (
+    Zip,
+    cache_folder,
+    canonical_json,
+    parse_json,
+    read_limited,
+    sha256_of,
+    write_atomic,
+)
 from .network import Config, Network
 
 MAX_FILE = 2**29  # bytes; the largest published file has 124 million
@@ -94,16 +101,8 @@ def find(weights: str | Path) -> Path:
     return path
 
 
-def cache() -> Path:
-    """Where downloads are kept: PUBLISHER_CACHE, or publisher/ in the user's cache folder."""
-    if own := os.environ.get("PUBLISHER_CACHE"):
-        return Path(own) / "weights"
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "publisher" / "weights"
-
-
 def _cached(published: Published) -> Path:
-    path = cache() / published.file
+    path = cache_folder() / "weights" / published.file
     record = path.with_name(f"{path.name}.sha256")
     if not path.is_file():
         write_atomic(path, _download(URL + published.file, published.sha256))

@@ -9,6 +9,7 @@ import torch
 from publisher.errors import UsageError
 from publisher.refine import Click, Crop
 from publisher.ritm.clicks import points_of
+from publisher.ritm.predictor import Predictor
 
 from .build import picture, small
 
@@ -138,3 +139,11 @@ def test_when_memory_runs_out_batches_are_halved(monkeypatch):
     crops = [crop(seed=seed) for seed in range(3)]
     assert len(batched(crops, 8, monkeypatch)) == 3
     assert tried == [8, 4, 2, 2]
+
+
+@pytest.mark.parametrize("device", ["abacus", "meta", "cuda:99"])
+def test_a_device_that_is_not_there_is_a_usage_error(device):
+    if device == "cuda:99" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UsageError, match=device):
+        Predictor(small().network, device=device)

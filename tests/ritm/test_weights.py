@@ -288,6 +288,19 @@ def test_names_shapes_and_types_are_strict(tmp_path, change, message):
         weights.read(tmp_path / "a.pth")
 
 
+def test_tensors_that_repeat_one_number_cannot_ask_for_more_memory_than_the_file_has(tmp_path):
+    with torch.device("meta"):
+        wanted = Network(Config(width=128, ocr_width=512)).state_dict()
+    document = changed(width=128, ocr_width=512)
+    document["state_dict"] = {
+        name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+        for name, tensor in wanted.items()
+    }
+    torch.save(document, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="more bytes than the file"):
+        weights.read(tmp_path / "a.pth")
+
+
 def test_all_tensors_must_be_there(tmp_path):
     document = checkpoint(small().network)
     del document["state_dict"][CONV]

@@ -20,7 +20,7 @@ from . import distance, eligibility, prompts, topology
 from .components import BitMask
 from .dataset import Sample, Segment
 from .errors import FormatError
-from .masks import Mask, Polygons, Rle, check_size, placed
+from .masks import Mask, Polygons, Rle, check_size, cut, placed
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int32]
@@ -199,7 +199,7 @@ class _Object:
         seen = zoom * (right - left), zoom * (bottom - top)
         if max(seen) > LONGEST_SEEN or seen[0] * seen[1] > MOST_SEEN:
             return "too thin"
-        pixels = mask.window(left, top, right - left, bottom - top)
+        pixels = cut(mask, left, top, right - left, bottom - top)
         reach = rules.band * size
         depth = distance.signed(pixels, math.ceil(max(1.5 * reach, prompts.APART)))
         if not (depth > reach).any():
@@ -411,7 +411,7 @@ class _Scene:
         claims = np.zeros((height, width), dtype=np.int32)
         for mask in (m for m in masks if m is not None):
             x, y, w, h = mask.bbox
-            claims[y : y + h, x : x + w] += mask.window(x, y, w, h)
+            claims[y : y + h, x : x + w] += cut(mask, x, y, w, h)
         objects = list[_Object]()
         for index, mask in enumerate(masks):
             if mask is None or index in reasons:

@@ -507,8 +507,8 @@ def _judged(
         outcome = outcomes.get(old.id, _UNTOLD)
         changed = new.segmentation != old.segmentation
         masks = [truth, old.mask(height, width), new.mask(height, width)]
-        if not changed and outcome.after is not None:
-            masks.append(outcome.after)
+        if not changed and outcome.proposed is not None:
+            masks.append(outcome.proposed)
         before, after, *rejected = _qualities(masks)
         yield Judged(
             file_name=drawn.file_name,

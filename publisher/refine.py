@@ -112,6 +112,8 @@ class Outcome:
             `iou` with the annotation.
         before, after: its pixels; the same object where nothing changed. None where its
             geometry is no mask.
+        proposed: what the network would have made of it, believed or not; None where none
+            was asked.
     """
 
     segment_id: int
@@ -120,6 +122,7 @@ class Outcome:
     scores: Mapping[str, float]
     before: Mask | None
     after: Mask | None
+    proposed: Mask | None = None
 
     @property
     def changed(self) -> bool:
@@ -234,8 +237,12 @@ class _Answer:
     route: str
     scores: Mapping[str, float]
     left: BitMask  # (h, w), the annotation less what it loses
-    gained: BitMask  # (h, w), what it would like to have
+    wanted: BitMask  # (h, w), that and what it would like to have
     chance: Floats  # (h, w), probabilities
+
+    @property
+    def gained(self) -> BitMask:
+        return self.wanted & ~self.left
 
 
 def _clicks(depth: Floats, reach: float, others: BitMask) -> tuple[Click, ...]:
@@ -345,14 +352,14 @@ def _answer(
     scores = {"size": o.size, "coarseness": o.coarseness}
     chances = [chance for chance in said if chance is not None]
     if len(chances) < len(said):
-        return _Answer("no usable answer", route, scores, o.mask, o.mask & ~o.mask, o.depth)
+        return _Answer("no usable answer", route, scores, o.mask, o.mask, o.depth)
     chance: Floats = np.mean(np.stack(chances), axis=0, dtype=np.float32)
     lost, gained = _changes(o, chances, rules, way)
     left = topology.without(o.mask, lost, o.band(rules))
     wanted = topology.added(left, gained, o.mask)
     scores |= _scores(o, chance, wanted, rules)
     reason = _objection(scores, rules)
-    return _Answer(reason, route, scores, left, wanted & ~left, chance)
+    return _Answer(reason, route, scores, left, wanted, chance)
 
 
 def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[str, float]:
@@ -451,6 +458,7 @@ class _Scene:
         for o, a in zip(self.objects, answers, strict=True):
             before, reason = self.masks[o.index], a.reason
             after = before
+            proposed = self._placed(o, a.wanted) if "iou" in a.scores else None
             if reason == REFINED:
                 free = (_part(claims, o) == 0) & ~_part(ties, o)
                 gained = a.gained & free & (a.chance == _part(best, o))
@@ -459,7 +467,7 @@ class _Scene:
                     after, reason = before, "nothing to change"
             scores = {name: round(value, 4) for name, value in a.scores.items()}
             ident = self.sample.segments[o.index].id
-            outcomes[o.index] = Outcome(ident, reason, a.route, scores, before, after)
+            outcomes[o.index] = Outcome(ident, reason, a.route, scores, before, after, proposed)
         return self._with([outcomes[k] for k in range(len(self.masks))], digests)
 
     def _placed(self, o: _Object, pixels: BitMask) -> Mask:

@@ -69,7 +69,7 @@ class Everything:
             segments.append(replace(old, segmentation=rle_of(pixels)))
             after = Mask.from_array(pixels)
             scores = {"confidence": 0.5 + old.id % 2 / 4}
-            outcomes.append(Outcome(old.id, "refined", "quick", scores, before, after))
+            outcomes.append(Outcome(old.id, "refined", "quick", scores, before, after, after))
         return Refined(replace(sample, segments=tuple(segments)), tuple(outcomes))
 
 

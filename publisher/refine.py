@@ -21,6 +21,7 @@ from .components import BitMask
 from .dataset import Sample, Segment
 from .errors import FormatError
 from .masks import Mask, Polygons, Rle, check_size, cut, placed
+from .scoring import iou
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int32]
@@ -88,14 +89,15 @@ class Rules:
     pictures there were looked at.
     """
 
-    least_size: float = 24.0  # pixels; smaller objects stay as they are
+    least_size: float = 40.0  # pixels; smaller objects stay as they are
     finest: float = 0.20  # so do outlines with less than this from vertex to vertex, in s
-    coarse: float = 0.36  # from here on an outline may be refined boldly
+    coarse: float = 0.36  # from here on an outline is thought to be coarse
     band: float = 0.12  # of s; no pixel farther than this from the outline changes
     careful: Way = Way((96, 128), 1, 0.35, 0.65)
-    bold: Way = Way((64, 96), 3, 0.5, 0.5)
-    room: float = 0.93  # boldly only where the careful answer's IoU with the annotation is below
+    bold: Way = Way((64, 96), 2, 0.35, 0.65)
+    room: float = 0.95  # boldly only where the network's IoU with a coarse outline is below
     confidence: float = 0.52  # mean |2 p - 1| of the pixels that change, at least
+    confidence_if_coarse: float = 0.30  # there is more to gain, and less to lose
     agreement: float = 0.95  # of the pixels outside of the band, at least
     least_iou: float = 0.70  # of the answer with the annotation
 
@@ -109,7 +111,8 @@ class Outcome:
         reason: "refined", or why it stays as it was, in a few words.
         route: "careful" or "bold" where a network was asked; else "".
         scores: what was measured: `size` in pixels, `coarseness`, `agreement`, `confidence`,
-            `iou` with the annotation.
+            `iou` of the proposed mask with the annotation, and `likeness`, that of what is
+            likelier object than not.
         before, after: its pixels; the same object where nothing changed. None where its
             geometry is no mask.
         proposed: what the network would have made of it, believed or not; None where none
@@ -274,7 +277,7 @@ def _decided(
     bold = [
         k
         for k, (o, a) in enumerate(zip(objects, answers, strict=True))
-        if o.coarseness >= rules.coarse and a.scores.get("iou", 1.0) <= rules.room
+        if o.coarseness >= rules.coarse and a.scores.get("likeness", 1.0) <= rules.room
     ]
     again = _asked([objects[k] for k in bold], predictors, rules, rules.bold, "bold")
     for k, answer in zip(bold, again, strict=True):
@@ -366,11 +369,12 @@ def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[s
     sure = ~o.band(rules)
     agreed = (chance > 0.5) == o.mask
     change = wanted ^ o.mask
-    both = np.count_nonzero(wanted & o.mask)
+    likely = np.where(o.band(rules), chance > 0.5, o.mask)
     confident = np.abs(2 * chance[change] - 1)
     return {
         "agreement": float(agreed[sure].mean()) if sure.any() else 0.0,
-        "iou": both / (both + np.count_nonzero(change)),
+        "likeness": iou(likely, o.mask),
+        "iou": iou(wanted, o.mask),
         "confidence": float(confident.mean()) if change.any() else 0.0,
     }
 
@@ -383,7 +387,8 @@ def _objection(scores: Mapping[str, float], rules: Rules) -> str:
         return "does not know the object"
     if scores["iou"] < rules.least_iou:
         return "too large a change"
-    if scores["confidence"] < rules.confidence:
+    coarse = scores["coarseness"] >= rules.coarse
+    if scores["confidence"] < (rules.confidence_if_coarse if coarse else rules.confidence):
         return "not confident"
     return REFINED
 

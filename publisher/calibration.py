@@ -57,4 +57,4 @@ def calibrated(
             "even the masks that the networks are surest of do harm here",
             hint="train on your own verified masks: publisher ritm train",
         )
-    return replace(rules, confidence=chosen, confidence_if_coarse=chosen)
+    return replace(rules, confidence=chosen, bold_confidence=max(chosen, rules.bold_confidence))

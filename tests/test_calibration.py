@@ -15,7 +15,6 @@ def test_the_threshold_is_the_lowest_that_keeps_harm_rare() -> None:
     rules = calibrated(Rules(), sure + unsure, of=500)
     # no harm down to .5; below, one harmed of 500 still fits 1 % (upper bound .94 %), two do not
     assert rules.confidence == pytest.approx(0.197)
-    assert rules.confidence_if_coarse == rules.confidence
 
 
 def test_few_objects_show_nothing_and_how_many_would_is_said() -> None:

@@ -91,15 +91,15 @@ class Rules:
 
     least_size: float = 40.0  # pixels; smaller objects stay as they are
     finest: float = 0.18  # so do outlines with less than this from vertex to vertex, in s
-    coarse: float = 0.36  # from here on an outline is thought to be coarse
+    coarse: float = 0.42  # from here on an outline is thought to be coarse
     band: float = 0.12  # of s; no pixel farther than this from the outline changes
     careful: Way = Way((96, 128), 1, 0.4, 0.6)
     bold: Way = Way((64, 96), 2, 0.5, 0.5)
     room: float = 0.97  # boldly only where `likeness` to a coarse outline is below
-    confidence: float = 0.30  # mean |2 p - 1| of the pixels that change, at least
+    confidence: float = 0.35  # mean |2 p - 1| of the pixels that change, at least
     bold_confidence: float = 0.55  # the same of a bold answer; else the careful one counts
     steadiness: float = 0.972  # IoU of what two sizes of the picture show, at least
-    coarse_steadiness: float = 0.968  # the same under a coarse outline, which has more to move
+    coarse_steadiness: float = 0.95  # the same under a coarse outline, which has more to move
     agreement: float = 0.95  # of the pixels outside of the band, at least
     least_iou: float = 0.70  # of the answer with the annotation
 

@@ -229,7 +229,7 @@ class Zip:
         try:
             # zipfile stops at the declared size and checks the CRC there
             return io.BufferedReader(_Member(self._zip.open(self._members[name]), name))
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
             raise FormatError(f"damaged archive: {error}", path=name) from error
 
     def read(self, name: str, limit: int) -> bytes:

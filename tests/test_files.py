@@ -89,6 +89,14 @@ def test_deflated_archives_are_read_too(tmp_path):
         assert stream.read() == body
 
 
+def test_a_member_whose_own_name_is_no_text_is_a_damaged_archive(tmp_path):
+    path = zipped(tmp_path / "x.zip", {"é": b"1"})
+    body = path.read_bytes()
+    path.write_bytes(body[:30] + b"\xff\xff" + body[32:])  # the local header, after its 30 bytes
+    with files.open_tree(path) as tree, pytest.raises(FormatError, match="damaged archive"):
+        tree.open("é")
+
+
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     def fail_half_way():
         with files.new_folder(tmp_path / "out", marker="m") as part:

@@ -13,7 +13,7 @@ from publisher.errors import UsageError
 from publisher.refine import Click
 from publisher.ritm import ZoomIn, object_at
 from publisher.ritm.clicks import Truth
-from publisher.ritm.noc import Clicked, noc
+from publisher.ritm.noc import Clicked, click_through, evaluate, noc
 
 from .build import clicks_of, h18s, picture, reference, small
 
@@ -194,6 +194,44 @@ def test_an_image_that_is_no_rgb_is_refused(image):
 def test_small_and_narrow_pictures_work(size):
     session = small().session(picture(*size), zoom=ZoomIn(skip_clicks=-1))
     assert session.predict([Click(0, 0)]).shape == size
+
+
+class Scripted:
+    """A predictor whose sessions answer what they are told, the last answer for ever."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def session(self, image, **options):
+        return self
+
+    def predict(self, clicks):
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+LABELS = np.zeros((40, 56), int)
+LABELS[10:30, 10:30] = 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "target", "clicks"),
+    [
+        ([LABELS * 0.48, LABELS * 0.5], 0.9, 2),  # .49 parts them
+        ([LABELS * 0.5], 2, 1),  # no error is left to click on
+        ([LABELS * 0.0], 0.9, 20),
+    ],
+)
+def test_the_evaluation_clicks_until_the_mask_is_good_or_it_gives_up(answers, target, clicks):
+    result = click_through(Scripted(*answers), IMAGE, LABELS, target=target)
+    assert len(result.clicks) == len(result.ious) == clicks
+    assert result.until(0.9) == clicks
+
+
+def test_the_evaluation_of_real_sessions_is_repeatable(monkeypatch):
+    monkeypatch.setattr("publisher.ritm.noc.MAX_CLICKS", 2)
+    first, second = (evaluate(small(), [(IMAGE, LABELS)]) for _ in range(2))
+    assert first == second
+    assert len(first[0].clicks) == 2
 
 
 def test_no_click_is_made_where_no_error_is_left():

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import io
 import json
 import os
 import pickle
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import tracemalloc
 import zipfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from publisher import ritm
 from publisher.errors import CheckpointError, IntegrityError, StorageError, UsageError
@@ -290,6 +297,28 @@ def test_another_kind_of_file_is_refused(tmp_path, body):
     (tmp_path / "a.pth").write_bytes(body)
     with pytest.raises(CheckpointError, match=r"a\.pth"):
         weights.read(tmp_path / "a.pth")
+
+
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
+
+
+@settings(max_examples=20, deadline=None, phases=NO_SHRINKING)
+@given(st.sampled_from([True, False]), st.integers(0, 60_000), st.binary(max_size=12))
+def test_damage_anywhere_is_a_checkpoint_error_or_does_not_matter(zipped, place, damage):
+    body = bytearray(_saved(zipped))
+    body[place : place + len(damage)] = damage
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.pth"
+        path.write_bytes(body)
+        with suppress(CheckpointError):
+            assert isinstance(weights.read(path), Network)
+
+
+@cache
+def _saved(zipped):
+    stream = io.BytesIO()
+    torch.save(checkpoint(small().network), stream, _use_new_zipfile_serialization=zipped)
+    return stream.getvalue()
 
 
 def safetensors_file(path, header, body=b""):

@@ -496,7 +496,7 @@ def new_folder(path: Path, *, marker: str) -> Iterator[Path]:
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    with _held(path.with_name(f".{path.name}.lock"), path):
+    with held(path.with_name(f".{path.name}.lock"), path):
         shutil.rmtree(part, ignore_errors=True)  # what a killed command left
         part.mkdir()
         try:
@@ -507,7 +507,7 @@ def new_folder(path: Path, *, marker: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _held(lock: Path, path: Path) -> Iterator[None]:
+def held(lock: Path, path: Path) -> Iterator[None]:
     """Keep others from writing `path` meanwhile; a killed process holds nothing."""
     while True:
         descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)

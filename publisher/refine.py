@@ -91,7 +91,7 @@ class Refined:
 def refine(
     pictures: Sequence[tuple[Sample, NDArray[np.uint8]]],
     predictors: Sequence[Predictor],
-    rules: Rules = Rules(),  # noqa: B008
+    rules: Rules = Rules(),
 ) -> list[Refined]:
     """Stand-in until the real one arrives: asks once, band of 6 pixels."""
     from .distance import signed

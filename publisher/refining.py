@@ -13,7 +13,7 @@ import hashlib
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from . import __version__, images, intake, ritm, workspace
 from .conservation import Item, Ledger, Tally, area, balance
-from .dataset import Category, Dataset, Sample, Segment
+from .dataset import REFINEMENTS, Category, Dataset, Sample, Segment
 from .engine import ordered
 from .errors import FormatError, UsageError
 from .files import Folder, canonical_json, held, new_folder, write_atomic
@@ -39,10 +39,12 @@ from .validate import Finding, finding_of
 
 WEIGHTS = ("refiner",)  # the models that ship
 REPORT, SHEET = "objects.jsonl", "index.html"
-REFINEMENTS = "refinements"  # in the provenance of a dataset
 CERTAINTY = "confidence"  # the score that says how sure a refined mask is, from 0 to 1
 SHOWN = 30  # objects of each of the two parts of the contact sheet
 UNSEEN = "no picture"  # the reason of segments whose picture cannot be looked at
+Load = Callable[[str, str], Predictor]
+"""Loads weights by their name or path, onto a device; a function of a module."""
+
 _PIXELS = 2**25  # of the pictures that are in memory at once
 _IMAGES = {"cpu": 4, "cuda": 64}  # that are refined at once
 
@@ -73,6 +75,11 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: list[Row]
     line: str = ""
     fault: tuple[str, Severity, str] | None = None  # code and message of a finding
+
+
+def load(name: str, device: str) -> Predictor:
+    """A network of ours; see `ritm.load`."""
+    return ritm.load(name, device=device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +165,9 @@ def run(
         raise UsageError("this dataset has no images", hint="make one with `publisher import`")
     workspace.keep_images(dataset, out)
     names = tuple(weights) or WEIGHTS
-    recipe = Recipe(tuple(p.digest for p in _predictors(names, device)), rules or Rules())
-    work = _Work(dataset.images, dataset.categories, names, device, recipe.rules)
+    networks = _predictors(load, names, device)
+    recipe = Recipe(tuple(p.digest for p in networks), rules or Rules())
+    work = _Work(dataset.images, dataset.categories, load, names, device, recipe.rules)
     journal = out.with_name(f".{out.name}.journal")
     with held(out.with_name(f"{journal.name}.lock"), out):
         title = canonical_json(recipe.to_json()).decode()
@@ -223,9 +231,9 @@ def _chunks(samples: Iterable[tuple[str, Sample]], most: int) -> Iterator[list[t
 
 
 @lru_cache(maxsize=1)
-def _predictors(weights: tuple[str, ...], device: str) -> tuple[Predictor, ...]:
+def _predictors(by: Load, weights: tuple[str, ...], device: str) -> tuple[Predictor, ...]:
     """Networks are read once a process."""
-    return tuple(ritm.load(name, device=device) for name in weights)
+    return tuple(by(name, device) for name in weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +242,7 @@ class _Work:
 
     images: Path
     categories: Sequence[Category]
+    load: Load
     weights: tuple[str, ...]
     device: str
     rules: Rules
@@ -257,7 +266,7 @@ class _Work:
                 seen[key] = sample, picture(self.images, sample)
             except FormatError as error:
                 answers[key] = self._unseen(sample, finding_of(error, sample.file_name))
-        predictors = _predictors(self.weights, self.device)
+        predictors = _predictors(self.load, self.weights, self.device)
         found = refine(list(seen.values()), predictors, self.rules)
         for (key, (sample, _)), refined in zip(seen.items(), found, strict=True):
             names = _names(self.categories, sample)
@@ -308,20 +317,22 @@ def _names(categories: Sequence[Category], sample: Sample) -> list[str]:
 
 def _row(file_name: str, category: str, outcome: Outcome) -> Row:
     before, after = outcome.before, outcome.after
-    refined = before != after
-    iou = before.iou(after) if refined else 1.0
+    sizes = [m.area if m is not None else 0 for m in (before, after)]
+    changed, iou = 0, 1.0
+    if before is not None and after is not None and before != after:
+        changed, iou = sum(sizes) - 2 * before.intersection(after), before.iou(after)
     return Row(
         file=file_name,
         segment=outcome.segment_id,
         category=category,
         reason=outcome.reason,
-        route=outcome.route or "",
-        refined=refined,
+        route=outcome.route,
+        refined=changed > 0,
         scores={k: float(v) for k, v in outcome.scores.items() if math.isfinite(v)},
-        before=before.area,
-        after=after.area,
-        changed=before.area + after.area - 2 * before.intersection(after),
-        iou=iou,
+        before=sizes[0],
+        after=sizes[1],
+        changed=changed,
+        iou=round(iou, 6),
     )
 
 

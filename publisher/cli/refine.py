@@ -24,7 +24,8 @@ _MOST = 8  # findings that are told
     "--weights",
     multiple=True,
     metavar="NAME|PATH",
-    help="A model or a file of weights; several vote. Default: the models that ship.",
+    help="Models or files of weights, of which several vote: repeat it, or put commas between. "
+    "Default: the models that ship.",
 )
 @click.option(
     "--device",
@@ -62,7 +63,7 @@ def refine(
         done = refining.run(
             path,
             out,
-            weights=weights,
+            weights=[name for said in weights for name in said.split(",") if name],
             device=device,
             dry_run=dry_run,
             report=report,

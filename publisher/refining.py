@@ -28,7 +28,7 @@ from .conservation import Item, Ledger, Tally, area, balance
 from .dataset import REFINEMENTS, Category, Dataset, Sample, Segment
 from .engine import ordered
 from .errors import FormatError, UsageError
-from .files import Folder, canonical_json, held, new_folder, write_atomic
+from .files import Folder, canonical_json, held, new_folder, refuse_foreign, write_atomic
 from .journal import Journal
 from .progress import Progress, silent
 from .refine import Outcome, Predictor, Rules, refine
@@ -164,6 +164,9 @@ def run(
     if dataset.images is None:
         raise UsageError("this dataset has no images", hint="make one with `publisher import`")
     workspace.keep_images(dataset, out)
+    refuse_foreign(out, workspace.MARKER)  # now, and not after hours of work
+    if report is not None:
+        refuse_foreign(report, REPORT)
     names = tuple(weights) or WEIGHTS
     networks = _predictors(load, names, device)
     recipe = Recipe(tuple(p.digest for p in networks), rules or Rules())

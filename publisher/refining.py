@@ -28,7 +28,15 @@ from .conservation import Item, Ledger, Tally, area, balance
 from .dataset import REFINEMENTS, Category, Dataset, Sample, Segment
 from .engine import ordered
 from .errors import FormatError, UsageError
-from .files import Folder, canonical_json, held, new_folder, refuse_foreign, write_atomic
+from .files import (
+    Folder,
+    canonical_json,
+    held,
+    new_folder,
+    parse_json,
+    refuse_foreign,
+    write_atomic,
+)
 from .journal import Journal
 from .progress import Progress, silent
 from .refine import Outcome, Predictor, Rules, refine
@@ -91,11 +99,12 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as they are kept in the provenance."""
-        return {
+        plain: dict[str, Any] = {
             "tool": f"publisher {__version__}",
-            "weights": list(self.weights),
+            "weights": self.weights,
             "rules": asdict(self.rules),
         }
+        return dict(parse_json(canonical_json(plain)))  # lists for tuples, as when it is read
 
 
 @dataclass(slots=True)

@@ -95,12 +95,18 @@ def test_a_second_run_changes_no_mask(tmp_path):
 
 # ── pictures that cannot be looked at ────────────────────────────────────────────────────────
 
+BOMB = b"".join(  # a BMP of 2^28 pixels along a side
+    (b"BM", b"\0" * 12, b"\x28\0\0\0", b"\xff\xff\xff\x0f" * 2, b"\1\0\x18", b"\0" * 25)
+)
 EVIL = {
     "missing": (None, "I103"),
     "truncated": (photo()[:200], "I112"),
     "no picture": (b"<html>not found</html>", "I112"),
     "empty": (b"", "I112"),
-    "a bomb": (b"BM" + b"\0" * 12 + b"\x28\0\0\0" + b"\xff\xff\xff\x0f" * 2 + b"\1\0\x18" + b"\0" * 25, "I119"),
+    "a bomb": (
+        b"BM" + b"\0" * 12 + b"\x28\0\0\0" + b"\xff\xff\xff\x0f" * 2 + b"\1\0\x18" + b"\0" * 25,
+        "I119",
+    ),
 }
 
 

@@ -12,6 +12,7 @@ memory than its file has bytes.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import json
 import math
@@ -24,7 +25,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -132,7 +133,7 @@ def _download(url: str, sha256: str | None) -> Iterator[bytes]:
                 yield block
             if response.length:  # what Content-Length promised and did not come
                 raise OSError(f"the connection broke {response.length:,} bytes before the end")
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise StorageError(
             f"cannot download {url}: {getattr(error, 'reason', error)}",
             hint="download it where there is a network, and give the path of the file",
@@ -163,7 +164,7 @@ def read(path: Path) -> Network:
         if head.startswith((b"PK\x03\x04", _MAGIC)):
             return _read_torch(path, size, zipped=head.startswith(b"PK"))
         if len(head) > 8 and head[8:9] == b"{":
-            return _read_safetensors(path)
+            return _read_safetensors(path, size)
         raise CheckpointError("neither a torch checkpoint nor a safetensors file")
     except (CheckpointError, FormatError) as error:
         hint = error.hint if isinstance(error, CheckpointError) else None
@@ -192,15 +193,15 @@ def _read_torch(path: Path, size: int, *, zipped: bool) -> Network:
     state = document["state_dict"]
     if not isinstance(state, dict):
         raise CheckpointError(f"state_dict is a {type(state).__name__}")
-    _check_outline(network, state)
+    _check_outline(network, state, size)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has no error of its own for a damaged file
         raise CheckpointError(f"torch cannot read it: {str(error)[:200]}") from error
-    return _filled(network, loaded["state_dict"])
+    return _filled(network, loaded["state_dict"], size)
 
 
-def _read_safetensors(path: Path) -> Network:
+def _read_safetensors(path: Path, size: int) -> Network:
     with path.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         if length > _MAX_HEAD:
@@ -212,9 +213,9 @@ def _read_safetensors(path: Path) -> Network:
     if not isinstance(config, str):
         raise CheckpointError("its metadata has no 'config', so it is no network of ours")
     network = _laid_out(config_of(parse_json(config.encode())))
-    _check_outline(network, {name: _described(entry) for name, entry in header.items()})
+    _check_outline(network, {n: _described(entry) for n, entry in header.items()}, size)
     try:
-        return _filled(network, safetensors.torch.load_file(path))
+        return _filled(network, safetensors.torch.load_file(path), size)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"safetensors cannot read it: {error}") from error
 
@@ -235,8 +236,8 @@ def _laid_out(config: Config) -> Network:
         return Network(config)
 
 
-def _check_outline(network: Network, state: Mapping[Any, object]) -> None:
-    """Refuse a file whose tensors are not the network's, by name, shape and type."""
+def _check_outline(network: Network, state: Mapping[Any, object], size: int) -> None:
+    """Refuse a file of `size` bytes whose tensors are not the network's: name, shape, type."""
     wanted = network.state_dict()
     if missing := [name for name in wanted if name not in state]:
         raise CheckpointError(f"{len(missing)} tensors are missing: {', '.join(missing[:3])} ...")
@@ -244,11 +245,15 @@ def _check_outline(network: Network, state: Mapping[Any, object]) -> None:
         raise CheckpointError(f"{len(extra)} tensors are not of RITM: {', '.join(extra[:3])} ...")
     for name, tensor in wanted.items():
         found, expected = state[name], Outlined(tensor.dtype, tuple(tensor.shape))
-        if found != expected:
+        if type(found) is not Outlined or found != expected:
             raise CheckpointError(f"{name} is {_shown(found)}, not {expected}")
+    if sum(tensor.nbytes for tensor in wanted.values()) > size:  # each number for many
+        raise CheckpointError("its tensors have more bytes than the file")
 
 
-def _filled(network: Network, state: Mapping[str, torch.Tensor]) -> Network:
+def _filled(network: Network, state: Mapping[str, torch.Tensor], size: int) -> Network:
+    """The network with the tensors of a file, which are what its outline said, and numbers."""
+    _check_outline(network, {n: Outlined(t.dtype, tuple(t.shape)) for n, t in state.items()}, size)
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{name} holds NaN or infinity")
@@ -271,9 +276,8 @@ _OPCODES = frozenset(
 _STORAGES = {"FloatStorage": torch.float32, "LongStorage": torch.int64}
 
 
-@dataclass(frozen=True, slots=True)
-class Outlined:
-    """What a file says of one tensor."""
+class Outlined(NamedTuple):
+    """What a file says of one tensor. A pickle cannot change one that is made."""
 
     dtype: torch.dtype | None
     shape: tuple[int, ...]
@@ -334,7 +338,7 @@ class _Unpickler(pickle.Unpickler):
             self._seen.add(key)
             self._left -= count * dtype.itemsize
         if self._left < 0:
-            raise CheckpointError("its tensors would take more bytes than the file has")
+            raise CheckpointError("its tensors have more bytes than the file")
         return (dtype,)
 
 

@@ -18,8 +18,8 @@ from publisher.ritm.noc import Clicked, click_through, evaluate, noc
 from .build import clicks_of, h18s, picture, reference, small
 
 MODES = {
-    "plain": (4, {"flip": False, "zoom": None}),
-    "flip": (2, {"flip": True, "zoom": None}),
+    "plain": (2, {"flip": False, "zoom": None}),
+    "flip": (1, {"flip": True, "zoom": None}),
     "zoomflip": (4, {"flip": True, "zoom": ZoomIn(target_size=400)}),
 }
 

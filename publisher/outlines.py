@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .components import repeated, roots
 from .masks import MAX_COORDINATE, MAX_PERIMETER, Mask, Polygons
 
 Ints = NDArray[np.int64]
@@ -92,7 +93,7 @@ def polygons(mask: Mask) -> Polygons | None:
 def parts(mask: Mask) -> int:
     """How many regions the mask has."""
     boxes = _rectangles(mask)
-    return _components(len(boxes.left), *_contacts(boxes, mask.height))
+    return _regions(len(boxes.left), *_contacts(boxes, mask.height))
 
 
 def has_holes(mask: Mask) -> bool:
@@ -100,7 +101,7 @@ def has_holes(mask: Mask) -> bool:
     boxes = _rectangles(mask)
     one, other = _contacts(boxes, mask.height)
     # Euler: regions - holes = rectangles - contacts, for no three rectangles share an edge
-    return _components(len(boxes.left), one, other) > len(boxes.left) - len(one)
+    return _regions(len(boxes.left), one, other) > len(boxes.left) - len(one)
 
 
 def bridged(region: Region) -> Ring:
@@ -190,27 +191,12 @@ def _contacts(boxes: _Rectangles, height: int) -> tuple[Ints, Ints]:
     row = height + 1
     low = np.searchsorted(boxes.left * row + boxes.bottom, boxes.right * row + boxes.top, "right")
     high = np.searchsorted(boxes.left * row + boxes.top, boxes.right * row + boxes.bottom, "left")
-    one, step = _repeated(high - low)
+    one, step = repeated(high - low)
     return one, low[one] + step
 
 
-def _repeated(many: Ints) -> tuple[Ints, Ints]:
-    """Each index as often as `many` says, and which of its repeats it is, from 0."""
-    index = np.repeat(np.arange(len(many)), many)
-    return index, np.arange(len(index)) - np.repeat(np.cumsum(many) - many, many)
-
-
-def _components(n: int, one: Ints, other: Ints) -> int:
-    """How many parts a graph of n nodes has: roots hook to smaller ones until none is left."""
-    root = np.arange(n)
-    while len(one):
-        a, b = root[one], root[other]
-        apart = a != b
-        one, other, a, b = one[apart], other[apart], a[apart], b[apart]
-        np.minimum.at(root, np.maximum(a, b), np.minimum(a, b))
-        while not np.array_equal(root, up := root[root]):
-            root = up
-    return int(np.count_nonzero(root == np.arange(n)))
+def _regions(n: int, one: Ints, other: Ints) -> int:
+    return int(np.count_nonzero(roots(n, one, other) == np.arange(n)))
 
 
 # ── edges ────────────────────────────────────────────────────────────────────────────────────
@@ -304,7 +290,7 @@ def _above(rings: Sequence[Ints]) -> Iterator[tuple[int, int, int]]:
     y = np.array([hole[0, 1] for hole in rings[1:]])
     columns, column = np.unique(x, return_inverse=True)
     low = np.searchsorted(columns, start[tops, 0])
-    edge, step = _repeated(np.searchsorted(columns, end[tops, 0]) - low)
+    edge, step = repeated(np.searchsorted(columns, end[tops, 0]) - low)
     height = int(start[:, 1].max()) + 1
     key = (low[edge] + step) * height + start[tops[edge], 1]
     order = np.argsort(key)

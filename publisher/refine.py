@@ -8,12 +8,23 @@ not clearly better stays as it was, to the byte.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from . import distance, eligibility, prompts, topology
+from .components import BitMask
+from .dataset import Sample, Segment
+from .errors import FormatError
+from .masks import Mask, Polygons, Rle, check_size, placed
+
+Floats = NDArray[np.float32]
+Counts = NDArray[np.int32]
+Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +67,448 @@ class Predictor(Protocol):
 
         The answer to a crop does not depend on the others, on their order or number.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to ask: at which sizes, how often, and what to believe of the answer."""
+
+    scales: tuple[float, ...]  # sqrt(area) of the object as the network sees it, in pixels
+    passes: int = 1  # each is asked about the answer of the one before
+    leave: float = 0.5  # a pixel leaves the object where its probability is below this,
+    join: float = 0.5  # and joins it above this
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """
+    When to ask, how boldly, and when to believe. Sizes are s = sqrt(area) of the annotation.
+
+    The values are those that docs/refinement.md reports on; they were fixed before the
+    pictures there were looked at.
+    """
+
+    least_size: float = 24.0  # pixels; smaller objects stay as they are
+    finest: float = 0.20  # so do outlines with less than this from vertex to vertex, in s
+    coarse: float = 0.36  # from here on an outline may be refined boldly
+    band: float = 0.12  # of s; no pixel farther than this from the outline changes
+    careful: Way = Way((96, 128), 1, 0.35, 0.65)
+    bold: Way = Way((64, 96), 3, 0.5, 0.5)
+    room: float = 0.93  # boldly only where the careful answer's IoU with the annotation is below
+    confidence: float = 0.52  # mean |2 p - 1| of the pixels that change, at least
+    agreement: float = 0.95  # of the pixels outside of the band, at least
+    least_iou: float = 0.70  # of the answer with the annotation
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    What became of one segment, and why.
+
+    Attributes:
+        reason: "refined", or why it stays as it was, in a few words.
+        route: "careful" or "bold" where a network was asked; else "".
+        scores: what was measured: `size` in pixels, `coarseness`, `agreement`, `confidence`,
+            `iou` with the annotation.
+        before, after: its pixels; the same object where nothing changed. None where its
+            geometry is no mask.
+    """
+
+    segment_id: int
+    reason: str
+    route: str
+    scores: Mapping[str, float]
+    before: Mask | None
+    after: Mask | None
+
+    @property
+    def changed(self) -> bool:
+        return self.reason == REFINED
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """A sample after refinement, and what became of each of its segments, in their order."""
+
+    sample: Sample
+    outcomes: tuple[Outcome, ...]
+
+
+REFINED = "refined"
+DRIFT = 1e-3
+"""Probabilities this near a threshold count as the annotation says: machines differ there."""
+
+MOST_SEEN = 2**22  # pixels that a network sees of one crop; long thin objects would need more
+LONGEST_SEEN = 4096  # along a side
+
+
+def refine(
+    pictures: Sequence[tuple[Sample, Image]],
+    predictors: Sequence[Predictor],
+    rules: Rules = Rules(),
+) -> list[Refined]:
+    """
+    Make masks hug their objects, where that is safe; all else stays the same object.
+
+    A picture's result depends on nothing but the picture, its segments and the predictors:
+    not on the other pictures, nor on the order of segments. Crops of all pictures are asked
+    about together. With several predictors a pixel changes where most of them say so.
+
+    Args:
+        pictures: samples with their pixels (H, W, 3) RGB; give as many as memory holds.
+        predictors: at least one.
+    """
+    if not predictors:
+        raise ValueError("refinement needs a predictor")
+    scenes = [_Scene.of(sample, image, rules) for sample, image in pictures]
+    objects = [o for scene in scenes for o in scene.objects]
+    answers = iter(_decided(objects, predictors, rules))
+    digests = [p.digest for p in predictors]
+    return [scene.settled([next(answers) for _ in scene.objects], digests) for scene in scenes]
+
+
+# ── what is asked about ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Object:
+    """A segment that may be refined, and its part of the picture (h, w)."""
+
+    index: int  # of the segment in its sample
+    left: int
+    top: int
+    image: Image  # (h, w, 3), a view
+    mask: BitMask  # (h, w), as annotated
+    depth: Floats  # (h, w), how deep in it; cut off a little beyond the band
+    clicks: tuple[Click, ...]
+    size: float  # s
+    coarseness: float
+
+    @classmethod
+    def of(
+        cls, index: int, segment: Segment, mask: Mask, image: Image, claims: Counts, rules: Rules
+    ) -> _Object | str:
+        """The object, or why the network cannot be asked about it."""
+        size = math.sqrt(mask.area)
+        x, y, width, height = mask.bbox
+        margin = math.ceil(size / 2)
+        left, top = max(x - margin, 0), max(y - margin, 0)
+        right = min(x + width + margin, mask.width)
+        bottom = min(y + height + margin, mask.height)
+        zoom = max(rules.careful.scales + rules.bold.scales) / size
+        seen = zoom * (right - left), zoom * (bottom - top)
+        if max(seen) > LONGEST_SEEN or seen[0] * seen[1] > MOST_SEEN:
+            return "too thin"
+        pixels = mask.window(left, top, right - left, bottom - top)
+        reach = rules.band * size
+        depth = distance.signed(pixels, math.ceil(max(1.5 * reach, prompts.APART)))
+        if not (depth > reach).any():
+            return "too thin"
+        others = claims[top:bottom, left:right] > pixels
+        return cls(
+            index,
+            left,
+            top,
+            image[top:bottom, left:right],
+            pixels,
+            depth,
+            _clicks(depth, reach, others),
+            size,
+            eligibility.coarseness(_rings(segment), size),
+        )
+
+    def prior(self, rules: Rules) -> Floats:
+        """The annotation as probabilities (h, w) that rise over the band."""
+        steepness = 4 / (rules.band * self.size)
+        return _sigmoid(self.depth * steepness)
+
+    def band(self, rules: Rules) -> BitMask:
+        return np.abs(self.depth) <= rules.band * self.size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answer:
+    """What is wanted of an object, before neighbours are heard; or only why not."""
+
+    reason: str
+    route: str
+    scores: Mapping[str, float]
+    left: BitMask  # (h, w), the annotation less what it loses
+    gained: BitMask  # (h, w), what it would like to have
+    chance: Floats  # (h, w), probabilities
+
+
+def _clicks(depth: Floats, reach: float, others: BitMask) -> tuple[Click, ...]:
+    inner = prompts.inside(depth, reach)
+    outer = prompts.outside(depth, reach, others)
+    return (
+        *(Click(float(row), float(col)) for row, col in inner),
+        *(Click(float(row), float(col), positive=False) for row, col in outer),
+    )
+
+
+def _rings(segment: Segment) -> Polygons:
+    assert not isinstance(segment.segmentation, Rle)  # eligibility has seen to that
+    return segment.segmentation
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))), dtype=np.float32)
+
+
+# ── asking ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _decided(
+    objects: Sequence[_Object], predictors: Sequence[Predictor], rules: Rules
+) -> list[_Answer]:
+    """Careful first; where much would change of a coarse outline, once more, boldly."""
+    answers = _asked(objects, predictors, rules, rules.careful, "careful")
+    bold = [
+        k
+        for k, (o, a) in enumerate(zip(objects, answers, strict=True))
+        if o.coarseness >= rules.coarse and a.scores.get("iou", 1.0) <= rules.room
+    ]
+    again = _asked([objects[k] for k in bold], predictors, rules, rules.bold, "bold")
+    for k, answer in zip(bold, again, strict=True):
+        answers[k] = answer
+    return answers
+
+
+def _asked(
+    objects: Sequence[_Object],
+    predictors: Sequence[Predictor],
+    rules: Rules,
+    way: Way,
+    route: str,
+) -> list[_Answer]:
+    """Each predictor by itself, pass after pass; then what most of them say."""
+    opinions = [_opinions(objects, predictor, rules, way) for predictor in predictors]
+    return [
+        _answer(o, [opinion[k] for opinion in opinions], rules, way, route)
+        for k, o in enumerate(objects)
+    ]
+
+
+def _opinions(
+    objects: Sequence[_Object], predictor: Predictor, rules: Rules, way: Way
+) -> list[Floats | None]:
+    """The last probabilities (h, w) of one predictor; None where it gives no usable answer."""
+    priors = [o.prior(rules) for o in objects]
+    chances = list[Floats | None](priors)
+    for left in reversed(range(way.passes)):
+        asked = [k for k, chance in enumerate(chances) if chance is not None]
+        crops = [
+            Crop(o.image, priors[k], o.clicks, scale / o.size, flip=left == 0)
+            for k in asked
+            for o in (objects[k],)
+            for scale in way.scales
+        ]
+        logits = iter(predictor.predict(crops))
+        for k in asked:
+            said = [next(logits) for _ in way.scales]
+            chances[k] = chance = _chance(said, objects[k].mask.shape)
+            if chance is not None and left:
+                priors[k] = _fed_back(chance, objects[k], rules)
+    return chances
+
+
+def _chance(logits: Sequence[Floats], shape: tuple[int, ...]) -> Floats | None:
+    """Probabilities (h, w) from the logits at several scales; None where they are none."""
+    if any(np.shape(one) != shape or not np.isfinite(one).all() for one in logits):
+        return None
+    return _sigmoid(np.mean(logits, axis=0, dtype=np.float32))
+
+
+def _fed_back(chance: Floats, o: _Object, rules: Rules) -> Floats:
+    """What the next pass is told: the answer in the band, the annotation elsewhere."""
+    lost, gained = _changes(o, [chance], rules, Way(()))
+    wanted = topology.added(topology.without(o.mask, lost, o.band(rules)), gained, o.mask)
+    held = np.where(o.band(rules), chance, o.mask).astype(np.float32)
+    return np.where((held > 0.5) == wanted, held, wanted).astype(np.float32)
+
+
+def _changes(
+    o: _Object, chances: Sequence[Floats], rules: Rules, way: Way
+) -> tuple[BitMask, BitMask]:
+    """The pixels (h, w) of the band that most want to leave the object, and to join it."""
+    leaving = sum((c < way.leave - DRIFT).astype(np.int8) for c in chances)
+    joining = sum((c > way.join + DRIFT).astype(np.int8) for c in chances)
+    band = o.band(rules)
+    most = len(chances) // 2
+    return band & o.mask & (leaving > most), band & ~o.mask & (joining > most)
+
+
+def _answer(
+    o: _Object, said: Sequence[Floats | None], rules: Rules, way: Way, route: str
+) -> _Answer:
+    scores = {"size": o.size, "coarseness": o.coarseness}
+    chances = [chance for chance in said if chance is not None]
+    if len(chances) < len(said):
+        return _Answer("no usable answer", route, scores, o.mask, o.mask & ~o.mask, o.depth)
+    chance: Floats = np.mean(np.stack(chances), axis=0, dtype=np.float32)
+    lost, gained = _changes(o, chances, rules, way)
+    left = topology.without(o.mask, lost, o.band(rules))
+    wanted = topology.added(left, gained, o.mask)
+    scores |= _scores(o, chance, wanted, rules)
+    reason = _objection(scores, rules)
+    return _Answer(reason, route, scores, left, wanted & ~left, chance)
+
+
+def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[str, float]:
+    sure = ~o.band(rules)
+    agreed = (chance > 0.5) == o.mask
+    change = wanted ^ o.mask
+    both = np.count_nonzero(wanted & o.mask)
+    confident = np.abs(2 * chance[change] - 1)
+    return {
+        "agreement": float(agreed[sure].mean()) if sure.any() else 0.0,
+        "iou": both / (both + np.count_nonzero(change)),
+        "confidence": float(confident.mean()) if change.any() else 0.0,
+    }
+
+
+def _objection(scores: Mapping[str, float], rules: Rules) -> str:
+    """Why an answer is not believed, or REFINED."""
+    if scores["iou"] == 1:
+        return "nothing to change"
+    if scores["agreement"] < rules.agreement:
+        return "does not know the object"
+    if scores["iou"] < rules.least_iou:
+        return "too large a change"
+    if scores["confidence"] < rules.confidence:
+        return "not confident"
+    return REFINED
+
+
+# ── pictures ─────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scene:
+    """A picture, its masks, and those that a network is asked about."""
+
+    sample: Sample
+    masks: tuple[Mask | None, ...]
+    reasons: Mapping[int, str]  # why the segment at this index is not asked about
+    objects: tuple[_Object, ...]
+    claims: Counts  # (H, W), how many masks have each pixel
+
+    @classmethod
+    def of(cls, sample: Sample, image: Image, rules: Rules) -> _Scene:
+        """
+        Raises:
+            FormatError: I108, I119, the picture has no size or is too large.
+        """
+        height, width = image.shape[:2]
+        check_size(height, width)
+        masks, reasons = list[Mask | None](), dict[int, str]()
+        for index, segment in enumerate(sample.segments):
+            mask, reason = _read(sample, segment, height, width, rules)
+            masks.append(mask)
+            if reason:
+                reasons[index] = reason
+        claims = np.zeros((height, width), dtype=np.int32)
+        for mask in (m for m in masks if m is not None):
+            x, y, w, h = mask.bbox
+            claims[y : y + h, x : x + w] += mask.window(x, y, w, h)
+        objects = list[_Object]()
+        for index, mask in enumerate(masks):
+            if mask is None or index in reasons:
+                continue
+            found = _Object.of(index, sample.segments[index], mask, image, claims, rules)
+            if isinstance(found, str):
+                reasons[index] = found
+            else:
+                objects.append(found)
+        return cls(sample, tuple(masks), reasons, tuple(objects), claims)
+
+    def settled(self, answers: Sequence[_Answer], digests: Sequence[str]) -> Refined:
+        """
+        Give each believed answer its pixels, and none that others have.
+
+        First all take what they lose out of the way. Then a pixel may join one object, if no
+        other has it: the one whose network is surer of it, or none where two are as sure.
+        """
+        believed = [
+            (o, a) for o, a in zip(self.objects, answers, strict=True) if a.reason == REFINED
+        ]
+        claims = self.claims
+        for o, a in believed:
+            _part(claims, o)[...] -= o.mask & ~a.left
+        best = np.zeros(claims.shape, dtype=np.float32)
+        ties = np.zeros(claims.shape, dtype=np.bool_)
+        for o, a in believed:
+            bid = np.where(a.gained & (_part(claims, o) == 0), a.chance, 0)
+            here, tied = _part(best, o), _part(ties, o)
+            tied[...] = np.where(bid == here, tied | (bid > 0), tied & (bid < here))
+            np.maximum(here, bid, out=here)
+        outcomes = {
+            index: Outcome(self.sample.segments[index].id, reason, "", {}, m, m)
+            for index, reason in self.reasons.items()
+            for m in (self.masks[index],)
+        }
+        for o, a in zip(self.objects, answers, strict=True):
+            before, reason = self.masks[o.index], a.reason
+            after = before
+            if reason == REFINED:
+                free = (_part(claims, o) == 0) & ~_part(ties, o)
+                gained = a.gained & free & (a.chance == _part(best, o))
+                after = self._placed(o, topology.added(a.left, gained, o.mask))
+                if after == before:
+                    after, reason = before, "nothing to change"
+            scores = {name: round(value, 4) for name, value in a.scores.items()}
+            ident = self.sample.segments[o.index].id
+            outcomes[o.index] = Outcome(ident, reason, a.route, scores, before, after)
+        return self._with([outcomes[k] for k in range(len(self.masks))], digests)
+
+    def _placed(self, o: _Object, pixels: BitMask) -> Mask:
+        return placed(pixels, o.left, o.top, self.claims.shape[:2])
+
+    def _with(self, outcomes: Sequence[Outcome], digests: Sequence[str]) -> Refined:
+        segments = tuple(
+            _changed(s, o, digests) if o.changed else s
+            for s, o in zip(self.sample.segments, outcomes, strict=True)
+        )
+        changed = any(o.changed for o in outcomes)
+        sample = replace(self.sample, segments=segments) if changed else self.sample
+        return Refined(sample, tuple(outcomes))
+
+
+def _part(whole: NDArray[Any], o: _Object) -> NDArray[Any]:
+    """The view (h, w) of a map of the picture (H, W) that an object's arrays lie on."""
+    height, width = o.mask.shape
+    return whole[o.top : o.top + height, o.left : o.left + width]
+
+
+def _read(
+    sample: Sample, segment: Segment, height: int, width: int, rules: Rules
+) -> tuple[Mask | None, str | None]:
+    """The pixels of a segment, and why it is not asked about."""
+    if (sample.height, sample.width) != (height, width):
+        return None, "picture of another size"
+    try:
+        mask = segment.mask(height, width)
+    except FormatError as error:
+        return None, f"no mask: {error.code}"
+    why = eligibility.why_not(segment, mask, least=rules.least_size, finest=rules.finest)
+    return mask, why
+
+
+_STALE = ("area", "bbox", "parts")  # what `origin` says of the geometry that was
+
+
+def _changed(segment: Segment, outcome: Outcome, digests: Sequence[str]) -> Segment:
+    """The segment with its new pixels, and where they come from."""
+    after = outcome.after
+    assert after is not None  # it changed
+    origin = {k: v for k, v in segment.origin.items() if k not in _STALE}
+    if "shape" in origin:
+        origin["shape"] = "mask"
+    origin["refined"] = {
+        "weights": list(digests),
+        "route": outcome.route,
+        "scores": dict(outcome.scores),
+    }
+    rle = Rle(after.height, after.width, after.counts.decode("ascii"))
+    return replace(segment, segmentation=rle, origin=origin)

@@ -1,0 +1,290 @@
+"""What refinement may and may not do, whatever a network answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from publisher import distance
+from publisher.components import holes, numbered
+from publisher.dataset import Sample, Segment
+from publisher.masks import Mask, Rle
+from publisher.perturb import LEVELS, draw
+from publisher.refine import REFINED, Crop, Outcome, Refined, Rules, refine
+
+SIDE = 160
+
+
+@dataclass
+class Network:
+    """A predictor that answers each crop with a function of it."""
+
+    answer: Callable[[Crop], Any]
+    digest: str = "fake"
+
+    def predict(self, crops: Sequence[Crop]) -> list[NDArray[np.float32]]:
+        return [self.answer(crop) for crop in crops]
+
+
+def seeing(crop: Crop) -> NDArray[np.float32]:
+    """An oracle: in these pictures what is bright is an object."""
+    return np.where(crop.image[..., 0] > 127, 9, -9).astype(np.float32)
+
+
+def contrary(crop: Crop) -> NDArray[np.float32]:
+    return np.where(crop.prior > 0.5, -9, 9).astype(np.float32)
+
+
+def noisy(crop: Crop) -> NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.sha256(crop.image.tobytes()).digest()[:4], "big")
+    noise = np.random.default_rng(seed).normal(0, 20, crop.prior.shape)
+    return noise.astype(np.float32)
+
+
+def constant(crop: Crop) -> NDArray[np.float32]:
+    return np.full(crop.prior.shape, 9, dtype=np.float32)
+
+
+def broken(value: float) -> Callable[[Crop], NDArray[np.float32]]:
+    def answer(crop: Crop) -> NDArray[np.float32]:
+        logits = seeing(crop)
+        logits[0, 0] = value
+        return logits
+
+    return answer
+
+
+ANSWERS = {"seeing": seeing, "contrary": contrary, "noisy": noisy, "constant": constant}
+EAGER = Rules(confidence=0, agreement=0, least_iou=0, least_size=8, finest=0.02, coarse=0.1)
+"""Believes everything: what holds then holds always."""
+
+
+def blobs(seed: int, count: int = 3) -> tuple[NDArray[np.uint8], list[Mask]]:
+    """A picture (H, W, 3) of bright round things that do not overlap, and their masks."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    taken = np.zeros((SIDE, SIDE), dtype=bool)
+    masks = []
+    for _ in range(count):
+        cy, cx = rng.uniform(20, SIDE - 20, 2)
+        r = rng.uniform(14, 40)
+        angle = np.arctan2(y - cy, x - cx)
+        edge = r * (1 + 0.2 * np.sin(3 * angle + rng.uniform(0, 6)))
+        pixels = (np.hypot(y - cy, x - cx) < edge) & ~taken
+        taken |= pixels
+        if pixels.any():
+            masks.append(Mask.from_array(pixels))
+    image = np.repeat(np.where(taken, 220, 30).astype(np.uint8)[..., None], 3, axis=2)
+    return image, masks
+
+
+def annotated(
+    seed: int, level: str = "coarse", count: int = 3
+) -> tuple[Sample, NDArray[np.uint8], list[Mask]]:
+    image, masks = blobs(seed, count)
+    rng = np.random.default_rng(seed)
+    segments, true = [], []
+    for mask in masks:
+        rings = draw(mask, LEVELS[level], rng)
+        if rings:
+            segments.append(Segment(len(segments) + 1, 1, rings))
+            true.append(mask)
+    return Sample(1, "a.png", SIDE, SIDE, tuple(segments)), image, true
+
+
+def one(sample: Sample, image: NDArray[np.uint8], answer: Any, rules: Rules = EAGER) -> Refined:
+    return refine([(sample, image)], [Network(answer)], rules)[0]
+
+
+def pixels(mask: Mask | None) -> NDArray[np.bool_]:
+    assert mask is not None
+    return mask.to_array()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from(sorted(ANSWERS)), st.integers(1, 5))
+def test_whatever_a_network_says_harm_is_bounded(seed: int, kind: str, count: int) -> None:
+    sample, image, _ = annotated(seed, count=count)
+    done = one(sample, image, ANSWERS[kind])
+    before = [pixels(o.before) for o in done.outcomes]
+    after = [pixels(o.after) for o in done.outcomes]
+    for was, now, outcome, old, new in zip(
+        before, after, done.outcomes, sample.segments, done.sample.segments, strict=True
+    ):
+        if outcome.reason != REFINED:
+            assert new is old
+            assert outcome.after is outcome.before
+            continue
+        assert new.mask(SIDE, SIDE) == outcome.after
+        reach = EAGER.band * np.sqrt(was.sum())
+        assert (np.abs(distance.signed(was))[was ^ now] <= reach).all()
+        assert numbered(now)[1] <= numbered(was)[1]
+        assert holes(now)[1] <= holes(was)[1]
+        labels, parts = numbered(was)
+        assert len(np.unique(labels[was & now])) == parts
+    for i in range(len(before)):
+        for j in range(i):
+            assert not ((after[i] & after[j]) & ~(before[i] & before[j])).any()
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, 10**6), st.sampled_from(sorted(ANSWERS)), st.randoms())
+def test_the_order_of_segments_and_the_other_pictures_do_not_matter(
+    seed: int, kind: str, random: Any
+) -> None:
+    pictures = [annotated(seed + k)[:2] for k in range(3)]
+    together = refine(pictures, [Network(ANSWERS[kind])], EAGER)
+    for (sample, image), expected in zip(pictures, together, strict=True):
+        shuffled = list(sample.segments)
+        random.shuffle(shuffled)
+        alone = one(replace(sample, segments=tuple(shuffled)), image, ANSWERS[kind])
+        assert by_id(alone) == by_id(expected)
+
+
+def by_id(done: Refined) -> dict[int, tuple[Outcome, Segment]]:
+    return {o.segment_id: (o, s) for o, s in zip(done.outcomes, done.sample.segments, strict=True)}
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, 10**6), st.sampled_from(sorted(ANSWERS)))
+def test_a_second_run_changes_nothing(seed: int, kind: str) -> None:
+    sample, image, _ = annotated(seed)
+    rules = replace(EAGER, confidence=0.5, least_iou=0.7)
+    once = one(sample, image, ANSWERS[kind], rules)
+    assert one(once.sample, image, ANSWERS[kind], rules).sample is once.sample
+
+
+@pytest.mark.parametrize("level", ["coarse", "medium", "biased"])
+def test_a_network_that_sees_the_object_improves_its_mask(level: str) -> None:
+    sample, image, true = annotated(12, level)
+    done = one(sample, image, seeing, Rules())
+    assert all(o.reason == REFINED for o in done.outcomes)
+    for outcome, mask in zip(done.outcomes, true, strict=True):
+        assert outcome.before is not None
+        assert outcome.after is not None
+        assert outcome.after.iou(mask) > outcome.before.iou(mask) + 0.02
+
+
+def test_a_refined_segment_says_where_it_comes_from() -> None:
+    sample, image, _ = annotated(12)
+    origin = {"shape": "polygon", "bbox": [1, 2, 3, 4], "area": 7.0, "source": "manual"}
+    sample = replace(sample, segments=(replace(sample.segments[0], origin=origin),))
+    segment = one(sample, image, seeing, Rules()).sample.segments[0]
+    assert isinstance(segment.segmentation, Rle)
+    assert segment.origin["shape"] == "mask"
+    assert segment.origin["source"] == "manual"
+    assert segment.origin["refined"]["weights"] == ["fake"]
+    assert segment.origin["refined"]["route"] in {"careful", "bold"}
+    assert not {"bbox", "area"} & segment.origin.keys()
+
+
+@pytest.mark.parametrize("answer", [contrary, noisy])
+def test_an_adversary_is_caught(answer: Any) -> None:
+    sample, image, _ = annotated(12)
+    done = one(sample, image, answer, Rules())
+    assert {o.reason for o in done.outcomes} == {"does not know the object"}
+    assert done.sample is sample
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        broken(np.nan),
+        broken(np.inf),
+        lambda crop: np.zeros((3, 3), np.float32),
+        lambda crop: np.float32(1),
+        lambda crop: None,
+    ],
+)
+def test_an_answer_that_is_none_leaves_the_mask_alone(answer: Any) -> None:
+    sample, image, _ = annotated(12)
+    done = one(sample, image, answer)
+    assert {o.reason for o in done.outcomes} == {"no usable answer"}
+    assert done.sample is sample
+
+
+def test_with_two_networks_a_pixel_changes_where_both_say_so() -> None:
+    sample, image, _ = annotated(12)
+    still = Network(lambda crop: 40 * (crop.prior - 0.5))
+    done = refine([(sample, image)], [Network(seeing), still], EAGER)[0]
+    assert {o.reason for o in done.outcomes} == {"nothing to change"}
+
+
+def square(**changes: Any) -> Segment:
+    # coarse and not upright, 60 pixels wide
+    segment = Segment(1, 1, ((40.0, 45.0, 95.0, 40.0, 100.0, 95.0, 45.0, 100.0),))
+    return replace(segment, **changes)
+
+
+INELIGIBLE = {
+    "crowd": square(iscrowd=True),
+    "brush mask": square(segmentation=Rle(SIDE, SIDE, (40 * SIDE, 60 * SIDE, 60 * SIDE))),
+    "verified": square(attributes={"Verified": "true"}),
+    "no free outline": square(origin={"shape": "ellipse"}),
+    "too small": square(segmentation=((40.0, 45.0, 50.0, 42.0, 52.0, 55.0),)),
+    "empty": square(segmentation=((-40.0, -45.0, -50.0, -42.0, -52.0, -55.0),)),
+    "no mask: P404": square(segmentation=((40.0, 45.0, 50.0, 42.0),)),
+    "no mask: P406": square(segmentation=((np.nan, 45.0, 50.0, 42.0, 52.0, 55.0),)),
+    "too thin": square(segmentation=((1.0, 1.0, 155.0, 1.0, 155.0, 5.0, 1.0, 6.0),)),
+    "fine already": square(
+        segmentation=(
+            tuple(
+                float(v)
+                for a in np.arange(0, 2 * np.pi, 0.05)
+                for v in (80 + 40 * np.cos(a), 80 + 40 * np.sin(a))
+            ),
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", sorted(INELIGIBLE))
+def test_what_is_no_rough_outline_is_left_alone(reason: str) -> None:
+    segment = INELIGIBLE[reason]
+    sample = Sample(1, "a.png", SIDE, SIDE, (segment,))
+    done = one(sample, np.zeros((SIDE, SIDE, 3), np.uint8), constant, Rules())
+    assert [o.reason for o in done.outcomes] == [reason]
+    assert done.sample is sample
+
+
+def test_a_rectangle_is_left_alone() -> None:
+    box = square(segmentation=((40.0, 40.0, 100.0, 40.0, 100.0, 100.0, 40.0, 100.0),))
+    sample = Sample(1, "a.png", SIDE, SIDE, (box,))
+    done = one(sample, np.zeros((SIDE, SIDE, 3), np.uint8), constant)
+    assert [o.reason for o in done.outcomes] == ["no free outline"]
+
+
+def test_a_picture_of_another_size_is_left_alone() -> None:
+    sample = Sample(1, "a.png", SIDE, SIDE + 1, (square(),))
+    done = one(sample, np.zeros((SIDE, SIDE, 3), np.uint8), constant)
+    assert [o.reason for o in done.outcomes] == ["picture of another size"]
+    assert done.outcomes[0].before is None
+
+
+def test_clicks_are_made_where_the_annotation_is_certain() -> None:
+    seen = []
+
+    def watching(crop: Crop) -> NDArray[np.float32]:
+        seen.append(crop)
+        return seeing(crop)
+
+    sample, image, _ = annotated(12)
+    one(sample, image, watching, Rules())
+    assert seen
+    for crop in seen:
+        kinds = [click.positive for click in crop.clicks]
+        assert len(set(kinds)) == 2
+        assert max(map(kinds.count, kinds)) <= 24
+    first = seen[0]
+    depth = distance.signed(first.prior > 0.5)
+    for click in first.clicks:
+        assert (depth[int(click.row), int(click.col)] > 0) == click.positive
+        assert abs(depth[int(click.row), int(click.col)]) >= 6

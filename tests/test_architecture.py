@@ -18,6 +18,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {
         "card",
         "conservation",
+        "curves",
         "dataset",
         "distance",
         "drawing",
@@ -32,6 +33,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "report",
         "rules",
         "runs",
+        "scoring",
         "outlines",
         "png",
         "png_read",
@@ -43,6 +45,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {"engine", "files", "findings", "formats", "images", "json_stream", "provenance", "ritm"}
     | {"spill", "storage", "trees", "workspace"},
     {"checking", "consume", "conversion", "dealing", "intake", "joining"}
+    | {"judging"}
     | {"publish", "release", "scaffold"},
     {"api"},
     {"cli", "__main__"},

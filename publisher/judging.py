@@ -303,21 +303,26 @@ def evaluate(
 
 def networks(weights: Sequence[str]) -> Callable[[], Refiner]:
     """
-    What makes the refiner of these weights, in any process; of all that ship, if none is named.
+    What makes the refiner of these weights, in any process; `named` says of which.
 
     Raises:
         UsageError: none is named, and none ships.
     """
-    names = tuple(weights) or shipped()
+    return partial(Networks, named(weights))
+
+
+def named(weights: Sequence[str]) -> tuple[str, ...]:
+    """
+    These weights, or all that ship with publisher where none is named.
+
+    Raises:
+        UsageError: none ships.
+    """
+    models = Path(ritm.__file__).with_name("models")
+    names = tuple(weights) or tuple(sorted(path.stem for path in models.glob("*.safetensors")))
     if not names:
         raise UsageError("no weights ship with this publisher", hint="name some: --weights h18")
-    return partial(Networks, names)
-
-
-def shipped() -> tuple[str, ...]:
-    """The names of the weights that ship with publisher."""
-    models = Path(ritm.__file__).with_name("models")
-    return tuple(sorted(path.stem for path in models.glob("*.safetensors")))
+    return names
 
 
 def _levels(asked: Sequence[str]) -> tuple[str, ...]:
@@ -593,7 +598,12 @@ class _Clicker:
 
     @cached_property
     def predictor(self) -> ritm.Predictor:
-        return ritm.load(self.weights)
+        predictor = ritm.load(self.weights)
+        if not isinstance(predictor.network, ritm.Network):
+            raise UsageError(
+                f"{self.weights} answers no clicks", hint="name RITM's weights: --weights h18"
+            )
+        return predictor
 
     def __call__(self, task: _Task) -> tuple[list[tuple[int, int]], int]:
         predictor = self.predictor  # the first use of torch, which may not be installed

@@ -87,7 +87,7 @@ def _clicks(
     from ..files import canonical_json, write_atomic
 
     found = []
-    for name in weights or judging.shipped():
+    for name in judging.named(weights):
         with progress(f"objects ({name})", quiet=as_json) as on_object:
             clicks = judging.count_clicks(path, name, limit=limit, on_object=on_object)
         found.append({"name": name, **clicks.to_json()})
@@ -124,8 +124,9 @@ def _show(judged: Judgement) -> None:
         if len(names) > len(shown):
             say(f"note: {len(names) - len(shown)} more in the JSON")
         say(f"by {title}: gain of boundary IoU, and how many were harmed")
-    for (level, why), n in judged.skipped.items():
-        say(f"not judged: {level}: {n} {why}")
+    for reason in sorted({why for _, why in judged.skipped}):
+        counts = [f"{n} {level}" for (level, why), n in judged.skipped.items() if why == reason]
+        say(f"not judged: {reason}: {', '.join(counts)}")
 
 
 def _cells(f: Figures) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from publisher.masks import (
     canonical,
     check_polygons,
     compress,
+    cut,
     decompress,
     ellipse,
     mask_from_crop,
@@ -295,6 +296,15 @@ def test_a_crop_lands_where_its_box_says(case):
             expected[top + y, left + x] = True
     mask = mask_from_crop(row_major_runs(box), left, top, box.shape[1], box.shape[0], image)
     assert (mask.to_array() == expected).all()
+
+
+@given(bitmaps(), st.data())
+def test_a_box_is_cut_out_of_a_mask_as_out_of_its_pixels(pixels, data):
+    (top, bottom), (left, right) = (
+        sorted(data.draw(st.integers(0, side)) for _ in range(2)) for side in pixels.shape
+    )
+    part = cut(Mask.from_array(pixels), left, top, right - left, bottom - top)
+    assert np.array_equal(part, pixels[top:bottom, left:right])
 
 
 @pytest.mark.parametrize(("left", "top"), [(-3, 0), (5, 0), (0, -2), (0, 3), (10**9, -(10**9))])

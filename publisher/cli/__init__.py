@@ -57,5 +57,5 @@ def main() -> None:
     """Take image-segmentation datasets from the annotation tool to published versions."""
 
 
-for command in (*dataset.COMMANDS, *bucket.COMMANDS, *scaffold.COMMANDS, *ritm.COMMANDS):
+for command in (*dataset.COMMANDS, *bucket.COMMANDS, *ritm.COMMANDS, *scaffold.COMMANDS):
     main.add_command(command)

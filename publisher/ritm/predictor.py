@@ -118,7 +118,7 @@ class Predictor:
         with torch.inference_mode():
             if self.device.type != "cpu":
                 return self._in_batches(crops)
-            with _one_thread():
+            with one_thread():
                 return [self._alone(crop) for crop in crops]
 
     @cached_property
@@ -259,7 +259,7 @@ def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Two threads on two busy cores take ten times the CPU of one, and round differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

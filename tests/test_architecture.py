@@ -19,6 +19,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "card",
         "components",
         "conservation",
+        "curves",
         "dataset",
         "distance",
         "eligibility",
@@ -35,11 +36,11 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "report",
         "rules",
         "runs",
+        "scoring",
         "outlines",
         "png",
         "png_read",
         "split",
-        "scoring",
         "stats",
         "topology",
         "validate",
@@ -48,7 +49,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "provenance"}
     | {"ritm", "sheet", "spill", "storage", "trees", "workspace"},
     {"checking", "consume", "conversion", "dealing", "intake", "joining"}
-    | {"publish", "refining", "release", "scaffold"},
+    | {"judging", "publish", "refining", "release", "scaffold", "training"},
     {"api"},
     {"cli", "__main__"},
 )

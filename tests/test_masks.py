@@ -297,6 +297,15 @@ def test_a_crop_lands_where_its_box_says(case):
     assert (mask.to_array() == expected).all()
 
 
+@given(bitmaps(), st.data())
+def test_a_box_is_cut_out_of_a_mask_as_out_of_its_pixels(pixels, data):
+    (top, bottom), (left, right) = (
+        sorted(data.draw(st.integers(0, side)) for _ in range(2)) for side in pixels.shape
+    )
+    part = Mask.from_array(pixels).window(left, top, right - left, bottom - top)
+    assert np.array_equal(part, pixels[top:bottom, left:right])
+
+
 @pytest.mark.parametrize(("left", "top"), [(-3, 0), (5, 0), (0, -2), (0, 3), (10**9, -(10**9))])
 def test_a_crop_beside_the_image_leaves_it_empty(left, top):
     assert placed(np.ones((2, 3)), left, top, (3, 5)).area == 0

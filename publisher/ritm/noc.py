@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..refine import Click
 from .clicks import Truth
-from .predictor import Predictor
+from .predictor import Predictor, one_thread
 from .session import ZoomIn
 
 MAX_CLICKS = 20
@@ -55,7 +55,8 @@ def click_through(
     ious: list[float] = []
     while len(clicks) < MAX_CLICKS and (click := goal.next_click(mask, clicks)):
         clicks.append(click)
-        mask = session.predict(clicks) > THRESHOLD
+        with one_thread():
+            mask = session.predict(clicks) > THRESHOLD
         ious.append(goal.iou(mask))
         if ious[-1] >= target:
             break

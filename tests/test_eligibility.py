@@ -1,0 +1,58 @@
+"""How coarse an outline is, and who says that it must stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from publisher.dataset import Segment
+from publisher.eligibility import coarseness, is_box, is_verified
+from publisher.masks import Polygons
+
+SQUARE = (0.0, 0.0, 10.0, 0.0, 10.0, 10.0, 0.0, 10.0)
+
+
+def test_coarseness_is_the_mean_edge_as_a_share_of_the_size() -> None:
+    assert coarseness((SQUARE,), 10) == 1
+    halves = (0.0, 0.0, 5.0, 0.0, 10.0, 0.0, 10.0, 5.0, 10.0, 10.0, 5.0, 10.0, 0.0, 10.0, 0.0, 5.0)
+    assert coarseness((halves,), 10) == 0.5
+
+
+def test_repeated_vertices_and_ways_to_holes_do_not_count() -> None:
+    closed = (*SQUARE, 0.0, 0.0)
+    assert coarseness((closed,), 10) == 1
+    there_and_back = (0.0, 0.0, 3.0, 3.0, 0.0, 0.0, *SQUARE[2:])
+    assert coarseness((there_and_back,), 10) == 1
+
+
+def test_all_rings_count() -> None:
+    small = tuple(np.array(SQUARE) / 10)
+    assert coarseness((SQUARE, small), 10) == pytest.approx(0.55)
+
+
+@pytest.mark.parametrize(
+    ("rings", "expected"),
+    [
+        ((SQUARE,), True),
+        (((*SQUARE, 0.0, 0.0),), True),
+        (((0.0, 1.0, 10.0, 0.0, 10.0, 10.0, 0.0, 10.0),), False),
+        ((SQUARE, SQUARE), False),
+        (((0.0, 0.0, 10.0, 0.0, 10.0, 5.0, 5.0, 5.0, 5.0, 10.0, 0.0, 10.0),), False),
+    ],
+)
+def test_an_upright_rectangle_is_a_box(rings: Polygons, expected: bool) -> None:
+    assert is_box(rings) is expected
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({"verified": True}, True),
+        ({"Reviewed": "yes"}, True),
+        ({"locked": 1}, True),
+        ({"verified": False}, False),
+        ({"locked": "no", "colour": "true"}, False),
+    ],
+)
+def test_who_verified_a_mask_keeps_it(attributes: dict[str, object], expected: bool) -> None:
+    assert is_verified(Segment(1, 1, (SQUARE,), attributes=attributes)) is expected

@@ -15,17 +15,20 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from . import __version__, images, intake, ritm, workspace
+from . import __version__, images, intake, judging, ritm, workspace
+from .calibration import Calibration, calibrated
 from .conservation import Item, Ledger, Tally, area, balance
 from .dataset import REFINEMENTS, Category, Dataset, Sample, Segment
+from .eligibility import VERIFIED, is_verified
 from .engine import ordered
 from .errors import FormatError, UsageError
 from .files import (
@@ -38,14 +41,15 @@ from .files import (
     write_atomic,
 )
 from .journal import Journal
+from .perturb import LEVELS
 from .progress import Progress, silent
-from .refine import Outcome, Predictor, Rules, refine
+from .refine import Outcome, Predictor, Refined, Rules, refine
 from .report import escaped, page, table
 from .rules.rule import Severity
 from .sheet import LEGEND, STYLE, Shown, figure
 from .validate import Finding, finding_of
 
-WEIGHTS = ("refiner",)  # the models that ship
+SHIPPED = "shipped"  # all models that come with publisher
 REPORT, SHEET = "objects.jsonl", "index.html"
 CERTAINTY = "confidence"  # the score that says how sure a refined mask is, from 0 to 1
 SHOWN = 30  # objects of each of the two parts of the contact sheet
@@ -122,10 +126,13 @@ class Refinement:
     findings: tuple[Finding, ...]
     refined: int = 0
     known: int = 0
+    calibration: Calibration | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For `dvc metrics`: numbers by what they count."""
+        found = self.calibration
         return {
+            **({} if found is None else {"calibration": found.to_json()}),
             "images": self.counted.images,
             "segments": self.counted.segments,
             "refined": self.refined,
@@ -150,6 +157,7 @@ def run(
     rules: Rules | None = None,
     dry_run: bool = False,
     report: Path | None = None,
+    calibrate: bool = False,
     workers: int | None = None,
     on_image: Progress = silent,
 ) -> Refinement:
@@ -157,15 +165,19 @@ def run(
     Write the dataset again with every mask refined that surely gains by it.
 
     Args:
-        weights: names of models or files, see `ritm.load`; several vote. By default `WEIGHTS`.
+        weights: names of models or files, see `ritm.load`; several vote. `shipped`, the default,
+            stands for all that come with publisher.
         device: `cpu` or `cuda`.
         dry_run: look and report, but do not write `out`. The run that follows takes the
             answers over.
         report: a folder for `objects.jsonl` and the contact sheet, `index.html`.
+        calibrate: ask for as much confidence as verified objects of this dataset show to be
+            needed, never for less than `rules` do; see `calibration`.
         workers: processes; see `engine.ordered`.
 
     Raises:
-        UsageError: no torch, no such weights or device; the dataset has no images.
+        UsageError: no torch, no such weights or device; the dataset has no images, or no
+            verified objects to calibrate by.
         CheckpointError: the weights are damaged or hostile.
         IntegrityError: what was written is not what was decided (a bug, or a failing disk).
     """
@@ -176,10 +188,14 @@ def run(
     refuse_foreign(out, workspace.MARKER)  # now, and not after hours of work
     if report is not None:
         refuse_foreign(report, REPORT)
-    names = tuple(weights) or WEIGHTS
-    networks = _predictors(load, names, device)
-    recipe = Recipe(tuple(p.digest for p in networks), rules or Rules())
-    work = _Work(dataset.images, dataset.categories, load, names, device, recipe.rules)
+    names = _named(weights)
+    refiner = _Refiner(load, names, device, rules or Rules())
+    digests = refiner.digests  # weights that do not load show before the work
+    calibration = _calibrated(dataset, refiner, on_image) if calibrate else None
+    if calibration is not None:
+        refiner = replace(refiner, rules=replace(refiner.rules, confidence=calibration.confidence))
+    recipe = Recipe(digests, refiner.rules)
+    work = _Work(dataset.images, dataset.categories, refiner)
     journal = out.with_name(f".{out.name}.journal")
     with held(out.with_name(f"{journal.name}.lock"), out):
         title = canonical_json(recipe.to_json()).decode()
@@ -190,7 +206,7 @@ def run(
                 told.only_count()
             else:
                 told.write(out)
-            done = replace(told.refinement(), known=known)
+            done = replace(told.refinement(), known=known, calibration=calibration)
             if report is not None:
                 _write_report(told, report, done, dataset.images)
         if not dry_run:
@@ -220,7 +236,7 @@ def _answer_all(
                 yield key, sample
 
     done = 0
-    for found in ordered(work, _chunks(left(), _IMAGES[work.device]), workers, alone=0):
+    for found in ordered(work, _chunks(left(), _IMAGES[work.refiner.device]), workers, alone=0):
         for key, body in found:
             answers.put(key, body)
         done += len(found)
@@ -248,16 +264,73 @@ def _predictors(by: Load, weights: tuple[str, ...], device: str) -> tuple[Predic
     return tuple(by(name, device) for name in weights)
 
 
+def _named(weights: Sequence[str]) -> tuple[str, ...]:
+    asked = tuple(weights) or (SHIPPED,)
+    return tuple(n for name in asked for n in (judging.named(()) if name == SHIPPED else (name,)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Refiner:
+    """Networks and rules; refines pictures, in any process."""
+
+    load: Load
+    weights: tuple[str, ...]
+    device: str
+    rules: Rules
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(p.digest for p in self._predictors)
+
+    def __call__(self, pictures: Sequence[tuple[Sample, NDArray[np.uint8]]]) -> list[Refined]:
+        return refine(pictures, self._predictors, self.rules)
+
+    @property
+    def _predictors(self) -> tuple[Predictor, ...]:
+        return _predictors(self.load, self.weights, self.device)
+
+
+def _calibrated(dataset: Dataset, refiner: _Refiner, on_object: Progress) -> Calibration:
+    """See `calibration`; the truth are those segments that people have marked as verified."""
+    samples = [
+        replace(s, segments=mine)
+        for s in dataset
+        if (mine := tuple(g for g in s.segments if is_verified(g)))
+    ]
+    if not samples:
+        raise UsageError(
+            "no segment is marked as verified",
+            hint=f"give precise ones an attribute {' or '.join(VERIFIED)} that is true",
+        )
+    with TemporaryDirectory() as folder:
+        workspace.write(Path(folder) / "verified", replace(dataset, samples=tuple(samples)))
+        found = judging.evaluate(
+            Path(folder) / "verified",
+            partial(_same, refiner),
+            levels=tuple(LEVELS),
+            on_object=on_object,
+        )
+    levels = {
+        level: [
+            (o.scores[CERTAINTY], o.harmed) for o in found.objects if o.level == level and o.refined
+        ]
+        for level in LEVELS
+    }
+    objects = min(sum(o.level == level for o in found.objects) for level in LEVELS)
+    return calibrated(levels, objects, refiner.rules.confidence)
+
+
+def _same(refiner: _Refiner) -> _Refiner:
+    return refiner
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     """Answers a chunk of (key, sample): (key, encoded `Answer`) of each, in order."""
 
     images: Path
     categories: Sequence[Category]
-    load: Load
-    weights: tuple[str, ...]
-    device: str
-    rules: Rules
+    refiner: _Refiner
 
     def key(self, sample: Sample) -> str:
         """Changes with the sample, its categories' names and its picture."""
@@ -278,8 +351,7 @@ class _Work:
                 seen[key] = sample, picture(self.images, sample)
             except FormatError as error:
                 answers[key] = self._unseen(sample, finding_of(error, sample.file_name))
-        predictors = _predictors(self.load, self.weights, self.device)
-        found = refine(list(seen.values()), predictors, self.rules)
+        found = self.refiner(list(seen.values()))
         for (key, (sample, _)), refined in zip(seen.items(), found, strict=True):
             names = _names(self.categories, sample)
             rows = [

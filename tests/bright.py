@@ -64,8 +64,8 @@ def photo(shift: int = 0, kind: str = "PNG", **how: object) -> bytes:
     return out.getvalue()
 
 
-def make(folder: Path, count: int = 3) -> Path:
-    """A working dataset: in each picture a coarse disk, a brush mask, and a broken polygon."""
+def make(folder: Path, count: int = 3, *, verified: bool = False) -> Path:
+    """A working dataset: in each picture a coarse disk and a brush mask; or a verified disk."""
     images = folder.with_name("images")
     images.mkdir(parents=True, exist_ok=True)
     samples = []
@@ -76,10 +76,13 @@ def make(folder: Path, count: int = 3) -> Path:
         corner[:20, :20] = True
         rle = Rle(HEIGHT, WIDTH, Mask.from_array(corner).counts.decode())
         stale = {"bbox": [36, 31, 88, 88], "area": 5300.0, "shape": "polygon"}
-        segments = (
+        segments: tuple[Segment, ...] = (
             Segment(3 * n + 1, 1, outline(n), origin=stale),
             Segment(3 * n + 2, 2, rle),
         )
+        if verified:
+            exact = Rle(HEIGHT, WIDTH, Mask.from_array(disk(n)).counts.decode())
+            segments = (Segment(3 * n + 1, 1, exact, attributes={"verified": "true"}),)
         samples.append(Sample(n + 1, name, HEIGHT, WIDTH, segments))
     dataset = Dataset("disks", CATEGORIES, tuple(samples), images=images.resolve())
     workspace.write(folder, dataset)
@@ -90,4 +93,5 @@ if __name__ == "__main__":  # the command line, with these eyes
     from publisher.cli import main
 
     refining.load = load
+    refining.judging.named = lambda _: ("bright",)
     main(sys.argv[1:], prog_name="publisher")

@@ -16,6 +16,7 @@ ROOT = Path(publisher.__file__).parent
 LAYERS = (  # from the inside out; a module imports from its own layer or further in
     {"errors"},
     {
+        "calibration",
         "card",
         "components",
         "conservation",

@@ -17,6 +17,7 @@ from tests import bright
 @pytest.fixture
 def cli(monkeypatch):
     monkeypatch.setattr(refining, "load", bright.load)
+    monkeypatch.setattr(refining.judging, "named", lambda _: ("bright",))
 
     def run(*arguments, code=0):
         result = CliRunner().invoke(main, [str(a) for a in arguments])
@@ -90,6 +91,22 @@ def test_workers_and_device_may_come_from_the_environment(cli, coarse, tmp_path,
     assert "PUBLISHER_WORKERS" in cli("refine", coarse, "-o", tmp_path / "x", code=2).stderr
 
 
+def test_calibration_is_told_and_says_whether_there_was_enough_to_go_by(cli, tmp_path):
+    folder = bright.make(tmp_path / "in", verified=True)
+    result = cli("refine", folder, "-o", tmp_path / "out", "--calibrate")
+    assert "note: on 3 verified objects, harm is at most " in result.stderr
+    assert "too few to vouch for it" in result.stderr
+    told = json.loads(cli("refine", folder, "-o", tmp_path / "b", "--calibrate", "--json").stdout)
+    assert told["calibration"]["objects"] == 3
+    assert told["calibration"]["vouched"] is False
+
+
+def test_without_verified_objects_nothing_can_be_calibrated(cli, coarse, tmp_path):
+    said = cli("refine", coarse, "-o", tmp_path / "out", "--calibrate", code=2).stderr
+    assert "no segment is marked as verified" in said
+    assert "hint: give precise ones an attribute verified or" in said
+
+
 def test_what_is_no_working_dataset_is_said_so(cli, tmp_path):
     (tmp_path / "in").mkdir()
     said = cli("refine", tmp_path / "in", "-o", tmp_path / "out", code=2).stderr
@@ -103,6 +120,7 @@ def test_without_torch_one_line_says_what_to_install(coarse, tmp_path):
         "from publisher.cli import main; main(prog_name='publisher')"
     )
     words = [sys.executable, "-c", code, "refine", str(coarse), "-o", str(tmp_path / "out")]
+    words += ["--weights", "h18"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [

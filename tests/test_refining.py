@@ -27,6 +27,7 @@ from tests.bright import HEIGHT, WIDTH, disk, make, photo
 def eyes(monkeypatch):
     """No test of this file needs a network."""
     monkeypatch.setattr(refining, "load", bright.load)
+    monkeypatch.setattr(refining.judging, "named", lambda _: ("bright",))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -338,7 +339,7 @@ def test_a_release_says_how_many_masks_were_refined_and_by_what(tmp_path):
     rewrite(tmp_path / "out", lambda s: replace(s, split="train"))
     dataset = workspace.read(tmp_path / "out")
     (recipe,) = dataset.provenance["refinements"]
-    assert recipe["weights"] == [bright.load("refiner", "cpu").digest]
+    assert recipe["weights"] == [bright.load("bright", "cpu").digest]
     assert "confidence" in recipe["rules"]
     built = release.build(dataset, tmp_path / "release", Card("disks"))
     assert built.stats.to_json()["refined"] == 3

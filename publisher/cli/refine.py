@@ -35,6 +35,11 @@ _MOST = 8  # findings that are told
     envvar="PUBLISHER_DEVICE",
     show_envvar=True,
 )
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="First see, on segments marked as verified, how sure a network must be here.",
+)
 @click.option("--dry-run", is_flag=True, help="Only look and report; write no dataset.")
 @click.option("--metrics", type=_new, help="Also write the counts to this JSON file.")
 @click.option("--plot", type=_new, help="Also write segments by reason to this JSON file.")
@@ -45,6 +50,7 @@ def refine(
     out: Path,
     weights: tuple[str, ...],
     device: str,
+    calibrate: bool,
     dry_run: bool,
     metrics: Path | None,
     plot: Path | None,
@@ -65,6 +71,7 @@ def refine(
             out,
             weights=[name for said in weights for name in said.split(",") if name],
             device=device,
+            calibrate=calibrate,
             dry_run=dry_run,
             report=report,
             on_image=on_image,
@@ -91,6 +98,12 @@ def _show(done: Refinement) -> None:
     rows = [(reason, str(n)) for reason, n in done.reasons.items()]
     for line in table(("outlines", "segments"), rows):
         click.echo(line)
+    if (found := done.calibration) is not None:
+        enough = "" if found.vouched else ": too few to vouch for it"
+        say(
+            f"note: on {found.objects} verified objects, harm is at most {found.harm:.1%} where "
+            f"confidence is {found.confidence:.2f} or more{enough}"
+        )
     if done.known:
         say(f"note: {done.known} images were answered before")
     for item in done.items:

@@ -65,7 +65,7 @@ def refine(
     from .. import refining
     from ..files import canonical_json, write_atomic
 
-    with progress("images", quiet=as_json) as on_image:
+    with progress("refining", quiet=as_json) as on_image:
         done = refining.run(
             path,
             out,

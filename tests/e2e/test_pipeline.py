@@ -109,6 +109,8 @@ def test_dvc_repro_publishes_and_the_second_time_does_nothing(maintainer, tmp_pa
     assert "segments" in json.dumps(metrics)
     assert "no free outline" in json.dumps(metrics)  # why no mask was refined
     assert (maintainer / "build" / "refinement" / "index.html").is_file()
+    provenance = json.loads((maintainer / "build" / "release" / "provenance.json").read_bytes())
+    assert [len(r["weights"]) for r in provenance["refinements"]] == [1]
     lock = (maintainer / "splits.lock").read_bytes()
 
     images = {f"{i}.jpg": cvat_polygon() for i in range(15)}

@@ -338,10 +338,9 @@ def _hash(name: str) -> int:
 
 def _repeated(hashes: NDArray[np.int64]) -> list[int]:
     """The positions of all that are there several times."""
-    order = np.argsort(hashes, kind="stable")
-    same = np.diff(hashes[order]) == 0
-    twice = np.append(same, False) | np.insert(same, 0, False)
-    found: list[int] = order[twice[: len(order)]].tolist()
+    ordered = np.sort(hashes)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    found: list[int] = np.flatnonzero(np.isin(hashes, twice)).tolist() if len(twice) else []
     return found
 
 

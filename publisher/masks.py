@@ -329,8 +329,9 @@ def _packed(left: NDArray[np.int32]) -> NDArray[np.unsignedinteger[Any]]:
         sizes += more
         longest += 1
     kind = "<u4" if longest <= 4 else "<u8"
+    bits: NDArray[np.unsignedinteger[Any]]
     bits = left.astype("<i4" if longest <= 4 else "<i8").view(kind)
-    packed = bits & 0x1F
+    packed: NDArray[Any] = bits & 0x1F
     for k in range(1, longest):
         packed |= (bits >> 5 * k & 0x1F) << 8 * k
     packed &= _CHARACTERS.astype(kind)[sizes]

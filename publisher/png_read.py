@@ -174,14 +174,15 @@ def _down_columns(
     at = at.take(found >> 3) + (found & 7)
     line = at // stride
     at -= line * stride
-    key = places.take(at)
+    key: NDArray[Any] = places.take(at)
     key += lines.take(line)
     key += some.take(found)
     filters = np.flatnonzero(at == 0)
     key[filters] = np.iinfo(key.dtype).max  # to the end, and off
     key.sort()
     key = key[: len(key) - len(filters)]
-    return (key >> 10).view(kind), (key >> 8).astype(np.uint8) & 3, key.astype(np.uint8)
+    start: Ints = (key >> 10).view(kind)
+    return start, (key >> 8 & 3).astype(np.uint8), key.astype(np.uint8)
 
 
 def _places(maps: int, height: int, width: int, bits: str) -> tuple[NDArray[Any], NDArray[Any]]:

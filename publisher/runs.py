@@ -124,7 +124,8 @@ def _keys(owner: Ints, ids: Ints) -> tuple[Ints, Ints, NDArray[Any], Ints]:
     lowest = int(ids.min())
     span = int(ids.max()) - lowest + 1
     highest = (int(owner[-1]) + 1) * span
-    keys = owner.astype(np.int32 if highest < 2**31 else np.int64, copy=False) * span
+    kind: Any = np.int32 if highest < 2**31 else np.int64
+    keys: Ints = owner.astype(kind, copy=False) * span
     keys += ids - lowest
     if highest < 2**16:
         counted = np.bincount(keys)
@@ -134,8 +135,8 @@ def _keys(owner: Ints, ids: Ints) -> tuple[Ints, Ints, NDArray[Any], Ints]:
         there, keys, many = np.unique(keys, return_inverse=True, return_counts=True)
         every, highest = np.arange(len(there)), len(there)
     kind = np.min_scalar_type(highest)
-    keys = np.concatenate([keys, every], dtype=kind, casting="unsafe")
-    return there // span, there % span + lowest, keys, many + 1
+    both: NDArray[Any] = np.concatenate([keys, every], dtype=kind, casting="unsafe")
+    return there // span, there % span + lowest, both, many + 1
 
 
 def masks_of_ids(ids: NDArray[Any]) -> dict[int, Mask]:

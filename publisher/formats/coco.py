@@ -543,7 +543,8 @@ class _File:
             return
         if self._rows is None:
             self._rows = Rows(_ROW, len(self))
-            self._sorted = np.concatenate([self._sorted, *self.image_ids.chunks()])
+            ids = chain.from_iterable(c.tolist() for c in self.image_ids.chunks())
+            self._sorted = np.fromiter(ids, np.int64, len(self))
             if not self.image_ids.ascending:
                 self._order = np.argsort(self._sorted, kind="stable")
                 self._sorted = self._sorted[self._order]

@@ -127,7 +127,7 @@ class Samples(Lazy[Sample]):
             SPLITS.get(str(s.source.get("subset", "")).casefold()),
             s.source,
         )
-        return source, replace(found, sample=_grouped(sample))
+        return source, Picture(_grouped(sample), found.member, found.findings, found.mended)
 
     def members(self) -> Iterator[str | None]:
         """Where the pixels of each picture lie, in any order."""

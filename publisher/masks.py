@@ -383,7 +383,7 @@ def _runs(counts: str | tuple[int, ...]) -> NDArray[np.int64]:
             return decompress(counts.encode("ascii"))
         except UnicodeEncodeError:
             raise FormatError("RLE counts are not ASCII", code="R506") from None
-    if any(not 0 <= c <= MAX_PIXELS for c in counts):
+    if counts and not 0 <= min(counts) <= max(counts) <= MAX_PIXELS:
         raise FormatError("RLE has a negative or oversized run", code="R505")
     return np.array(counts, dtype=np.int64)
 

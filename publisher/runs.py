@@ -37,8 +37,9 @@ class Runs:
     @property
     def areas(self) -> Ints:
         """Pixels of each mask, (N,)."""
-        weights = np.bincount(self.owner, self.stop - self.start, self.count)
-        return weights.astype(np.int64)
+        first = heads(self.owner)  # bincount of all runs takes five times as long
+        weights = _over(np.add, self.stop - self.start, first)
+        return np.bincount(self.owner.take(first), weights, self.count).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +189,15 @@ def runs_of_counts(counts: Sequence[bytes], pixels: Ints, begin: Ints | None = N
     if found is None:
         return None
     numbers, many = found
+    if (
+        _reach(numbers) * (many.max(initial=0) + 2) >= 2**31
+        or (begin + pixels).max(initial=0) >= 2**31
+    ):
+        numbers = numbers.astype(np.int64)  # 32 bits are twice as fast, where they will do
     ends = np.cumsum(many)[many & 1 == 1]  # a mask that ends with a gap gets an empty run
     kept = np.ones(len(numbers) + len(ends), dtype=np.bool_)
     kept[ends + np.arange(len(ends))] = False
-    paired = np.zeros(len(kept), dtype=np.int64)
+    paired = np.zeros(len(kept), dtype=numbers.dtype)
     paired[kept] = numbers
     rows = (many + 1) >> 1
     end = np.cumsum(rows)
@@ -201,23 +207,23 @@ def runs_of_counts(counts: Sequence[bytes], pixels: Ints, begin: Ints | None = N
     gaps, runs = np.ascontiguousarray(paired[::2]), np.ascontiguousarray(paired[1::2])
     leading, gaps[first] = gaps[first], 0
     for column in (gaps, runs):
-        column[first[1:]] -= np.add.reduceat(column, first)[:-1] if len(first) else 0
+        column[first[1:]] -= _over(np.add, column, first)[:-1]
         np.cumsum(column, out=column)
     gaps[first], runs[open_] = leading, 0
 
     if min(gaps.min(initial=1), runs.min(initial=1)) < 0 or _has_joints(gaps, runs, first, open_):
         return None
     stop = gaps + runs
-    if not np.array_equal(np.add.reduceat(stop, first) if len(first) else stop, pixels):
+    if len(first) and not np.array_equal(np.add.reduceat(stop, first, dtype=np.int64), pixels):
         return None
     stop[first] += begin - np.append(0, (begin + pixels)[:-1])[: len(first)]
     np.cumsum(stop, out=stop)
-    owner = np.repeat(np.arange(len(rows)), rows)
     start = stop - runs
+    owner = np.repeat(np.arange(len(rows)), rows - (many & 1))
     if not len(open_):
         return Runs(start, stop, owner, len(rows))
-    there = runs > 0
-    return Runs(start[there], stop[there], owner[there], len(rows))
+    there = np.flatnonzero(runs)
+    return Runs(start.take(there), stop.take(there), owner, len(rows))
 
 
 def _has_joints(gaps: Ints, runs: Ints, first: Ints, open_: Ints) -> bool:
@@ -230,23 +236,35 @@ def _numbers(strings: Sequence[bytes]) -> tuple[Ints, Ints] | None:
     """The numbers of all compressed strings in a row, and how many each holds, 1 at least."""
     chars = np.frombuffer(b"".join(strings), np.uint8) - 48
     ends = np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)))
-    last = np.flatnonzero(chars & 0x20 == 0)  # the last character of each number
+    more = chars & 0x20 != 0
+    last = np.flatnonzero(~more)  # the last character of each number
     many = np.diff(np.searchsorted(last, ends), prepend=0)
-    if chars.max(initial=0) > 63 or not np.all(many) or np.any(chars[ends - 1] & 0x20):
+    if chars.max(initial=0) > 63 or not np.all(many) or np.any(more[ends - 1]):
         return None
-    numbers = _SIGNED.take(chars.take(last))
-    size = np.diff(last, prepend=-1)
-    longer = np.flatnonzero(size > 1)
-    for place in range(1, _MOST_CHARS + 1):
-        if not len(longer):
+    # nearly all take one character or two, so these two are put together for all at once
+    digits = chars & 0x1F
+    highest = ((digits ^ 0x10).view(np.int8) - 0x10).astype(np.int16)  # the fifth bit is the sign
+    highest[1:] = np.where(more[:-1], highest[1:] << 5 | digits[:-1], highest[1:])
+    numbers = highest.take(last).astype(np.int32)
+    at = np.flatnonzero(more[:-2] & more[1:-1] & ~more[2:]) + 2
+    index = np.searchsorted(last, at)
+    for place in range(2, _MOST_CHARS + 1):
+        if not len(index):
             return numbers, many
-        numbers[longer] = numbers[longer] << 5 | (chars[last[longer] - place] & 0x1F)
-        longer = longer[size[longer] > place + 1]
+        if place == 6:
+            numbers = numbers.astype(np.int64)
+        numbers[index] = numbers.take(index) << 5 | digits.take(at - place)
+        further = more.take(at - place - 1)  # of the first character: the last of all, no more
+        at, index = at[further], index[further]
     return None
 
 
-_SIGNED = (np.arange(64, dtype=np.int64) & 0x1F ^ 16) - 16  # the fifth bit is the sign
 _MOST_CHARS = 7  # of a number; 2^31 takes as many
+
+
+def _reach(numbers: Ints) -> int:
+    """The largest magnitude."""
+    return max(int(numbers.max(initial=0)), -int(numbers.min(initial=0)))
 
 
 def counts_of(runs: Runs, sizes: Ints) -> list[bytes]:
@@ -306,11 +324,13 @@ def boxes_of(runs: Runs, heights: Ints | int) -> Ints:
     """
     height = heights if isinstance(heights, int) else heights.take(runs.owner)
     left, right, top, bottom = _corners(runs.start, runs.stop, height)
+    first = heads(runs.owner)
+    owner = runs.owner.take(first)
     low = np.full((2, runs.count), MAX_PIXELS, dtype=left.dtype)  # of one type: `at` is fast
     high = np.full((2, runs.count), -1, dtype=left.dtype)
     for lowest, highest, ends in zip(low, high, ((left, right), (top, bottom)), strict=True):
-        np.minimum.at(lowest, runs.owner, ends[0])
-        np.maximum.at(highest, runs.owner, ends[1])
+        np.minimum.at(lowest, owner, _over(np.minimum, ends[0], first))
+        np.maximum.at(highest, owner, _over(np.maximum, ends[1], first))
     boxes = np.concatenate([low, high - low + 1])
     boxes[:, high[0] < 0] = 0
     return np.ascontiguousarray(boxes.T)

@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from publisher.masks import Mask, characters, packed_numbers
-from publisher.runs import boxes_of, counts_of, masks_of_ids, runs_of, runs_of_ids, segments_of
+from publisher.masks import Mask, characters, compress, packed_numbers
+from publisher.runs import (
+    boxes_of,
+    counts_of,
+    masks_of_ids,
+    runs_of,
+    runs_of_counts,
+    runs_of_ids,
+    segments_of,
+)
 from tests import strategies
 
 
@@ -33,6 +41,27 @@ def test_a_ring_around_a_pixel_has_two_runs():
     ring[1, 1] = False
     runs = runs_of([Mask.from_array(ring)])
     assert list(zip(runs.start.tolist(), runs.stop.tolist(), strict=True)) == [(0, 4), (5, 9)]
+
+
+def test_counts_that_add_up_only_modulo_2_to_the_32_are_refused():
+    for longest in (2**29 - 1, 2**30, 2**17):
+        many = 2**32 // longest
+        rest = 2**32 - many * longest
+        counts = compress(np.array([longest] * many + [rest + 100]))
+        assert runs_of_counts([counts], np.array([100])) is None
+
+
+def test_numbers_of_up_to_seven_characters_are_read_anywhere_in_a_row():
+    runs = [3, 1, 2**9, 15, 2**14, 2**4, 2**24, 7, 2**26 + 1, 1, 2**19, 511]
+    mask = Mask.from_runs(np.array(runs), 1, sum(runs))
+    edges = np.cumsum(runs)
+    for masks in ([mask], [mask] * 40):  # together far more pixels than 2^31
+        begin = np.arange(len(masks)) * sum(runs)
+        pixels = np.full(len(masks), sum(runs))
+        found = runs_of_counts([m.counts for m in masks], pixels, begin)
+        assert found is not None
+        assert found.start.tolist() == [b + e for b in begin.tolist() for e in edges[0::2].tolist()]
+        assert found.stop.tolist() == [b + e for b in begin.tolist() for e in edges[1::2].tolist()]
 
 
 @given(st.lists(strategies.SIZES.flatmap(lambda size: strategies.masks(*size)), max_size=5))

@@ -368,7 +368,7 @@ class _File:
         """An image with its annotations parsed, and the number of each segment in the file."""
         rows = self._annotations[index]
         image_text = self._read(*self._images.read(2 * index, 2))
-        text = records.joined(image_text, rows["number"].tolist(), self._texts(rows))
+        text = records.joined(image_text, rows["number"].tolist(), self._text(rows))
         group = records.group(text)
         image, name = group.image.said, group.image.said.file_name
         segments, numbers, findings = [], [], []
@@ -409,16 +409,20 @@ class _File:
         said = tuple(_found(m, name) for m in mended)
         return Picture(sample, member, tuple(findings), said), numbers
 
-    def _texts(self, rows: NDArray[np.void]) -> list[bytes]:
-        """Records as they are in the file; neighbours are read together."""
+    def _text(self, rows: NDArray[np.void]) -> bytes:
+        """Records as they are in the file, commas between them; neighbours are read together."""
         starts, sizes = rows["at"].tolist(), rows["size"].tolist()
         if not starts:
-            return []
+            return b""
         first, last = starts[0], starts[-1] + sizes[-1]
         if not 0 < last - first <= 2 * sum(sizes) or min(starts) < first:
-            return [self._read(at_, size) for at_, size in zip(starts, sizes, strict=True)]
+            return b",".join(self._read(*place) for place in zip(starts, sizes, strict=True))
         text = self._read(first, last - first)
-        return [text[a - first : a - first + n] for a, n in zip(starts, sizes, strict=True)]
+        if first >= 0 and int(rows["number"][-1] - rows["number"][0]) == len(rows) - 1:
+            return text  # in the file, there is nothing else between two in a row
+        return b",".join(
+            text[a - first : a - first + n] for a, n in zip(starts, sizes, strict=True)
+        )
 
     def _read(self, at_: int, size: int) -> bytes:
         """A record by its place: in the file, or before 0 in what was kept."""

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .masks import MAX_PIXELS, Mask, spelled
+from .masks import MAX_PIXELS, Mask, characters, packed_numbers
 
 Ints = NDArray[np.signedinteger[Any]]
 
@@ -63,55 +62,82 @@ class IdRuns:
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """The segments of maps of ids, ordered by map and then by id; runs.owner numbers them."""
+    """
+    The segments of maps of ids, ordered by map and then by id, and the runs of each.
+
+    After the last run of each segment stands an empty one, at the end of its map.
+    """
 
     height: int
     width: int
     owner: Ints  # (N,), the map of each
     id: Ints  # (N,)
-    runs: Runs  # of each in its own map
+    start: Ints  # (R + N,), as in `IdRuns`
+    stop: Ints  # (R + N,)
     first: Ints  # (N,), the first run of each
 
     def masks(self) -> list[Mask]:
         """The mask of each."""
-        size = np.full(len(self.id), self.height * self.width, dtype=np.int64)
-        return [Mask(self.height, self.width, counts) for counts in counts_of(self.runs, size)]
+        begin = self.owner * (self.height * self.width)
+        counts = _spelled(np.stack([self.start, self.stop], axis=1), self.first, begin)
+        return [Mask(self.height, self.width, c) for c in counts]
 
     def boxes(self) -> Ints:
         """The tight box of each, (N, 4) xywh in pixels."""
-        x, right, top, bottom = _corners(self.runs, self.height)
-        last = np.append(self.first, len(x))[1:] - 1
-        x, y = x[self.first], _over(np.minimum, top, self.first)
-        low, high = [x, y], [right[last], _over(np.maximum, bottom, self.first)]
-        return np.stack([*low, *(b - a + 1 for a, b in zip(low, high, strict=True))], axis=1)
+        left, right, top, bottom = _corners(self.start, self.stop, self.height)
+        ends = self._ends()
+        top[ends], bottom[ends] = self.height, -1
+        low = [left[self.first], _over(np.minimum, top, self.first)]
+        high = [right[ends - 1], _over(np.maximum, bottom, self.first)]
+        boxes = np.stack([*low, *(b - a + 1 for a, b in zip(low, high, strict=True))], axis=1)
+        boxes[:, 0] -= self.owner * self.width
+        return boxes
 
     def areas(self) -> Ints:
         """The pixels of each, (N,)."""
-        return _over(np.add, self.runs.stop - self.runs.start, self.first)
+        return _over(np.add, self.stop - self.start, self.first)
+
+    def _ends(self) -> Ints:
+        """The empty run of each, (N,)."""
+        return np.append(self.first, len(self.start))[1:] - 1
 
 
 def segments_of(maps: IdRuns) -> Segments:
     """Gather the runs of each id of each map."""
     size = maps.height * maps.width
-    at = maps.start // size
-    keys = _keys(maps.id, at)
+    owner, ids, keys, many = _keys(maps.start // size, maps.id)
     order = np.argsort(keys, kind="stable")
-    first = heads(keys[order])
-    number = np.repeat(np.arange(len(first)), np.diff(first, append=len(order)))
-    shift = at * size
-    runs = Runs((maps.start - shift)[order], (maps.stop - shift)[order], number, len(first))
-    head = order[first]
-    return Segments(maps.height, maps.width, at[head], maps.id[head], runs, first)
+    ends = ((owner + 1) * size).astype(maps.start.dtype)
+    start, stop = (np.append(at, ends).take(order) for at in (maps.start, maps.stop))
+    return Segments(maps.height, maps.width, owner, ids, start, stop, np.cumsum(many) - many)
 
 
-def _keys(ids: Ints, at: Ints) -> NDArray[Any]:
-    """Numbers that order runs by `at` and then by id, of as few bits as will do."""
+def _keys(owner: Ints, ids: Ints) -> tuple[Ints, Ints, NDArray[Any], Ints]:
+    """
+    The segments of runs (R,) of these maps and ids, and numbers to gather them by.
+
+    Gives the map and the id of each segment, (N,); a number for each run and for one more of
+    each segment, (R + N,), of as few bits as will do, as these are the quickest to sort; and
+    how many runs each segment has then, (N,).
+    """
     if not len(ids):
-        return ids
-    lowest = ids.min()
-    keys = at * (ids.max() - lowest + 1) + (ids - lowest)
-    small: NDArray[Any] = keys.astype(np.min_scalar_type(keys.max()))
-    return small
+        return owner, ids, ids, ids
+    lowest = int(ids.min())
+    span = int(ids.max()) - lowest + 1
+    highest = (int(owner[-1]) + 1) * span
+    kind: Any = np.int32 if highest < 2**31 else np.int64
+    keys: Ints = owner.astype(kind, copy=False) * span
+    keys += ids - lowest
+    if highest < 2**16:
+        counted = np.bincount(keys)
+        there = every = np.flatnonzero(counted)
+        many = counted[there]
+    else:
+        there, keys, many = np.unique(keys, return_inverse=True, return_counts=True)
+        every, highest = np.arange(len(there)), len(there)
+    kind = np.min_scalar_type(highest)
+    both: NDArray[Any] = np.concatenate([keys, every], dtype=kind, casting="unsafe")
+    return there // span, there % span + lowest, both, many + 1
 
 
 def masks_of_ids(ids: NDArray[Any]) -> dict[int, Mask]:
@@ -248,27 +274,43 @@ def counts_of(runs: Runs, sizes: Ints) -> list[bytes]:
     Args:
         sizes: pixels, height x width, of the image of each mask, (N,).
     """
-    first = np.searchsorted(runs.owner, np.arange(runs.count))
-    many = 2 * np.diff(first, append=len(runs.owner)) + 1  # gap, run, gap, ..., gap
-    last = np.cumsum(many) - 1
-    ends = np.empty(2 * len(runs.owner) + runs.count, dtype=runs.start.dtype)
-    at_run = 2 * np.arange(len(runs.owner)) + runs.owner
-    ends[at_run], ends[at_run + 1], ends[last] = runs.start, runs.stop, sizes
-    counts = ends.copy()
+    first = np.searchsorted(runs.owner, np.arange(runs.count)) + np.arange(runs.count)
+    last = np.append(first, len(runs.owner) + runs.count)[1:] - 1
+    among = np.arange(len(runs.owner)) + runs.owner
+    ends = np.empty((len(runs.owner) + runs.count, 2), dtype=runs.start.dtype)
+    ends[among, 0], ends[among, 1], ends[last] = runs.start, runs.stop, sizes[:, None]
+    return _spelled(ends, first, np.zeros_like(sizes))
+
+
+def _spelled(ends: Ints, first: Ints, begin: Ints) -> list[bytes]:
+    """
+    The compressed counts of N masks, canonical.
+
+    Args:
+        ends: where each run starts and stops, and after the last one of each mask an empty one
+            where its image ends, (R + N, 2).
+        first: the first run of each mask, (N,).
+        begin: where the first pixel of its image stands, (N,).
+    """
+    ends = ends.ravel()
+    counts = ends.copy()  # gap, run, gap, ..., gap, and the empty run
     counts[1:] -= ends[:-1]
-    first = last - many + 1
-    counts[first] = ends[first]
+    first = 2 * first
+    last = np.append(first, len(ends))[1:] - 1
+    counts[first] = ends[first] - begin
     deltas = counts.copy()
     deltas[3:] -= counts[1:-2]
     few = first[:, None] + np.arange(3)  # up to the third, numbers stand for themselves
-    few = few[few <= last[:, None]]
+    few = few[few < last[:, None]]
     deltas[few] = counts[few]
-    full = (counts[last] == 0) & (many > 1)  # a mask that ends with its image has no last gap
-    if full.any():
-        deltas = np.delete(deltas, last[full])
-    body, used = spelled(deltas)
-    edges = np.append(0, np.cumsum(used)[np.cumsum(many - full) - 1]).tolist()
-    return [body[a:b] for a, b in pairwise(edges)]
+    packed = packed_numbers(deltas)
+    full = last[(counts[last - 1] == 0) & (last > first + 1)] - 1
+    packed[full] = 0  # a mask that ends with its image has no last gap
+    packed[last] = _NEXT
+    return characters(packed).split(_NEXT.to_bytes())[:-1]
+
+
+_NEXT = 10  # no character of counts
 
 
 def boxes_of(runs: Runs, heights: Ints | int) -> Ints:
@@ -281,7 +323,7 @@ def boxes_of(runs: Runs, heights: Ints | int) -> Ints:
         heights: of the image of each mask, (N,), or of all.
     """
     height = heights if isinstance(heights, int) else heights.take(runs.owner)
-    left, right, top, bottom = _corners(runs, height)
+    left, right, top, bottom = _corners(runs.start, runs.stop, height)
     first = heads(runs.owner)
     owner = runs.owner.take(first)
     low = np.full((2, runs.count), MAX_PIXELS, dtype=left.dtype)  # of one type: `at` is fast
@@ -294,11 +336,11 @@ def boxes_of(runs: Runs, heights: Ints | int) -> Ints:
     return np.ascontiguousarray(boxes.T)
 
 
-def _corners(runs: Runs, height: Ints | int) -> tuple[Ints, Ints, Ints, Ints]:
+def _corners(start: Ints, stop: Ints, height: Ints | int) -> tuple[Ints, Ints, Ints, Ints]:
     """The first and last column and the first and last row of each run, (R,) each."""
-    last = runs.stop - 1
-    left, right = runs.start // height, last // height
-    top, bottom = runs.start - left * height, last - right * height
+    last = stop - 1
+    left, right = start // height, last // height
+    top, bottom = start - left * height, last - right * height
     wide = np.flatnonzero(right > left)  # a run that crosses columns reaches from top to bottom
     top[wide], bottom[wide] = 0, (height if isinstance(height, int) else height[wide]) - 1
     return left, right, top, bottom

@@ -381,8 +381,7 @@ class _File:
     def _map(self, entry: _Entry[_Info] | _Entry[Raw], image: _Image) -> str:
         """The PNG of an entry."""
         said = entry.file_name or f"{_stem(image.file_name)}.png"
-        safe_path(said)
-        if PurePosixPath(said).stem != PurePosixPath(image.file_name).stem:
+        if safe_path(said).stem != PurePosixPath(image.file_name).stem:
             self._mend("N714", f"its map is called {said}", image)
         for name in self._spellings(said):
             if name in self._names and name.lower().endswith(".png"):

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from .refine import Rules
 from .scoring import interval
 
 MOST_HARM = 0.01
@@ -35,6 +36,14 @@ class Calibration:
     def vouched(self) -> bool:
         """Is there evidence enough?"""
         return self.harm <= MOST_HARM
+
+    def raised(self, rules: Rules) -> Rules:
+        """The rules, nowhere content with less confidence than was found to be needed."""
+        return replace(
+            rules,
+            confidence=max(rules.confidence, self.confidence),
+            confidence_if_coarse=max(rules.confidence_if_coarse, self.confidence),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

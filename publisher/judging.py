@@ -27,7 +27,7 @@ from .dataset import Dataset, Sample, Segment
 from .engine import ordered
 from .errors import FormatError, InvalidDataset, UsageError
 from .files import canonical_json
-from .masks import Mask, Rle
+from .masks import Mask, Rle, cut
 from .perturb import LEVELS, draw
 from .progress import Progress, silent
 from .refine import Outcome, Refined
@@ -507,8 +507,8 @@ def _judged(
         outcome = outcomes.get(old.id, _UNTOLD)
         changed = new.segmentation != old.segmentation
         masks = [truth, old.mask(height, width), new.mask(height, width)]
-        if not changed and outcome.after is not None:
-            masks.append(outcome.after)
+        if not changed and outcome.proposed is not None:
+            masks.append(outcome.proposed)
         before, after, *rejected = _qualities(masks)
         yield Judged(
             file_name=drawn.file_name,
@@ -534,7 +534,7 @@ def _qualities(masks: Sequence[Mask]) -> list[Quality]:
     boxes = np.array([m.bbox for m in masks if m.area])  # (N, 4) xywh
     left, top = boxes[:, :2].min(axis=0).tolist()
     right, bottom = (boxes[:, :2] + boxes[:, 2:]).max(axis=0).tolist()
-    truth, *others = (m.window(left, top, right - left, bottom - top) for m in masks)
+    truth, *others = (cut(m, left, top, right - left, bottom - top) for m in masks)
     diagonal = math.hypot(masks[0].height, masks[0].width)
     return [Quality(iou(truth, o), boundary_iou(truth, o, diagonal)) for o in others]
 

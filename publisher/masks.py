@@ -114,13 +114,6 @@ class Mask:
         """Decode to a bool array of shape (H, W)."""
         return np.asarray(_coco.decode(self._rle)).view(np.bool_)
 
-    def window(self, left: int, top: int, width: int, height: int) -> BitMask:
-        """Decode a part (height, width) that lies within the image; bool."""
-        start = left * self.height  # column-major, so its columns lie in one piece
-        ends = np.clip(np.cumsum(self.runs) - start, 0, width * self.height)
-        columns = np.repeat(np.arange(len(ends)) & 1 == 1, np.diff(ends, prepend=0))
-        return columns.reshape(width, self.height)[:, top : top + height].T
-
     def to_rle(self) -> dict[str, Any]:
         """COCO's compressed RLE, fit for JSON."""
         return {"size": [self.height, self.width], "counts": self.counts.decode("ascii")}
@@ -250,10 +243,19 @@ def crop_from_mask(mask: Mask) -> tuple[list[int], int, int, int, int]:
     that has pixels, then left, top, width and height of that box.
     """
     left, top, width, height = mask.bbox
-    box = mask.window(left, top, width, height).ravel().view(np.int8)
+    box = cut(mask, left, top, width, height).ravel()
     edges = np.flatnonzero(np.diff(box, prepend=0))
     runs = np.diff(edges, prepend=0, append=len(box))
     return runs.tolist(), left, top, width, height
+
+
+def cut(mask: Mask, left: int, top: int, width: int, height: int) -> BitMask:
+    """The pixels of a box inside the image, (height, width), without decoding the others."""
+    start = left * mask.height  # column-major, so the box's columns lie in one piece
+    ends = np.clip(np.cumsum(mask.runs) - start, 0, width * mask.height)
+    values = (np.arange(len(ends)) & 1).astype(np.bool_)
+    columns = np.repeat(values, np.diff(ends, prepend=0))
+    return columns.reshape(width, mask.height)[:, top : top + height].T
 
 
 def ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0) -> tuple[float, ...]:

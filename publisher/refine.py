@@ -20,7 +20,8 @@ from . import distance, eligibility, prompts, topology
 from .components import BitMask
 from .dataset import Sample, Segment
 from .errors import FormatError
-from .masks import Mask, Polygons, Rle, check_size, placed
+from .masks import Mask, Polygons, Rle, check_size, cut, placed
+from .scoring import iou
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int32]
@@ -88,14 +89,15 @@ class Rules:
     pictures there were looked at.
     """
 
-    least_size: float = 24.0  # pixels; smaller objects stay as they are
+    least_size: float = 40.0  # pixels; smaller objects stay as they are
     finest: float = 0.20  # so do outlines with less than this from vertex to vertex, in s
-    coarse: float = 0.36  # from here on an outline may be refined boldly
+    coarse: float = 0.36  # from here on an outline is thought to be coarse
     band: float = 0.12  # of s; no pixel farther than this from the outline changes
     careful: Way = Way((96, 128), 1, 0.35, 0.65)
-    bold: Way = Way((64, 96), 3, 0.5, 0.5)
-    room: float = 0.93  # boldly only where the careful answer's IoU with the annotation is below
+    bold: Way = Way((64, 96), 2, 0.35, 0.65)
+    room: float = 0.95  # boldly only where the network's IoU with a coarse outline is below
     confidence: float = 0.52  # mean |2 p - 1| of the pixels that change, at least
+    confidence_if_coarse: float = 0.30  # there is more to gain, and less to lose
     agreement: float = 0.95  # of the pixels outside of the band, at least
     least_iou: float = 0.70  # of the answer with the annotation
 
@@ -109,9 +111,12 @@ class Outcome:
         reason: "refined", or why it stays as it was, in a few words.
         route: "careful" or "bold" where a network was asked; else "".
         scores: what was measured: `size` in pixels, `coarseness`, `agreement`, `confidence`,
-            `iou` with the annotation.
+            `iou` of the proposed mask with the annotation, and `likeness`, that of what is
+            likelier object than not.
         before, after: its pixels; the same object where nothing changed. None where its
             geometry is no mask.
+        proposed: what the network would have made of it, believed or not; None where none
+            was asked.
     """
 
     segment_id: int
@@ -120,6 +125,7 @@ class Outcome:
     scores: Mapping[str, float]
     before: Mask | None
     after: Mask | None
+    proposed: Mask | None = None
 
     @property
     def changed(self) -> bool:
@@ -199,7 +205,7 @@ class _Object:
         seen = zoom * (right - left), zoom * (bottom - top)
         if max(seen) > LONGEST_SEEN or seen[0] * seen[1] > MOST_SEEN:
             return "too thin"
-        pixels = mask.window(left, top, right - left, bottom - top)
+        pixels = cut(mask, left, top, right - left, bottom - top)
         reach = rules.band * size
         depth = distance.signed(pixels, math.ceil(max(1.5 * reach, prompts.APART)))
         if not (depth > reach).any():
@@ -234,8 +240,12 @@ class _Answer:
     route: str
     scores: Mapping[str, float]
     left: BitMask  # (h, w), the annotation less what it loses
-    gained: BitMask  # (h, w), what it would like to have
+    wanted: BitMask  # (h, w), that and what it would like to have
     chance: Floats  # (h, w), probabilities
+
+    @property
+    def gained(self) -> BitMask:
+        return self.wanted & ~self.left
 
 
 def _clicks(depth: Floats, reach: float, others: BitMask) -> tuple[Click, ...]:
@@ -267,7 +277,7 @@ def _decided(
     bold = [
         k
         for k, (o, a) in enumerate(zip(objects, answers, strict=True))
-        if o.coarseness >= rules.coarse and a.scores.get("iou", 1.0) <= rules.room
+        if o.coarseness >= rules.coarse and a.scores.get("likeness", 1.0) <= rules.room
     ]
     again = _asked([objects[k] for k in bold], predictors, rules, rules.bold, "bold")
     for k, answer in zip(bold, again, strict=True):
@@ -345,25 +355,26 @@ def _answer(
     scores = {"size": o.size, "coarseness": o.coarseness}
     chances = [chance for chance in said if chance is not None]
     if len(chances) < len(said):
-        return _Answer("no usable answer", route, scores, o.mask, o.mask & ~o.mask, o.depth)
+        return _Answer("no usable answer", route, scores, o.mask, o.mask, o.depth)
     chance: Floats = np.mean(np.stack(chances), axis=0, dtype=np.float32)
     lost, gained = _changes(o, chances, rules, way)
     left = topology.without(o.mask, lost, o.band(rules))
     wanted = topology.added(left, gained, o.mask)
     scores |= _scores(o, chance, wanted, rules)
     reason = _objection(scores, rules)
-    return _Answer(reason, route, scores, left, wanted & ~left, chance)
+    return _Answer(reason, route, scores, left, wanted, chance)
 
 
 def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[str, float]:
     sure = ~o.band(rules)
     agreed = (chance > 0.5) == o.mask
     change = wanted ^ o.mask
-    both = np.count_nonzero(wanted & o.mask)
+    likely = np.where(o.band(rules), chance > 0.5, o.mask)
     confident = np.abs(2 * chance[change] - 1)
     return {
         "agreement": float(agreed[sure].mean()) if sure.any() else 0.0,
-        "iou": both / (both + np.count_nonzero(change)),
+        "likeness": iou(likely, o.mask),
+        "iou": iou(wanted, o.mask),
         "confidence": float(confident.mean()) if change.any() else 0.0,
     }
 
@@ -376,7 +387,8 @@ def _objection(scores: Mapping[str, float], rules: Rules) -> str:
         return "does not know the object"
     if scores["iou"] < rules.least_iou:
         return "too large a change"
-    if scores["confidence"] < rules.confidence:
+    coarse = scores["coarseness"] >= rules.coarse
+    if scores["confidence"] < (rules.confidence_if_coarse if coarse else rules.confidence):
         return "not confident"
     return REFINED
 
@@ -411,7 +423,7 @@ class _Scene:
         claims = np.zeros((height, width), dtype=np.int32)
         for mask in (m for m in masks if m is not None):
             x, y, w, h = mask.bbox
-            claims[y : y + h, x : x + w] += mask.window(x, y, w, h)
+            claims[y : y + h, x : x + w] += cut(mask, x, y, w, h)
         objects = list[_Object]()
         for index, mask in enumerate(masks):
             if mask is None or index in reasons:
@@ -451,6 +463,7 @@ class _Scene:
         for o, a in zip(self.objects, answers, strict=True):
             before, reason = self.masks[o.index], a.reason
             after = before
+            proposed = self._placed(o, a.wanted) if "iou" in a.scores else None
             if reason == REFINED:
                 free = (_part(claims, o) == 0) & ~_part(ties, o)
                 gained = a.gained & free & (a.chance == _part(best, o))
@@ -459,7 +472,7 @@ class _Scene:
                     after, reason = before, "nothing to change"
             scores = {name: round(value, 4) for name, value in a.scores.items()}
             ident = self.sample.segments[o.index].id
-            outcomes[o.index] = Outcome(ident, reason, a.route, scores, before, after)
+            outcomes[o.index] = Outcome(ident, reason, a.route, scores, before, after, proposed)
         return self._with([outcomes[k] for k in range(len(self.masks))], digests)
 
     def _placed(self, o: _Object, pixels: BitMask) -> Mask:

@@ -193,7 +193,7 @@ def run(
     digests = refiner.digests  # weights that do not load show before the work
     calibration = _calibrated(dataset, refiner, on_image) if calibrate else None
     if calibration is not None:
-        refiner = replace(refiner, rules=replace(refiner.rules, confidence=calibration.confidence))
+        refiner = replace(refiner, rules=calibration.raised(refiner.rules))
     recipe = Recipe(digests, refiner.rules)
     work = _Work(dataset.images, dataset.categories, refiner)
     journal = out.with_name(f".{out.name}.journal")
@@ -317,7 +317,8 @@ def _calibrated(dataset: Dataset, refiner: _Refiner, on_object: Progress) -> Cal
         for level in LEVELS
     }
     objects = min(sum(o.level == level for o in found.objects) for level in LEVELS)
-    return calibrated(levels, objects, refiner.rules.confidence)
+    rules = refiner.rules
+    return calibrated(levels, objects, min(rules.confidence, rules.confidence_if_coarse))
 
 
 def _same(refiner: _Refiner) -> _Refiner:

@@ -20,6 +20,7 @@ from publisher.masks import (
     canonical,
     check_polygons,
     compress,
+    cut,
     decompress,
     ellipse,
     mask_from_crop,
@@ -302,7 +303,7 @@ def test_a_box_is_cut_out_of_a_mask_as_out_of_its_pixels(pixels, data):
     (top, bottom), (left, right) = (
         sorted(data.draw(st.integers(0, side)) for _ in range(2)) for side in pixels.shape
     )
-    part = Mask.from_array(pixels).window(left, top, right - left, bottom - top)
+    part = cut(Mask.from_array(pixels), left, top, right - left, bottom - top)
     assert np.array_equal(part, pixels[top:bottom, left:right])
 
 

@@ -63,8 +63,20 @@ def broken(value: float) -> Callable[[Crop], NDArray[np.float32]]:
 
 
 ANSWERS = {"seeing": seeing, "contrary": contrary, "noisy": noisy, "constant": constant}
-EAGER = Rules(confidence=0, agreement=0, least_iou=0, least_size=8, finest=0.02, coarse=0.1)
+EAGER = Rules(
+    confidence=0,
+    confidence_if_coarse=0,
+    agreement=0,
+    least_iou=0,
+    least_size=8,
+    finest=0.02,
+    coarse=0.1,
+)
 """Believes everything: what holds then holds always."""
+
+
+USUAL = Rules(least_size=24)
+"""As shipped, but for the small things in these pictures."""
 
 
 def blobs(seed: int, count: int = 3) -> tuple[NDArray[np.uint8], list[Mask]]:
@@ -157,7 +169,7 @@ def by_id(done: Refined) -> dict[int, tuple[Outcome, Segment]]:
 @given(st.integers(0, 10**6), st.sampled_from(sorted(ANSWERS)))
 def test_a_second_run_changes_nothing(seed: int, kind: str) -> None:
     sample, image, _ = annotated(seed)
-    rules = replace(EAGER, confidence=0.5, least_iou=0.7)
+    rules = replace(EAGER, confidence=0.5, confidence_if_coarse=0.5, least_iou=0.7)
     once = one(sample, image, ANSWERS[kind], rules)
     assert one(once.sample, image, ANSWERS[kind], rules).sample is once.sample
 
@@ -165,7 +177,7 @@ def test_a_second_run_changes_nothing(seed: int, kind: str) -> None:
 @pytest.mark.parametrize("level", ["coarse", "medium", "biased"])
 def test_a_network_that_sees_the_object_improves_its_mask(level: str) -> None:
     sample, image, true = annotated(12, level)
-    done = one(sample, image, seeing, Rules())
+    done = one(sample, image, seeing, USUAL)
     assert all(o.reason == REFINED for o in done.outcomes)
     for outcome, mask in zip(done.outcomes, true, strict=True):
         assert outcome.before is not None
@@ -177,7 +189,7 @@ def test_a_refined_segment_says_where_it_comes_from() -> None:
     sample, image, _ = annotated(12)
     origin = {"shape": "polygon", "bbox": [1, 2, 3, 4], "area": 7.0, "source": "manual"}
     sample = replace(sample, segments=(replace(sample.segments[0], origin=origin),))
-    segment = one(sample, image, seeing, Rules()).sample.segments[0]
+    segment = one(sample, image, seeing, USUAL).sample.segments[0]
     assert isinstance(segment.segmentation, Rle)
     assert segment.origin["shape"] == "mask"
     assert segment.origin["source"] == "manual"
@@ -189,7 +201,7 @@ def test_a_refined_segment_says_where_it_comes_from() -> None:
 @pytest.mark.parametrize("answer", [contrary, noisy])
 def test_an_adversary_is_caught(answer: Any) -> None:
     sample, image, _ = annotated(12)
-    done = one(sample, image, answer, Rules())
+    done = one(sample, image, answer, USUAL)
     assert {o.reason for o in done.outcomes} == {"does not know the object"}
     assert done.sample is sample
 
@@ -250,7 +262,7 @@ INELIGIBLE = {
 def test_what_is_no_rough_outline_is_left_alone(reason: str) -> None:
     segment = INELIGIBLE[reason]
     sample = Sample(1, "a.png", SIDE, SIDE, (segment,))
-    done = one(sample, np.zeros((SIDE, SIDE, 3), np.uint8), constant, Rules())
+    done = one(sample, np.zeros((SIDE, SIDE, 3), np.uint8), constant, USUAL)
     assert [o.reason for o in done.outcomes] == [reason]
     assert done.sample is sample
 
@@ -277,7 +289,7 @@ def test_clicks_are_made_where_the_annotation_is_certain() -> None:
         return seeing(crop)
 
     sample, image, _ = annotated(12)
-    one(sample, image, watching, Rules())
+    one(sample, image, watching, USUAL)
     assert seen
     for crop in seen:
         kinds = [click.positive for click in crop.clicks]

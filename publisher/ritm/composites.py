@@ -1,0 +1,263 @@
+"""
+Training pictures that nobody had to annotate: shapes cut from one photograph into another.
+
+Their outlines are exact to the pixel, which no annotated set offers, and their photographs can
+be free of any licence. Everything follows from the generator that is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+
+from ..distance import signed
+from ..masks import Mask
+
+SIDE = 192  # pixels
+Picture = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_LEAST, _MOST = 1500, 17000  # pixels of an object
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A picture (SIDE, SIDE, 3) uint8 and the object in its middle (SIDE, SIDE) bool."""
+
+    image: Picture
+    mask: Bools
+
+
+def composite(photos: Sequence[Picture], rng: np.random.Generator) -> Example:
+    """
+    A shape with one texture on a ground with another, as cameras and codecs leave them.
+
+    Some have little contrast, some shadows, and most have edges inside and outside that are
+    not the outline: what a refiner has to tell apart.
+    """
+    mask = shape(rng)
+    photo = photos[rng.integers(len(photos))]
+    ground = _parts(_texture(photo, rng), photos, rng)
+    other = photo if rng.random() < 0.15 else photos[rng.integers(len(photos))]
+    figure = _parts(_texture(other, rng), photos, rng)
+    if rng.random() < 0.3:
+        figure = figure * (1 + 0.25 * _noise(30, rng)[..., None])
+        shadow = np.roll(mask, rng.integers(-12, 13, 2), axis=(0, 1)).astype(float)
+        ground = ground * (1 - 0.5 * _blurred(shadow, 4)[..., None])
+    if rng.random() < 0.35:
+        near = (signed(mask, 12) > -6) & ~mask
+        pull = rng.uniform(0.3, 0.85)
+        figure = figure + (ground[near].mean(axis=0) - figure[mask].mean(axis=0)) * pull
+    edge = np.exp(rng.uniform(np.log(0.35), np.log(1.8)))
+    alpha = _blurred(mask.astype(float), edge)[..., None]
+    seen = ground * (1 - alpha) + figure * alpha
+    if rng.random() < 0.4:
+        seen = _blurred(seen, rng.uniform(0.4, 1.2))
+    seen = seen + rng.normal(0, 1, seen.shape) * rng.choice([0, 2, 5, 10])
+    if rng.random() < 0.3:
+        seen = _blocky(seen, rng)
+    return Example(np.clip(seen, 0, 255).astype(np.uint8), mask)
+
+
+def cut_out(image: Picture, mask: Bools, size: float) -> Example:
+    """The surroundings of an object, scaled so that sqrt(area) is `size` pixels."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    side = round(SIDE * float(np.sqrt(mask.sum())) / size)
+    top = (int(rows[0]) + int(rows[-1]) - side) // 2
+    left = (int(columns[0]) + int(columns[-1]) - side) // 2
+    at_rows = _mirrored(np.arange(top, top + side), mask.shape[0])
+    at_columns = _mirrored(np.arange(left, left + side), mask.shape[1])
+    window = np.ix_(at_rows, at_columns)
+    scaled = _resized(image[window].astype(float), SIDE)
+    covered = _resized(mask[window].astype(float)[..., None], SIDE)[..., 0]
+    return Example(np.clip(scaled + 0.5, 0, 255).astype(np.uint8), covered > 0.5)
+
+
+def shape(rng: np.random.Generator) -> Bools:
+    """One connected shape (SIDE, SIDE) that does not touch the border."""
+    while True:
+        radius = rng.uniform(30, 62)
+        kind = rng.random()
+        if kind < 0.35:
+            mask = _blob(radius, (SIDE / 2, SIDE / 2), rng)
+        elif kind < 0.65:
+            mask = _limbs(radius, rng)
+        elif kind < 0.8:
+            mask = _blob(radius * 0.7, (SIDE / 2, SIDE / 2), rng)
+            for _ in range(rng.integers(1, 4)):
+                middle = SIDE / 2 + rng.normal(0, radius * 0.6, 2)
+                mask |= _blob(radius * rng.uniform(0.25, 0.7), tuple(middle), rng)
+        elif kind < 0.9:
+            y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+            mask = _noise(rng.uniform(8, 22), rng) + 2.2 - np.hypot(y, x) / radius * 2 > 0
+        else:
+            turn = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 10)))
+            away = radius * 1.3 * rng.uniform(0.4, 1, len(turn))
+            mask = _filled(SIDE / 2 + away * np.stack([np.cos(turn), np.sin(turn)]))
+        if rng.random() < 0.5:
+            rough = _noise(rng.uniform(1.5, 5), rng) * rng.uniform(0.5, 3)
+            mask = signed(mask, 16) + rough > 0
+        mask = largest_part(mask)
+        on_border = mask[[0, -1]].any() or mask[:, [0, -1]].any()
+        if _LEAST < mask.sum() < _MOST and not on_border:
+            return mask
+
+
+def largest_part(mask: Bools) -> Bools:
+    """The part with most pixels, by sides and corners; grown from every pixel at once."""
+    if not mask.any():
+        return mask
+    labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
+    while True:
+        wide = np.pad(labels, 1)
+        grown = np.max([wide[r : r + SIDE, c : c + SIDE] for r in range(3) for c in range(3)], 0)
+        grown = np.where(mask, grown, 0)
+        roots = np.concatenate([[0], grown.ravel()])
+        jumped = np.where(mask, np.maximum(grown, roots[grown]), 0)
+        if (jumped == labels).all():
+            break
+        labels = jumped
+    names, counts = np.unique(labels[mask], return_counts=True)
+    return np.asarray(labels == names[counts.argmax()])
+
+
+# ── shapes ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _blob(radius: float, middle: tuple[float, ...], rng: np.random.Generator) -> Bools:
+    """A circle bent by random waves, then squeezed and turned."""
+    turn = np.linspace(0, 2 * np.pi, 240, endpoint=False)
+    away = np.ones(240)
+    fall = rng.uniform(0.9, 1.8)
+    for wave in range(1, rng.integers(2, 14) + 1):
+        away += rng.normal() * 0.35 / wave**fall * np.cos(wave * turn + rng.uniform(0, 7))
+    away = np.maximum(away, 0.2)
+    squeeze, angle = np.exp(rng.normal() * 0.35), rng.uniform(0, 7)
+    x, y = away * np.cos(turn) * squeeze, away * np.sin(turn) / squeeze
+    across = x * np.cos(angle) - y * np.sin(angle)
+    down = x * np.sin(angle) + y * np.cos(angle)
+    return _filled(np.array(middle)[:, None] + radius * np.stack([across, down]))
+
+
+def _limbs(radius: float, rng: np.random.Generator) -> Bools:
+    """A trunk, a head and two to five limbs, as people, animals and hands have them."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    middle = np.array([SIDE / 2, SIDE / 2])
+    angle = rng.uniform(0, 6.28) if rng.random() < 0.4 else np.pi / 2 + rng.normal() * 0.1
+    along = np.array([np.cos(angle), np.sin(angle)])
+    length, width = radius * rng.uniform(0.8, 1.3), radius * rng.uniform(0.3, 0.6)
+
+    def capsule(one: Floats, other: Floats, wide: float) -> Bools:
+        reach = other - one
+        share = ((x - one[0]) * reach[0] + (y - one[1]) * reach[1]) / max(reach @ reach, 1e-9)
+        share = np.clip(share, 0, 1)
+        strays = np.hypot(x - one[0] - share * reach[0], y - one[1] - share * reach[1])
+        return np.asarray(strays <= max(1.5, wide))
+
+    mask = capsule(middle - along * length * 0.5, middle + along * length * 0.4, width)
+    head = middle - along * length * (0.5 + width / length * 0.9)
+    mask |= capsule(head, head, width * rng.uniform(0.4, 0.9))
+    for _ in range(rng.integers(2, 6)):
+        joint = middle + along * length * rng.choice([-0.4, 0.4]) + rng.normal(0, width * 0.4, 2)
+        limb = along * rng.choice([-0.3, 1]) + rng.normal(0, 0.35, 2)
+        limb /= np.linalg.norm(limb) + 1e-6
+        end = joint + limb * length * rng.uniform(0.5, 1.1)
+        mask |= capsule(joint, end, width * rng.uniform(0.2, 0.5))
+    return mask
+
+
+def _filled(points: Floats) -> Bools:
+    """The inside of a ring given as x and y (2, N)."""
+    ring = tuple(np.clip(points.T, -SIDE, 2 * SIDE).ravel().tolist())
+    return Mask.from_polygons((ring,), SIDE, SIDE).to_array().astype(bool)
+
+
+# ── textures ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _texture(photo: Picture, rng: np.random.Generator) -> Floats:
+    """A piece of a photograph (SIDE, SIDE, 3), or now and then an even or shaded ground."""
+    if rng.random() < 0.18:
+        one, other = rng.uniform(0, 255, 3), rng.uniform(0, 255, 3)
+        share = np.linspace(0, 1, SIDE)[:, None, None] * rng.uniform(0, 0.6)
+        if rng.random() < 0.5:
+            share = share.transpose(1, 0, 2)
+        even = (one * (1 - share) + other * share) * np.ones((SIDE, SIDE, 1))
+        return np.asarray(even + rng.normal(0, 1, (SIDE, SIDE, 1)) * rng.uniform(0, 6))
+    zoom = np.exp(rng.uniform(np.log(0.45), np.log(1.8)))
+    side = int(min(SIDE * zoom, *photo.shape[:2]))
+    row = rng.integers(photo.shape[0] - side + 1)
+    column = rng.integers(photo.shape[1] - side + 1)
+    piece = _resized(photo[row : row + side, column : column + side].astype(float), SIDE)
+    if rng.random() < 0.5:
+        piece = piece[:, ::-1]
+    if rng.random() < 0.3:
+        piece = np.rot90(piece, rng.integers(4))
+    if rng.random() < 0.5:
+        piece = piece[..., rng.permutation(3)]
+    shade = rng.normal(0, 1, 3) * rng.choice([5, 25])
+    return np.asarray((piece - 128) * rng.uniform(0.5, 1.2) + 128 + shade)
+
+
+def _parts(base: Floats, photos: Sequence[Picture], rng: np.random.Generator) -> Floats:
+    """Up to three patches of other textures, some see-through: edges that are no outlines."""
+    for _ in range(rng.integers(0, 4)):
+        if rng.random() < 0.6:
+            middle = rng.uniform(20, SIDE - 20, 2)
+            patch = _blob(rng.uniform(15, 60), tuple(middle), rng)
+        else:
+            y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+            angle = rng.uniform(0, 7)
+            patch = y * np.cos(angle) + x * np.sin(angle) > rng.normal() * 25
+        alpha = _blurred(patch.astype(float), rng.uniform(0.4, 1.5))[..., None]
+        alpha = alpha * (1 if rng.random() < 0.7 else 0.5)
+        base = base * (1 - alpha) + _texture(photos[rng.integers(len(photos))], rng) * alpha
+    return base
+
+
+def _noise(sigma: float, rng: np.random.Generator) -> Floats:
+    """Smooth noise (SIDE, SIDE) of variance 1."""
+    smooth = _blurred(rng.normal(0, 1, (SIDE, SIDE)), sigma)
+    return np.asarray(smooth / smooth.std())
+
+
+def _blurred(x: Floats, sigma: float) -> Floats:
+    """A Gaussian blur along rows and columns, as if the picture went on around its edges."""
+    waves = [np.fft.fftfreq(n) if axis == 0 else np.fft.rfftfreq(n) for axis, n in enumerate(x.shape[:2])]
+    falls = [np.exp(-2 * (np.pi * sigma * wave) ** 2) for wave in waves]
+    window = (falls[0][:, None] * falls[1]).reshape(len(falls[0]), -1, *[1] * (x.ndim - 2))
+    return np.fft.irfft2(np.fft.rfft2(x, axes=(0, 1)) * window, s=x.shape[:2], axes=(0, 1))
+
+
+def _blocky(x: Floats, rng: np.random.Generator) -> Floats:
+    """What a codec leaves: the waves of 8 x 8 blocks, rounded, the fine ones more coarsely."""
+    n = np.arange(8)
+    waves = np.cos(np.pi / 8 * (n + 0.5) * n[:, None]) * np.where(n == 0, 8**-0.5, 0.5)[:, None]
+    blocks = x.reshape(SIDE // 8, 8, SIDE // 8, 8, 3)
+    found = np.einsum("ua,RaCbk,vb->RuCvk", waves, blocks, waves, optimize=True)
+    step = rng.uniform(1, 6) * (2 + n[:, None] + n)[:, None, :, None]
+    found = np.round(found / step) * step
+    return np.asarray(
+        np.einsum("ua,RuCvk,vb->RaCbk", waves, found, waves, optimize=True).reshape(x.shape)
+    )
+
+
+def _resized(x: Floats, side: int) -> Floats:
+    """A picture (h, w, C) scaled to (side, side, C); shrinking takes all its pixels in."""
+    tensor = torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None]
+    scaled = F.interpolate(
+        tensor, size=(side, side), mode="bilinear", align_corners=False, antialias=True
+    )
+    return np.asarray(scaled[0].permute(1, 2, 0).numpy())
+
+
+def _mirrored(at: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Indices beyond an axis, as in a mirror at its ends."""
+    at = np.abs(at) % max(2 * length - 2, 1)
+    return np.where(at < length, at, 2 * length - 2 - at)

@@ -35,7 +35,10 @@ _HOMES = {
     "load": "predictor",
     "object_at": "predictor",
 }
-__all__ = ["Config", "Network", "Predictor", "Session", "ZoomIn", "load", "object_at"]
+SHIPPED = ("boundary", "boundary2")
+"""The networks that ship, by name: what refines where nobody says with which."""
+
+__all__ = ["SHIPPED", "Config", "Network", "Predictor", "Session", "ZoomIn", "load", "object_at"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,6 @@ In the shapes at line ends B is the batch, H and W the picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +65,7 @@ class BoundaryNetwork(nn.Module):
         """
         return {"instances": self.logits(x, points)}
 
-    def logits(self, x: Tensor, points: Tensor | None = None) -> Tensor:
+    def logits(self, x: Tensor, points: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """The logits (B, 1, H, W) alone."""
         return self.corrected(self.seen(x))
 
@@ -93,7 +92,7 @@ class BoundaryNetwork(nn.Module):
             y = F.interpolate(y, scale_factor=2.0, mode="nearest")
             y = up(torch.cat([y, level], 1))
         moved = F.pixel_shuffle(self.out(y), 2)[..., :height, :width]  # (B, 1, H, W)
-        return moved + 3 * seen[:, 4:5]
+        return moved.float() + 3 * seen[:, 4:5]
 
 
 def depth_in(mask: Tensor, reach: int = REACH) -> Tensor:
@@ -127,8 +126,3 @@ def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequen
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
-
-
-def check_widths(widths: Sequence[int]) -> bool:
-    """Are these widths that a file may ask for?"""
-    return 2 <= len(widths) <= 5 and all(1 <= width <= 512 for width in widths)

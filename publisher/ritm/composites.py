@@ -42,9 +42,9 @@ def composite(photos: Sequence[Picture], rng: np.random.Generator) -> Example:
     not the outline: what a refiner has to tell apart.
     """
     mask = shape(rng)
-    photo = photos[rng.integers(len(photos))]
+    photo = photos[int(rng.integers(len(photos)))]
     ground = _parts(_texture(photo, rng), photos, rng)
-    other = photo if rng.random() < 0.15 else photos[rng.integers(len(photos))]
+    other = photo if rng.random() < 0.15 else photos[int(rng.integers(len(photos)))]
     figure = _parts(_texture(other, rng), photos, rng)
     if rng.random() < 0.3:
         figure = figure * (1 + 0.25 * _noise(30, rng)[..., None])
@@ -198,7 +198,7 @@ def _texture(photo: Picture, rng: np.random.Generator) -> Floats:
     if rng.random() < 0.5:
         piece = piece[:, ::-1]
     if rng.random() < 0.3:
-        piece = np.rot90(piece, rng.integers(4))
+        piece = np.rot90(piece, int(rng.integers(4)))
     if rng.random() < 0.5:
         piece = piece[..., rng.permutation(3)]
     shade = rng.normal(0, 1, 3) * rng.choice([5, 25])
@@ -217,7 +217,7 @@ def _parts(base: Floats, photos: Sequence[Picture], rng: np.random.Generator) ->
             patch = y * np.cos(angle) + x * np.sin(angle) > rng.normal() * 25
         alpha = _blurred(patch.astype(float), rng.uniform(0.4, 1.5))[..., None]
         alpha = alpha * (1 if rng.random() < 0.7 else 0.5)
-        base = base * (1 - alpha) + _texture(photos[rng.integers(len(photos))], rng) * alpha
+        base = base * (1 - alpha) + _texture(photos[int(rng.integers(len(photos)))], rng) * alpha
     return base
 
 
@@ -229,7 +229,7 @@ def _noise(sigma: float, rng: np.random.Generator) -> Floats:
 
 def _blurred(x: Floats, sigma: float) -> Floats:
     """A Gaussian blur along rows and columns, as if the picture went on around its edges."""
-    waves = [np.fft.fftfreq(n) if axis == 0 else np.fft.rfftfreq(n) for axis, n in enumerate(x.shape[:2])]
+    waves = np.fft.fftfreq(x.shape[0]), np.fft.rfftfreq(x.shape[1])
     falls = [np.exp(-2 * (np.pi * sigma * wave) ** 2) for wave in waves]
     window = (falls[0][:, None] * falls[1]).reshape(len(falls[0]), -1, *[1] * (x.ndim - 2))
     return np.fft.irfft2(np.fft.rfft2(x, axes=(0, 1)) * window, s=x.shape[:2], axes=(0, 1))

@@ -16,12 +16,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+N = TypeVar("N", bound=nn.Module)
+
 _FAR = 1e6  # squared distance to a click that is not there
 
 
@@ -329,7 +332,7 @@ class ObjectContext(nn.Module):
         return y
 
 
-def folded(network: Network) -> Network:
+def folded(network: N) -> N:
     """
     A copy for inference: batch normalisations and scale are in the convolutions before them.
 

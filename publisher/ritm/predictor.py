@@ -24,6 +24,7 @@ from ..errors import UsageError
 from ..files import sha256_of
 from ..refine import Click, Crop
 from . import weights
+from .boundary import BoundaryNetwork
 from .clicks import check, mirrored, points_of
 from .network import Network, folded
 from .session import MAX_SIDE, Session, ZoomIn
@@ -75,7 +76,9 @@ class Predictor:
         device: where it computes.
     """
 
-    def __init__(self, network: Network, digest: str = "", device: str = "cpu") -> None:
+    def __init__(
+        self, network: Network | BoundaryNetwork, digest: str = "", device: str = "cpu"
+    ) -> None:
         self.device = _device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.digest = digest
@@ -119,7 +122,7 @@ class Predictor:
                 return [self._alone(crop) for crop in crops]
 
     @cached_property
-    def _quick(self) -> Network:
+    def _quick(self) -> Network | BoundaryNetwork:
         return folded(self.network)
 
     def _alone(self, crop: Crop) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from torch import Tensor
 from ..errors import UsageError
 from ..masks import check_size
 from ..refine import Click
+from .boundary import BoundaryNetwork
 from .clicks import check, mirrored, points_of
 from .network import Network
 
@@ -75,7 +76,7 @@ class Session:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | BoundaryNetwork,
         image: NDArray[np.uint8],
         *,
         flip: bool,
@@ -85,6 +86,8 @@ class Session:
     ) -> None:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise UsageError(f"image is {image.shape} {image.dtype}, not (H, W, 3) uint8")
+        if not isinstance(network, Network):
+            raise UsageError("this network reads no clicks", hint="take one of RITM's")
         self._height, self._width = image.shape[:2]
         check_size(self._height, self._width)
         if limit is not None and not 1 <= limit <= MAX_SIDE:

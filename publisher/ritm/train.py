@@ -5,18 +5,23 @@ Every step draws anew: an object, a hand that outlines it more or less badly, a 
 border, light and colour. A part of the rough masks is what the network itself made of a rough
 mask before, so that it can be asked again about its own answers (RITM's iterative training).
 
-All of a step follows from (seed, step): a run that was killed goes on from its last checkpoint
-to the same weights, bit for bit, as one that was not.
+All of a step follows from (seed, step) and the weights before it: a run that was killed goes on
+from its last checkpoint to the same weights, bit for bit, as one that was not.
 """
 
 from __future__ import annotations
 
+import io
 import math
+import signal
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -24,113 +29,114 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import CheckpointError
+from ..files import write_atomic
 from ..masks import Mask
 from ..perturb import Hand, draw
 from ..progress import Progress, silent
 from .boundary import BoundaryNetwork
 from .composites import SIDE, Example
+from .network import Network
 
 WINDOW = 96  # pixels; what a step sees of an example
 BATCH = 16
 _BAND = 16.0  # pixels from the rough mask; beyond, errors count a twentieth
-_EVERY = 200  # steps between checkpoints
+_WARM = 300  # steps before the network's own answers are worth asking about
+_EVERY = 100  # steps between checkpoints
+
+N = TypeVar("N", Network, BoundaryNetwork)
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Examples to draw from, and how often relative to each other each is drawn."""
+    """Examples to draw from, and how probable each is."""
 
     examples: Sequence[Example]
-    weights: NDArray[np.float64]
+    weights: NDArray[np.float64]  # sum to 1
+
+    @classmethod
+    def shared(cls, sources: Sequence[tuple[float, Sequence[Example]]]) -> Pool:
+        """A share of all draws for each source, in any unit; its examples are equals."""
+        given = [(share, examples) for share, examples in sources if examples]
+        weights = np.concatenate([np.full(len(e), share / len(e)) for share, e in given])
+        return cls([x for _, examples in given for x in examples], weights / weights.sum())
 
     def drawn(self, rng: np.random.Generator) -> Example:
         return self.examples[int(rng.choice(len(self.examples), p=self.weights))]
 
 
-def train(
-    network: BoundaryNetwork,
-    pool: Pool,
-    checkpoint: Path,
-    *,
-    steps: int,
-    seed: int = 0,
-    rate: float = 3e-3,
-    on_step: Progress = silent,
-) -> BoundaryNetwork:
+class Course(ABC, Generic[N]):
     """
-    Train for so many steps in all, and give the running average of the weights.
+    A network in training.
 
-    Args:
-        checkpoint: where the state is kept; an existing one is continued.
-        rate: the highest learning rate, reached after 50 steps; it falls by a cosine.
+    Attributes:
+        network: as the last step left it.
+        average: the running average of its weights, which is better than any of them.
+        step: how many steps were taken.
+        losses: of the steps taken since the course was begun or continued.
     """
-    course = _Course.begun(network, checkpoint, seed)
-    while course.step < steps:
-        loss = course.take(pool, rate * _falling(course.step, steps))
-        if course.step % _EVERY == 0 or course.step == steps:
-            course.save(checkpoint)
-        on_step(course.step, steps)
-        course.losses.append(loss)
-    return course.average
 
-
-def hand_of(rng: np.random.Generator) -> Hand:
-    """A hand of any regime: fine, mild, medium or coarse; now and then biased or shifted."""
-    regime = rng.random()
-    if regime < 0.2:
-        tolerance, jitter = rng.uniform(0.004, 0.015), rng.uniform(0.001, 0.005)
-    elif regime < 0.5:
-        tolerance, jitter = rng.uniform(0.015, 0.04), rng.uniform(0.004, 0.015)
-    else:
-        tolerance, jitter = rng.uniform(0.04, 0.1), rng.uniform(0.01, 0.035)
-    if rng.random() < 0.7:
-        return Hand(tolerance, jitter)
-    return Hand(tolerance, jitter, growth=rng.normal(0, 0.025), shift=abs(rng.normal(0, 0.025)))
-
-
-class _Course:
-    """A network in training."""
-
-    def __init__(self, network: BoundaryNetwork, seed: int) -> None:
-        torch.set_num_threads(1)  # more round differently
-        self.network = network.train().to(memory_format=torch.channels_last)
-        self.average = deepcopy(network).eval()
+    def __init__(self, network: N, *, seed: int = 0, batch: int = BATCH) -> None:
+        self.network: N = network.train()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average: N = deepcopy(network).eval()
         self.optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-3)
-        self.seed = seed
+        self.seed, self.batch = seed, batch
         self.step = 0
         self.losses: list[float] = []
 
-    @classmethod
-    def begun(cls, network: BoundaryNetwork, checkpoint: Path, seed: int) -> _Course:
-        course = cls(network, seed)
-        if checkpoint.is_file():
-            state = torch.load(checkpoint, weights_only=True)
-            course.network.load_state_dict(state["network"])
-            course.average.load_state_dict(state["average"])
-            course.optimiser.load_state_dict(state["optimiser"])
-            course.step = state["step"]
-        return course
+    @abstractmethod
+    def loss(self, pool: Pool, rng: np.random.Generator) -> Tensor:
+        """How wrong the network is about `batch` examples, as a scalar."""
 
-    def save(self, checkpoint: Path) -> None:
-        state = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-        }
-        beside = checkpoint.with_name(checkpoint.name + ".new")
-        torch.save(state, beside)
-        beside.replace(checkpoint)
+    def run(
+        self,
+        pool: Pool,
+        checkpoint: Path,
+        *,
+        steps: int,
+        rate: float,
+        recipe: str = "",
+        on_step: Progress = silent,
+    ) -> N:
+        """
+        Train up to so many steps in all, and give the average.
+
+        An interrupt (SIGINT) lets the step end and writes the checkpoint before it goes on.
+
+        Args:
+            checkpoint: where the state is kept; one that is there is continued.
+            rate: the highest learning rate, reached after 50 steps; it falls by a cosine.
+            recipe: what else the weights follow from; that of the checkpoint must be equal.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged, or of another course.
+        """
+        recipe = f"{recipe} seed={self.seed} batch={self.batch} steps={steps} rate={rate}".strip()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # more round differently
+        try:
+            if checkpoint.is_file():
+                self._continue(_state_of(checkpoint), recipe)
+            with _interrupts_later() as interrupted:
+                while self.step < steps:
+                    self.losses.append(self.take(pool, rate * _falling(self.step, steps)))
+                    if self.step % _EVERY == 0 or self.step == steps or interrupted.is_set():
+                        self._save(checkpoint, recipe)
+                    if interrupted.is_set():
+                        raise KeyboardInterrupt
+                    on_step(self.step, steps)
+        finally:
+            torch.set_num_threads(threads)
+        return self.average
 
     def take(self, pool: Pool, rate: float) -> float:
-        """One step."""
-        rng = np.random.default_rng([self.seed, self.step])
-        seen, truth, band = self._batch(pool, rng)
+        """Take one step, and give its loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        logits = self.network.corrected(seen.contiguous(memory_format=torch.channels_last))
-        errors = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        loss = (errors * band).sum() / band.sum() + 0.05 * (errors * (1 - band)).mean()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed * 2**32 + self.step)  # for dropout
+            loss = self.loss(pool, np.random.default_rng([self.seed, self.step]))
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -150,39 +156,94 @@ class _Course:
             else:
                 mine.copy_(new)
 
+    def _save(self, checkpoint: Path, recipe: str) -> None:
+        state = {
+            "recipe": recipe,
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        body = io.BytesIO()
+        torch.save(state, body)
+        write_atomic(checkpoint, body.getvalue())
+
+    def _continue(self, state: dict[str, Any], recipe: str) -> None:
+        if state.get("recipe") != recipe:
+            raise CheckpointError(
+                f"checkpoint of another course: {str(state.get('recipe'))[:200]!r}, not {recipe!r}",
+                hint="give it the same data and options, or remove it to begin anew",
+            )
+        try:
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.step = int(state["step"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise CheckpointError(
+                f"checkpoint does not fit: {str(error)[:200]}", hint="remove it to begin anew"
+            ) from error
+
+
+class BoundaryCourse(Course[BoundaryNetwork]):
+    """
+    A boundary network in training: outlines in, the truth about their surroundings out.
+
+    Pixels farther than 16 from the outline count a twentieth.
+    """
+
+    def loss(self, pool: Pool, rng: np.random.Generator) -> Tensor:
+        seen, truth, band = self._batch(pool, rng)
+        logits = self.network.corrected(seen.contiguous(memory_format=torch.channels_last))
+        errors = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        return (errors * band).sum() / band.sum() + 0.05 * (errors * (1 - band)).mean()
+
     @torch.no_grad()
     def _batch(self, pool: Pool, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """What is seen (B, 6, w, w), the truth and where it counts fully (B, 1, w, w) each."""
-        pictures, roughs, truths = [], [], []
-        while len(pictures) < BATCH:
-            example = _turned(pool.drawn(rng), rng)
-            rough = _redrawn(example.mask, rng)
+        pictures: list[NDArray[np.uint8]] = []
+        roughs: list[NDArray[np.bool_]] = []
+        truths: list[NDArray[np.bool_]] = []
+        while len(pictures) < self.batch:
+            example = turned(pool.drawn(rng), rng)
+            rough = redrawn(example.mask, rng)
             if rough.any() and not rough.all():
-                pictures.append(_relit(example.image, rng))
+                pictures.append(relit(example.image, rng))
                 roughs.append(rough)
                 truths.append(example.mask)
-        x = torch.empty(BATCH, 4, SIDE, SIDE)
+        x = torch.empty(self.batch, 4, SIDE, SIDE)
         x[:, :3] = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
         x[:, 3] = torch.from_numpy(np.stack(roughs))
-        again = torch.from_numpy(np.flatnonzero(rng.random(BATCH) < 0.25))
-        for _ in range(int(rng.integers(1, 3)) if len(again) and self.step > 300 else 0):
+        again = torch.from_numpy(np.flatnonzero(rng.random(self.batch) < 0.25))
+        for _ in range(int(rng.integers(1, 3)) if len(again) and self.step > _WARM else 0):
             answer = (self.average.logits(x[again]) > 0).float()
             x[again, 3:] = torch.where(answer.sum((2, 3), True) > 100, answer, x[again, 3:])
         seen = BoundaryNetwork.seen(x)
         truth = torch.from_numpy(np.stack(truths))[:, None].float()
         band = (seen[:, 5:].abs() < math.tanh(_BAND / 24)).float()
-        windows = [_window(x[b, 3].numpy() > 0.5, rng) for b in range(BATCH)]
+        windows = [_window(x[b, 3].numpy() > 0.5, rng) for b in range(self.batch)]
         return tuple(  # type: ignore[return-value]
             torch.stack([full[b][:, window[0], window[1]] for b, window in enumerate(windows)])
             for full in (seen, truth, band)
         )
 
 
-def _falling(step: int, steps: int) -> float:
-    return min(1.0, step / 50) * (0.49 * (1 + math.cos(math.pi * step / steps)) + 0.02)
+def hand_of(rng: np.random.Generator) -> Hand:
+    """A hand of any regime: fine, mild, medium or coarse; now and then biased or shifted."""
+    regime = rng.random()
+    if regime < 0.2:
+        tolerance, jitter = rng.uniform(0.004, 0.015), rng.uniform(0.001, 0.005)
+    elif regime < 0.5:
+        tolerance, jitter = rng.uniform(0.015, 0.04), rng.uniform(0.004, 0.015)
+    else:
+        tolerance, jitter = rng.uniform(0.04, 0.1), rng.uniform(0.01, 0.035)
+    if rng.random() < 0.7:
+        return Hand(tolerance, jitter)
+    return Hand(tolerance, jitter, growth=rng.normal(0, 0.025), shift=abs(rng.normal(0, 0.025)))
 
 
-def _turned(example: Example, rng: np.random.Generator) -> Example:
+def turned(example: Example, rng: np.random.Generator) -> Example:
+    """The example turned by quarters, half of the time seen in a mirror."""
     turns = int(rng.integers(4))
     image, mask = np.rot90(example.image, turns), np.rot90(example.mask, turns)
     if rng.random() < 0.5:
@@ -190,18 +251,20 @@ def _turned(example: Example, rng: np.random.Generator) -> Example:
     return Example(np.ascontiguousarray(image), np.ascontiguousarray(mask))
 
 
-def _redrawn(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+def redrawn(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A mask (H, W) as some hand would have drawn it; it may be empty."""
     polygons = draw(Mask.from_array(mask), hand_of(rng), rng)
     return Mask.from_polygons(polygons, *mask.shape).to_array().astype(bool)
 
 
-def _relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    lit = image.astype(np.float32)
+def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) in other light, now and then without colours."""
+    lit: NDArray[np.floating] = image.astype(np.float32)
     if rng.random() < 0.7:
         lit = (lit - 128) * rng.uniform(0.7, 1.25) + 128 + rng.normal(0, 10, 3)
     if rng.random() < 0.15:
-        lit = np.repeat(lit.mean(axis=2, keepdims=True), 3, axis=2)
-    return np.clip(lit, 0, 255).astype(np.uint8)
+        lit[:] = lit.mean(axis=2, keepdims=True)
+    return np.asarray(np.clip(lit, 0, 255), dtype=np.uint8)
 
 
 def _window(rough: NDArray[np.bool_], rng: np.random.Generator) -> tuple[slice, slice]:
@@ -212,6 +275,32 @@ def _window(rough: NDArray[np.bool_], rng: np.random.Generator) -> tuple[slice, 
     return slice(top, top + WINDOW), slice(left, left + WINDOW)
 
 
-def restarted(state: dict[str, Any]) -> Iterator[str]:
-    """The names of what a checkpoint holds."""
-    yield from sorted(state)
+def _falling(step: int, steps: int) -> float:
+    return min(1.0, step / 50) * (0.49 * (1 + math.cos(math.pi * step / steps)) + 0.02)
+
+
+def _state_of(checkpoint: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has no error of its own for a damaged file
+        raise CheckpointError(
+            f"{checkpoint.name}: torch cannot read it: {str(error)[:200]}",
+            hint="remove it to begin anew",
+        ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{checkpoint.name}: no checkpoint", hint="remove it to begin anew")
+    return state
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[threading.Event]:
+    """An event that SIGINT sets, instead of tearing a step apart."""
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # signals are the main thread's business
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)

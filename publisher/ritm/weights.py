@@ -25,11 +25,12 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
 from ..errors import CheckpointError, FormatError, IntegrityError, StorageError, UsageError
 from ..files import (
@@ -41,13 +42,17 @@ from ..files import (
     sha256_of,
     write_atomic,
 )
+from .boundary import BoundaryConfig, BoundaryNetwork
 from .network import Config, Network
 
 MAX_FILE = 2**29  # bytes; the largest published file has 124 million
 _MAX_HEAD = 2**24  # bytes of a file that are not tensors; h32 has 0.3 million
 _CHUNK = 2**20
 _CLASS = "isegm.model.is_hrnet_model.HRNetModel"
+_BOUNDARY = "publisher.BoundaryNetwork"
 _NORM = "torch.nn.modules.batchnorm.BatchNorm2d"
+
+N = TypeVar("N", bound=nn.Module)
 
 MODELS = Path(__file__).parent / "models"  # what ships with publisher
 URL = "https://github.com/saic-vul/ritm_interactive_segmentation/releases/download/v1.0/"
@@ -145,7 +150,7 @@ def _download(url: str, sha256: str | None) -> Iterator[bytes]:
 # ── reading and writing ──────────────────────────────────────────────────────────────────────
 
 
-def read(path: Path) -> Network:
+def read(path: Path) -> Network | BoundaryNetwork:
     """
     Read a network, ready for inference on the CPU.
 
@@ -153,7 +158,7 @@ def read(path: Path) -> Network:
         path: an official checkpoint, of torch's zip or older format, or a safetensors file.
 
     Raises:
-        CheckpointError: it is neither, or holds what no RITM network has.
+        CheckpointError: it is neither, or holds what no such network has.
     """
     try:
         size = path.stat().st_size
@@ -171,16 +176,36 @@ def read(path: Path) -> Network:
         raise CheckpointError(f"{path.name}: {error}", hint=hint) from error
 
 
-def save(network: Network, path: Path) -> None:
-    """Write a network as safetensors, its configuration in the metadata. Same input, same bytes."""
+def save(
+    network: Network | BoundaryNetwork, path: Path, about: Mapping[str, str] | None = None
+) -> None:
+    """
+    Write a network as safetensors, its configuration in the metadata. Same input, same bytes.
+
+    Args:
+        about: what else the metadata should say: how the weights came about, whose data it was.
+    """
     state = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
-    metadata = {"config": canonical_json(official_config(network.config)).decode()}
-    write_atomic(path, safetensors.torch.save(state, metadata))
+    if isinstance(network, BoundaryNetwork):
+        config = {"class": _BOUNDARY, "widths": list(network.config.widths)}
+    else:
+        config = official_config(network.config)
+    metadata = {**(about or {}), "config": canonical_json(config).decode()}
+    # safetensors writes metadata in the order of a hash that differs from run to run
+    write_atomic(path, _in_order(safetensors.torch.save(state, metadata)))
 
 
-def _read_torch(path: Path, size: int, *, zipped: bool) -> Network:
+def _in_order(body: bytes) -> bytes:
+    """The same safetensors file with its header's names in order."""
+    (length,) = struct.unpack("<Q", body[:8])
+    header = canonical_json(json.loads(body[8 : 8 + length]))
+    header += b" " * (-len(header) % 8)  # data begin at a multiple of 8
+    return struct.pack("<Q", len(header)) + header + body[8 + length :]
+
+
+def _read_torch(path: Path, size: int, *, zipped: bool) -> Network | BoundaryNetwork:
     document = _outline_of_zip(path, size) if zipped else _outline_of_pickles(path, size)
     if isinstance(document, list):
         raise CheckpointError(
@@ -201,7 +226,7 @@ def _read_torch(path: Path, size: int, *, zipped: bool) -> Network:
     return _filled(network, loaded["state_dict"], size)
 
 
-def _read_safetensors(path: Path, size: int) -> Network:
+def _read_safetensors(path: Path, size: int) -> Network | BoundaryNetwork:
     with path.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         if length > _MAX_HEAD:
@@ -212,7 +237,7 @@ def _read_safetensors(path: Path, size: int) -> Network:
     config = header.pop("__metadata__").get("config")
     if not isinstance(config, str):
         raise CheckpointError("its metadata has no 'config', so it is no network of ours")
-    network = _laid_out(config_of(parse_json(config.encode())))
+    network = _laid_out(_config_of_ours(parse_json(config.encode())))
     _check_outline(network, {n: _described(entry) for n, entry in header.items()}, size)
     try:
         return _filled(network, safetensors.torch.load_file(path), size)
@@ -230,13 +255,13 @@ def _described(entry: object) -> object:
     return Outlined(kinds.get(dtype), tuple(shape))
 
 
-def _laid_out(config: Config) -> Network:
+def _laid_out(config: Config | BoundaryConfig) -> Network | BoundaryNetwork:
     """A network whose parameters have shapes and no memory."""
     with torch.device("meta"):
-        return Network(config)
+        return Network(config) if isinstance(config, Config) else BoundaryNetwork(config)
 
 
-def _check_outline(network: Network, state: Mapping[Any, object], size: int) -> None:
+def _check_outline(network: nn.Module, state: Mapping[Any, object], size: int) -> None:
     """Refuse a file of `size` bytes whose tensors are not the network's: name, shape, type."""
     wanted = network.state_dict()
     if missing := [name for name in wanted if name not in state]:
@@ -251,7 +276,7 @@ def _check_outline(network: Network, state: Mapping[Any, object], size: int) -> 
         raise CheckpointError("its tensors have more bytes than the file")
 
 
-def _filled(network: Network, state: Mapping[str, torch.Tensor], size: int) -> Network:
+def _filled(network: N, state: Mapping[str, torch.Tensor], size: int) -> N:
     """The network with the tensors of a file, which are what its outline said, and numbers."""
     _check_outline(network, {n: Outlined(t.dtype, tuple(t.shape)) for n, t in state.items()}, size)
     for name, tensor in state.items():
@@ -430,6 +455,18 @@ def config_of(document: object) -> Config:
         elif entry["specified"] is not False:  # the official code skips defaults it does not know
             raise CheckpointError(f"config: no parameter of RITM is called {_shown(name)}")
     return replace(_OFFICIAL_DEFAULTS, **{k: v for k, v in values.items() if k not in _IGNORED})
+
+
+def _config_of_ours(document: object) -> Config | BoundaryConfig:
+    """The configuration of a safetensors file: RITM's or, by its class, a boundary network's."""
+    if not isinstance(document, dict) or document.get("class") != _BOUNDARY:
+        return config_of(document)
+    widths = document.get("widths")
+    if set(document) != {"class", "widths"} or not isinstance(widths, list):
+        raise CheckpointError("config is not {'class': ..., 'widths': [...]}")
+    if not 2 <= len(widths) <= 5 or not all(type(w) is int and 1 <= w <= 512 for w in widths):
+        raise CheckpointError("config: widths are not 2 to 5 numbers from 1 to 512")
+    return BoundaryConfig(tuple(widths))
 
 
 def official_config(config: Config) -> dict[str, Any]:

@@ -43,7 +43,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {"engine", "files", "findings", "formats", "images", "json_stream", "provenance", "ritm"}
     | {"spill", "storage", "trees", "workspace"},
     {"checking", "consume", "conversion", "dealing", "intake", "joining"}
-    | {"publish", "release", "scaffold"},
+    | {"publish", "release", "scaffold", "training"},
     {"api"},
     {"cli", "__main__"},
 )

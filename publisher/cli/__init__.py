@@ -15,7 +15,7 @@ import click
 
 from .. import __version__
 from ..errors import IntegrityError, InvalidDataset, PublisherError
-from . import bucket, dataset, scaffold
+from . import bucket, dataset, ritm, scaffold
 
 
 class Commands(click.Group):
@@ -57,5 +57,5 @@ def main() -> None:
     """Take image-segmentation datasets from the annotation tool to published versions."""
 
 
-for command in (*dataset.COMMANDS, *bucket.COMMANDS, *scaffold.COMMANDS):
+for command in (*dataset.COMMANDS, *bucket.COMMANDS, *scaffold.COMMANDS, *ritm.COMMANDS):
     main.add_command(command)

@@ -24,11 +24,8 @@ from .names import safe_path
 from .progress import Progress, silent
 
 if TYPE_CHECKING:
-    from .ritm.boundary import BoundaryNetwork
-    from .ritm.click_training import ClickCourse
     from .ritm.composites import Example, Picture
-    from .ritm.network import Network
-    from .ritm.train import BoundaryCourse, Pool
+    from .ritm.train import Pool
 
 Kind = Literal["boundary", "clicks"]
 
@@ -89,10 +86,13 @@ def run(
         CheckpointError: the state there is another run's, or damaged.
         InvalidDataset, FormatError: a dataset cannot be read.
     """
-    from .ritm import weights
+    from .ritm import courses, weights
 
     pool = pooled([intake.read(path) for path in datasets], photos, request)
-    course = begun(request)
+    if request.start is None:
+        course = courses.begun(courses.KINDS[request.kind], seed=request.seed)
+    else:
+        course = courses.tuning(request.start, seed=request.seed)
     recipe = hashlib.sha256(canonical_json([request.kind, request.start, request.most]))
     for example in pool.examples:
         recipe.update(example.image.tobytes() + example.mask.tobytes())
@@ -183,31 +183,6 @@ def pictures_in(folder: Path) -> Iterator[Picture]:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in images.SUFFIXES and path.is_file():
             yield images.pixels_of(path.read_bytes())
-
-
-def begun(request: Request) -> BoundaryCourse | ClickCourse:
-    """A new course, its first weights by the seed or from a file."""
-    import torch
-
-    from .ritm import weights
-    from .ritm.boundary import BoundaryConfig, BoundaryNetwork
-    from .ritm.click_training import ClickCourse, beginner
-    from .ritm.network import Config
-    from .ritm.train import BoundaryCourse
-
-    network: BoundaryNetwork | Network
-    if request.start is not None:
-        network = weights.read(weights.find(request.start)).requires_grad_(True)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(request.seed)
-            if request.kind == "boundary":
-                network = BoundaryNetwork(BoundaryConfig())
-            else:
-                network = beginner(Config(width=6, ocr_width=12))
-    if isinstance(network, BoundaryNetwork):
-        return BoundaryCourse(network, seed=request.seed)
-    return ClickCourse(network, seed=request.seed)
 
 
 def _picture(dataset: Dataset, sample: Sample) -> Picture:

@@ -20,17 +20,15 @@ from zipfile import ZipFile
 
 import numpy as np
 import sets
-import torch
 from numpy.typing import NDArray
 
 from publisher import images, training
 from publisher.progress import Progress
-from publisher.ritm import weights
-from publisher.ritm.boundary import BoundaryConfig, BoundaryNetwork
-from publisher.ritm.click_training import ClickCourse, beginner
+from publisher.ritm import courses, weights
+from publisher.ritm.boundary import BoundaryConfig
 from publisher.ritm.composites import Example, composite
 from publisher.ritm.network import Config
-from publisher.ritm.train import BoundaryCourse, Pool
+from publisher.ritm.train import Pool
 
 PHOTOS = (  # CC0 or in the public domain, says scikit-image's README of its data
     *("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "hubble_deep_field.jpg"),
@@ -59,14 +57,14 @@ class Recipe:
     rate: float
     shares: dict[str, float]
     composites: int
-    widths: tuple[int, ...]  # of a boundary network; width and OCR width of a click network
-    batch: int = 16
+    config: Config | BoundaryConfig
 
 
 _SHARES = {"comp": 0.6, "tools-cc-by-4.0": 0.14, "dsb2018": 0.1, "kuih-cc-by-4.0": 0.12}
+_BIG, _DEEP = BoundaryConfig((24, 40, 64, 96)), BoundaryConfig((20, 36, 64, 112))
 RECIPES = {
-    "boundary": Recipe(0, 3000, 3e-3, _SHARES | {"coco-cc-by": 0.04}, 5000, (24, 40, 64, 96)),
-    "boundary2": Recipe(1, 3000, 3e-3, _SHARES | {"coco-cc-by": 0.04}, 5000, (20, 36, 64, 112)),
+    "boundary": Recipe(0, 3000, 3e-3, _SHARES | {"coco-cc-by": 0.04}, 5000, _BIG),
+    "boundary2": Recipe(1, 3000, 3e-3, _SHARES | {"coco-cc-by": 0.04}, 5000, _DEEP),
     "clicks": Recipe(
         0,
         1200,
@@ -74,7 +72,7 @@ RECIPES = {
         {"comp": 0.5, "tools-cc-by-4.0": 0.2, "dsb2018": 0.1}
         | {"kuih-cc-by-4.0": 0.12, "coco-cc-by": 0.08},
         2500,
-        (6, 12),
+        Config(width=6, ocr_width=12),
     ),
 }
 
@@ -83,7 +81,7 @@ def main(folder: Path, skimage: Path, sample: Path, name: str, out: Path) -> Non
     recipe = RECIPES[name]
     pool = pool_of(recipe, folder, skimage, sample)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    trained = course_of(name, recipe).run(
+    trained = courses.begun(recipe.config, seed=recipe.seed).run(
         pool, checkpoint, steps=recipe.steps, rate=recipe.rate, recipe=name, on_step=told()
     )
     weights.save(trained, out, about(name))
@@ -115,16 +113,6 @@ def photos_in(skimage: Path, sample: Path) -> Iterator[NDArray[np.uint8]]:
     with ZipFile(sample) as archive:
         for name in SAMPLES:
             yield images.pixels_of(archive.read(f"images/{name}.jpg"))
-
-
-def course_of(name: str, recipe: Recipe) -> BoundaryCourse | ClickCourse:
-    torch.manual_seed(recipe.seed)
-    if name == "clicks":
-        width, ocr_width = recipe.widths
-        network = beginner(Config(width=width, ocr_width=ocr_width))
-        return ClickCourse(network, seed=recipe.seed, batch=recipe.batch)
-    boundary = BoundaryNetwork(BoundaryConfig(recipe.widths))
-    return BoundaryCourse(boundary, seed=recipe.seed, batch=recipe.batch)
 
 
 def about(name: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from publisher import images, ritm, training, workspace
 from publisher.cli import main
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import CheckpointError, InvalidDataset, UsageError
-from publisher.ritm import train
+from publisher.ritm import courses, train
 from publisher.ritm.boundary import BoundaryConfig, BoundaryNetwork
 from publisher.ritm.click_training import ClickCourse, asked, beginner, next_click, normalised_focal
 from publisher.ritm.composites import SIDE, Example
@@ -216,8 +216,8 @@ def test_nothing_to_learn_from_is_said_so():
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(train, "BATCH", 2)
-    monkeypatch.setattr(BoundaryCourse.__init__, "__kwdefaults__", {"seed": 0, "batch": 2})
+    monkeypatch.setattr(courses.begun, "__kwdefaults__", {"batch": 2})
+    monkeypatch.setattr(courses.tuning, "__kwdefaults__", {"batch": 2})
     monkeypatch.setattr(training, "_COMPOSITES", 3)
 
 

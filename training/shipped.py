@@ -58,6 +58,7 @@ class Recipe:
     shares: dict[str, float]
     composites: int
     config: Config | BoundaryConfig
+    batch: int = 16
 
 
 _SHARES = {"comp": 0.6, "tools-cc-by-4.0": 0.14, "dsb2018": 0.1, "kuih-cc-by-4.0": 0.12}
@@ -68,11 +69,12 @@ RECIPES = {
     "clicks": Recipe(
         0,
         1200,
-        1.5e-3,
+        2e-3,
         {"comp": 0.5, "tools-cc-by-4.0": 0.2, "dsb2018": 0.1}
         | {"kuih-cc-by-4.0": 0.12, "coco-cc-by": 0.08},
         2500,
         Config(width=6, ocr_width=12),
+        batch=8,
     ),
 }
 
@@ -81,7 +83,7 @@ def main(folder: Path, skimage: Path, sample: Path, name: str, out: Path) -> Non
     recipe = RECIPES[name]
     pool = pool_of(recipe, folder, skimage, sample)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    trained = courses.begun(recipe.config, seed=recipe.seed).run(
+    trained = courses.begun(recipe.config, seed=recipe.seed, batch=recipe.batch).run(
         pool, checkpoint, steps=recipe.steps, rate=recipe.rate, recipe=name, on_step=told()
     )
     weights.save(trained, out, about(name))

@@ -4,8 +4,8 @@ Make the networks that ship with publisher again, from the pictures that they we
     python training/shipped.py SETS SKIMAGE SAMPLE NAME OUT
 
 SETS is the folder of the annotated sets that split.json deals out; SKIMAGE is `data` of an
-installed scikit-image 0.26; SAMPLE is examples/sample/cvat-export.zip; NAME is boundary,
-boundary2 or clicks. One thread; killed, it goes on from OUT.checkpoint.
+installed scikit-image 0.26; SAMPLE is examples/sample/cvat-export.zip; NAME is boundary
+or clicks. One thread; killed, it goes on from OUT.checkpoint.
 """
 
 from __future__ import annotations
@@ -61,14 +61,19 @@ class Recipe:
     batch: int = 16
 
 
-_SHARES = {"comp": 0.6, "tools-cc-by-4.0": 0.14, "dsb2018": 0.1, "kuih-cc-by-4.0": 0.12}
-_BIG, _DEEP = BoundaryConfig((24, 40, 64, 96)), BoundaryConfig((20, 36, 64, 112))
 RECIPES = {
-    "boundary": Recipe(0, 3000, 3e-3, _SHARES | {"coco-cc-by": 0.04}, 5000, _BIG),
-    "boundary2": Recipe(1, 3000, 3e-3, _SHARES | {"coco-cc-by": 0.04}, 5000, _DEEP),
+    "boundary": Recipe(
+        0,
+        3000,
+        3e-3,
+        {"comp": 0.6, "tools-cc-by-4.0": 0.14, "dsb2018": 0.1}
+        | {"kuih-cc-by-4.0": 0.12, "coco-cc-by": 0.04},
+        5000,
+        BoundaryConfig(),
+    ),
     "clicks": Recipe(
         0,
-        1200,
+        900,
         2e-3,
         {"comp": 0.5, "tools-cc-by-4.0": 0.2, "dsb2018": 0.1}
         | {"kuih-cc-by-4.0": 0.12, "coco-cc-by": 0.08},

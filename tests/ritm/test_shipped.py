@@ -10,9 +10,8 @@ from publisher import ritm
 from publisher.files import sha256_of
 from publisher.masks import Mask
 from publisher.perturb import LEVELS, draw
-from publisher.refine import Click, Crop
+from publisher.refine import Crop
 from publisher.ritm import weights
-from publisher.ritm.network import Network
 
 FILES = sorted(weights.MODELS.glob("*.safetensors"))
 CARD = (weights.MODELS / "README.md").read_text("utf-8")
@@ -61,14 +60,3 @@ def test_a_coarse_outline_becomes_a_better_one(name):
     (logits,) = ritm.load(name).predict([crop])
     assert iou(rough, truth) < 0.93
     assert iou(logits > 0, truth) > iou(rough, truth) + 0.02
-
-
-@pytest.mark.parametrize("name", ["clicks"])
-def test_a_click_finds_something_around_it(name):
-    image, truth = scene()
-    network = ritm.load(name)
-    assert isinstance(network.network, Network)
-    session = network.session(image, zoom=None)
-    found = session.predict([Click(95, 100)]) > 0.5
-    assert found[95, 100]
-    assert iou(found, truth) > 0.5

@@ -4,8 +4,9 @@ Make the networks that ship with publisher again, from the pictures that they we
     python training/shipped.py SETS SKIMAGE SAMPLE NAME OUT
 
 SETS is the folder of the annotated sets that split.json deals out; SKIMAGE is `data` of an
-installed scikit-image 0.26; SAMPLE is examples/sample/cvat-export.zip; NAME is boundary,
-boundary2 or clicks. One thread; killed, it goes on from OUT.checkpoint.
+installed scikit-image 0.26; SAMPLE is examples/sample/cvat-export.zip; NAME is one of RECIPES:
+boundary, boundary_again (which goes on from boundary.safetensors beside OUT) or clicks. One
+thread; killed, it goes on from OUT.checkpoint.
 """
 
 from __future__ import annotations
@@ -58,21 +59,39 @@ class Recipe:
     shares: dict[str, float]
     composites: int
     config: Config | BoundaryConfig
+    batch: int = 16
+    start: str | None = None  # the recipe whose weights it begins with
 
 
-_SHARES = {"comp": 0.6, "tools-cc-by-4.0": 0.14, "dsb2018": 0.1, "kuih-cc-by-4.0": 0.12}
-_BIG, _DEEP = BoundaryConfig((24, 40, 64, 96)), BoundaryConfig((20, 36, 64, 112))
 RECIPES = {
-    "boundary": Recipe(0, 3000, 3e-3, _SHARES | {"coco-cc-by": 0.04}, 5000, _BIG),
-    "boundary2": Recipe(1, 3000, 3e-3, _SHARES | {"coco-cc-by": 0.04}, 5000, _DEEP),
+    "boundary": Recipe(
+        0,
+        3000,
+        3e-3,
+        {"comp": 0.6, "tools-cc-by-4.0": 0.14, "dsb2018": 0.1}
+        | {"kuih-cc-by-4.0": 0.12, "coco-cc-by": 0.04},
+        5000,
+        BoundaryConfig(),
+    ),
+    "boundary_again": Recipe(
+        2,
+        2600,
+        2e-3,
+        {"comp": 0.6, "tools-cc-by-4.0": 0.14, "dsb2018": 0.1}
+        | {"kuih-cc-by-4.0": 0.12, "coco-cc-by": 0.04},
+        5000,
+        BoundaryConfig(),
+        start="boundary",
+    ),
     "clicks": Recipe(
         0,
-        1200,
-        1.5e-3,
+        900,
+        2e-3,
         {"comp": 0.5, "tools-cc-by-4.0": 0.2, "dsb2018": 0.1}
         | {"kuih-cc-by-4.0": 0.12, "coco-cc-by": 0.08},
         2500,
         Config(width=6, ocr_width=12),
+        batch=8,
     ),
 }
 
@@ -81,7 +100,12 @@ def main(folder: Path, skimage: Path, sample: Path, name: str, out: Path) -> Non
     recipe = RECIPES[name]
     pool = pool_of(recipe, folder, skimage, sample)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    trained = courses.begun(recipe.config, seed=recipe.seed).run(
+    if recipe.start is None:
+        course = courses.begun(recipe.config, seed=recipe.seed, batch=recipe.batch)
+    else:
+        first = out.with_name(f"{recipe.start}.safetensors")
+        course = courses.tuning(str(first), seed=recipe.seed, batch=recipe.batch)
+    trained = course.run(
         pool, checkpoint, steps=recipe.steps, rate=recipe.rate, recipe=name, on_step=told()
     )
     weights.save(trained, out, about(name))

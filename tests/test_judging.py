@@ -88,7 +88,13 @@ class Shy(Everything):
 
     def refined(self, sample, image):
         proposed = Adversary().refined(sample, image)
-        return Refined(sample, tuple(replace(o, reason="unsure") for o in proposed.outcomes))
+        return Refined(
+            sample,
+            tuple(
+                replace(o, reason="unsure", proposed=o.after, after=o.before)
+                for o in proposed.outcomes
+            ),
+        )
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ class Calibration:
         return replace(
             rules,
             confidence=max(rules.confidence, self.confidence),
-            confidence_if_coarse=max(rules.confidence_if_coarse, self.confidence),
+            bold_confidence=max(rules.bold_confidence, self.confidence),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -90,14 +90,16 @@ class Rules:
     """
 
     least_size: float = 40.0  # pixels; smaller objects stay as they are
-    finest: float = 0.20  # so do outlines with less than this from vertex to vertex, in s
+    finest: float = 0.18  # so do outlines with less than this from vertex to vertex, in s
     coarse: float = 0.36  # from here on an outline is thought to be coarse
     band: float = 0.12  # of s; no pixel farther than this from the outline changes
-    careful: Way = Way((96, 128), 1, 0.35, 0.65)
-    bold: Way = Way((64, 96), 2, 0.35, 0.65)
-    room: float = 0.95  # boldly only where the network's IoU with a coarse outline is below
-    confidence: float = 0.52  # mean |2 p - 1| of the pixels that change, at least
-    confidence_if_coarse: float = 0.30  # there is more to gain, and less to lose
+    careful: Way = Way((96, 128), 1, 0.4, 0.6)
+    bold: Way = Way((64, 96), 2, 0.5, 0.5)
+    room: float = 0.97  # boldly only where `likeness` to a coarse outline is below
+    confidence: float = 0.30  # mean |2 p - 1| of the pixels that change, at least
+    bold_confidence: float = 0.55  # the same of a bold answer; else the careful one counts
+    steadiness: float = 0.972  # IoU of what two sizes of the picture show, at least
+    coarse_steadiness: float = 0.968  # the same under a coarse outline, which has more to move
     agreement: float = 0.95  # of the pixels outside of the band, at least
     least_iou: float = 0.70  # of the answer with the annotation
 
@@ -110,9 +112,9 @@ class Outcome:
     Attributes:
         reason: "refined", or why it stays as it was, in a few words.
         route: "careful" or "bold" where a network was asked; else "".
-        scores: what was measured: `size` in pixels, `coarseness`, `agreement`, `confidence`,
-            `iou` of the proposed mask with the annotation, and `likeness`, that of what is
-            likelier object than not.
+        scores: what was measured: `size` in pixels, `coarseness`, `agreement`, `steadiness`,
+            `confidence`, `iou` of the proposed mask with the annotation, and `likeness`, that
+            of what is likelier object than not.
         before, after: its pixels; the same object where nothing changed. None where its
             geometry is no mask.
         proposed: what the network would have made of it, believed or not; None where none
@@ -141,6 +143,7 @@ class Refined:
 
 
 REFINED = "refined"
+UNSURE = "not confident"
 DRIFT = 1e-3
 """Probabilities this near a threshold count as the annotation says: machines differ there."""
 
@@ -272,17 +275,23 @@ def _sigmoid(logits: Floats) -> Floats:
 def _decided(
     objects: Sequence[_Object], predictors: Sequence[Predictor], rules: Rules
 ) -> list[_Answer]:
-    """Careful first; where much would change of a coarse outline, once more, boldly."""
+    """Careful first; where that believes in a change of a coarse outline, once more, boldly."""
     answers = _asked(objects, predictors, rules, rules.careful, "careful")
-    bold = [
-        k
-        for k, (o, a) in enumerate(zip(objects, answers, strict=True))
-        if o.coarseness >= rules.coarse and a.scores.get("likeness", 1.0) <= rules.room
-    ]
-    again = _asked([objects[k] for k in bold], predictors, rules, rules.bold, "bold")
-    for k, answer in zip(bold, again, strict=True):
-        answers[k] = answer
+    asked = [k for k, answer in enumerate(answers) if _has_room(answer, rules)]
+    again = _asked([objects[k] for k in asked], predictors, rules, rules.bold, "bold")
+    for k, answer in zip(asked, again, strict=True):
+        if answer.reason == REFINED and answer.scores["confidence"] >= rules.bold_confidence:
+            answers[k] = answer
     return answers
+
+
+def _has_room(careful: _Answer, rules: Rules) -> bool:
+    scores = careful.scores
+    return (
+        careful.reason in (REFINED, UNSURE)
+        and scores["coarseness"] >= rules.coarse
+        and scores["likeness"] <= rules.room
+    )
 
 
 def _asked(
@@ -300,34 +309,47 @@ def _asked(
     ]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opinion:
+    """What one predictor says of an object."""
+
+    chance: Floats  # (h, w), the probabilities that all scales give together
+    steadiness: float  # IoU of what the first and the last scale show
+
+
 def _opinions(
     objects: Sequence[_Object], predictor: Predictor, rules: Rules, way: Way
-) -> list[Floats | None]:
-    """The last probabilities (h, w) of one predictor; None where it gives no usable answer."""
+) -> list[_Opinion | None]:
+    """What one predictor says after all passes; None where it gives no usable answer."""
     priors = [o.prior(rules) for o in objects]
-    chances = list[Floats | None](priors)
+    opinions = list[_Opinion | None]([None] * len(objects))
+    asked = list(range(len(objects)))
     for left in reversed(range(way.passes)):
-        asked = [k for k, chance in enumerate(chances) if chance is not None]
         crops = [
             Crop(o.image, priors[k], o.clicks, scale / o.size, flip=left == 0)
-            for k in asked
-            for o in (objects[k],)
+            for k, o in ((k, objects[k]) for k in asked)
             for scale in way.scales
         ]
         logits = iter(predictor.predict(crops))
         for k in asked:
-            said = [next(logits) for _ in way.scales]
-            chances[k] = chance = _chance(said, objects[k].mask.shape)
-            if chance is not None and left:
-                priors[k] = _fed_back(chance, objects[k], rules)
-    return chances
+            opinions[k] = _opinion([next(logits) for _ in way.scales], objects[k], rules)
+        asked = [k for k in asked if opinions[k] is not None]
+        if left:
+            priors = [
+                prior if said is None else _fed_back(said.chance, o, rules)
+                for prior, o, said in zip(priors, objects, opinions, strict=True)
+            ]
+    return opinions
 
 
-def _chance(logits: Sequence[Floats], shape: tuple[int, ...]) -> Floats | None:
-    """Probabilities (h, w) from the logits at several scales; None where they are none."""
+def _opinion(logits: Sequence[Floats], o: _Object, rules: Rules) -> _Opinion | None:
+    shape = o.mask.shape
     if any(np.shape(one) != shape or not np.isfinite(one).all() for one in logits):
         return None
-    return _sigmoid(np.mean(logits, axis=0, dtype=np.float32))
+    band = o.band(rules)
+    first, last = (np.where(band, one > 0, o.mask) for one in (logits[0], logits[-1]))
+    chance = _sigmoid(np.mean(np.stack(logits), axis=0, dtype=np.float32))
+    return _Opinion(chance, iou(first, last))
 
 
 def _fed_back(chance: Floats, o: _Object, rules: Rules) -> Floats:
@@ -350,18 +372,20 @@ def _changes(
 
 
 def _answer(
-    o: _Object, said: Sequence[Floats | None], rules: Rules, way: Way, route: str
+    o: _Object, said: Sequence[_Opinion | None], rules: Rules, way: Way, route: str
 ) -> _Answer:
     scores = {"size": o.size, "coarseness": o.coarseness}
-    chances = [chance for chance in said if chance is not None]
-    if len(chances) < len(said):
+    opinions = [opinion for opinion in said if opinion is not None]
+    if len(opinions) < len(said):
         return _Answer("no usable answer", route, scores, o.mask, o.mask, o.depth)
+    chances = [opinion.chance for opinion in opinions]
     chance: Floats = np.mean(np.stack(chances), axis=0, dtype=np.float32)
     lost, gained = _changes(o, chances, rules, way)
     left = topology.without(o.mask, lost, o.band(rules))
     wanted = topology.added(left, gained, o.mask)
+    scores["steadiness"] = min(opinion.steadiness for opinion in opinions)
     scores |= _scores(o, chance, wanted, rules)
-    reason = _objection(scores, rules)
+    reason = _objection(scores, rules, route)
     return _Answer(reason, route, scores, left, wanted, chance)
 
 
@@ -379,7 +403,7 @@ def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[s
     }
 
 
-def _objection(scores: Mapping[str, float], rules: Rules) -> str:
+def _objection(scores: Mapping[str, float], rules: Rules, route: str) -> str:
     """Why an answer is not believed, or REFINED."""
     if scores["iou"] == 1:
         return "nothing to change"
@@ -387,9 +411,15 @@ def _objection(scores: Mapping[str, float], rules: Rules) -> str:
         return "does not know the object"
     if scores["iou"] < rules.least_iou:
         return "too large a change"
-    coarse = scores["coarseness"] >= rules.coarse
-    if scores["confidence"] < (rules.confidence_if_coarse if coarse else rules.confidence):
-        return "not confident"
+    steady = rules.steadiness
+    if route == "bold":
+        steady = 0.0  # the careful answer was asked for that
+    elif scores["coarseness"] >= rules.coarse:
+        steady = rules.coarse_steadiness
+    if scores["steadiness"] < steady:
+        return "not steady"
+    if scores["confidence"] < rules.confidence:
+        return UNSURE
     return REFINED
 
 

@@ -318,7 +318,7 @@ def _calibrated(dataset: Dataset, refiner: _Refiner, on_object: Progress) -> Cal
     }
     objects = min(sum(o.level == level for o in found.objects) for level in LEVELS)
     rules = refiner.rules
-    return calibrated(levels, objects, min(rules.confidence, rules.confidence_if_coarse))
+    return calibrated(levels, objects, min(rules.confidence, rules.bold_confidence))
 
 
 def _same(refiner: _Refiner) -> _Refiner:

@@ -65,7 +65,9 @@ def broken(value: float) -> Callable[[Crop], NDArray[np.float32]]:
 ANSWERS = {"seeing": seeing, "contrary": contrary, "noisy": noisy, "constant": constant}
 EAGER = Rules(
     confidence=0,
-    confidence_if_coarse=0,
+    bold_confidence=0,
+    steadiness=0,
+    coarse_steadiness=0,
     agreement=0,
     least_iou=0,
     least_size=8,
@@ -169,7 +171,7 @@ def by_id(done: Refined) -> dict[int, tuple[Outcome, Segment]]:
 @given(st.integers(0, 10**6), st.sampled_from(sorted(ANSWERS)))
 def test_a_second_run_changes_nothing(seed: int, kind: str) -> None:
     sample, image, _ = annotated(seed)
-    rules = replace(EAGER, confidence=0.5, confidence_if_coarse=0.5, least_iou=0.7)
+    rules = replace(EAGER, confidence=0.5, least_iou=0.7)
     once = one(sample, image, ANSWERS[kind], rules)
     assert one(once.sample, image, ANSWERS[kind], rules).sample is once.sample
 

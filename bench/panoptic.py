@@ -147,9 +147,10 @@ def run_publisher(source: Path, out: Path) -> None:
     import publisher.formats  # what a process loads once is not counted, here and below
     import publisher.formats.coco_panoptic
 
+    read, write = publisher.read, publisher.write  # loaded when first asked for
     with cpu():
-        dataset = publisher.read(source)
-        publisher.write(dataset, out, "coco-panoptic", overlap="z-order")
+        dataset = read(source)
+        write(dataset, out, "coco-panoptic", overlap="z-order")
 
 
 def run_writing(source: Path, out: Path) -> None:
@@ -157,10 +158,10 @@ def run_writing(source: Path, out: Path) -> None:
     import publisher
     import publisher.formats.coco_panoptic
 
-    dataset = publisher.read(source)
+    dataset, write = publisher.read(source), publisher.write
     list(dataset)
     with cpu():
-        publisher.write(dataset, out, "coco-panoptic", overlap="z-order")
+        write(dataset, out, "coco-panoptic", overlap="z-order")
 
 
 def run_plain(source: Path, out: Path) -> None:
@@ -201,10 +202,13 @@ def run_plain(source: Path, out: Path) -> None:
 
 def run_panopticapi(source: Path, out: Path) -> None:
     """Its own converter, in one process; as shipped it dies on the image ids, which are int64."""
-    import multiprocessing
+    import multiprocessing.pool
+    import multiprocessing.queues
 
     from panopticapi.converters import detection2panoptic_coco_format as converter
+    from PIL import Image
 
+    Image.init()
     multiprocessing.cpu_count = lambda: 1
     converter.save_json = lambda d, f: Path(f).write_text(json.dumps(d, default=int))
     out.mkdir()
@@ -218,6 +222,8 @@ def run_panopticapi(source: Path, out: Path) -> None:
 def run_datumaro(source: Path, out: Path) -> None:
     """As its users do; its ids above 255 fail with numpy 2, polygons need merging to be kept."""
     import datumaro
+    import datumaro.plugins.data_formats.coco.exporter
+    import datumaro.plugins.data_formats.coco.importer
 
     folder = out.parent / "as datumaro likes it"
     (folder / "annotations").mkdir(parents=True)

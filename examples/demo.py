@@ -41,6 +41,7 @@ def main() -> None:
     print(f"\npublished  {name}@{version}, kept in demo/s3")
     print("release    build/release: begin with its README.md")
     print(f"pulled     {PULLED}: one split, every byte checked")
+    print("masks      build/refinement/index.html: those that were refined, before and after")
     print("picture    examples/sample/overlay.jpg")
 
 
@@ -56,6 +57,7 @@ def repro() -> None:
 def stage_lines() -> list[tuple[str, str]]:
     """What each stage did, from the reports it left."""
     taken = load("build/imported/import.json")
+    refined = load("build/reports/refinement.json")
     checked = load("build/reports/validation.json")
     built = load("build/reports/dataset.json")
     published = load("build/reports/published.json")
@@ -65,6 +67,11 @@ def stage_lines() -> list[tuple[str, str]]:
             "import",
             f"{came_out['images']} of {went_in['images']} images, {went_in['segments']} shapes "
             f"as {came_out['segments']} segments; every difference has its reason",
+        ),
+        (
+            "refine",
+            f"{refined['refined']} masks refined, "
+            f"{refined['segments'] - refined['refined']} left as they were",
         ),
         ("validate", f"{checked['error']} errors, {checked['warning']} warnings"),
         ("split", ", ".join(f"{n} {splits[n]['images']}" for n in ("train", "val", "test"))),

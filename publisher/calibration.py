@@ -1,60 +1,73 @@
 """
-How sure a network must be on one's own pictures: measured on masks that people have verified.
+How sure a network must be, going by what it does to masks of one's own that people verified.
 
-The shipped threshold was chosen on other people's pictures. Who has verified masks can choose
-their own: outlines as drawn are refined, held against the verified masks, and the threshold is
-the lowest that keeps harm rare, as far as so many objects can show it.
+Verified objects are drawn again at every level of annotators' errors, refined, and held
+against the truth. What is accepted must then do harm in at most one of a hundred objects of
+each level, as the upper end of the 95 % interval: that takes 368 verified objects at least.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from .errors import UsageError
 from .refine import Rules
-from .scoring import interval, risks
+from .scoring import interval
+
+MOST_HARM = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """
+    What was found on so many verified objects.
+
+    `confidence` is what a refined mask needs, at least. `harm` is the upper end of the interval
+    of the worst level; where it is above `MOST_HARM`, there are too few objects to vouch.
+    """
+
+    objects: int
+    confidence: float
+    harm: float
+
+    @property
+    def vouched(self) -> bool:
+        """Is there evidence enough?"""
+        return self.harm <= MOST_HARM
+
+    def raised(self, rules: Rules) -> Rules:
+        """The rules, nowhere content with less confidence than was found to be needed."""
+        return replace(
+            rules,
+            confidence=max(rules.confidence, self.confidence),
+            bold_confidence=max(rules.bold_confidence, self.confidence),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {**asdict(self), "vouched": self.vouched}
 
 
 def calibrated(
-    rules: Rules,
-    proposed: Sequence[tuple[float, bool]],
-    of: int,
-    *,
-    most: float = 0.01,
-    certainty: float = 0.95,
-) -> Rules:
+    levels: Mapping[str, Sequence[tuple[float, bool]]], objects: int, least: float
+) -> Calibration:
     """
-    Rules that believe as much as verified objects allow.
+    The lowest confidence from `least` up that does no more than `MOST_HARM` on any level.
 
-    Thresholds are tried from the highest down until one's upper bound of harm is too high, so
-    that trying many does not make luck of it (Angelopoulos et al., "Learn then Test", 2021:
-    fixed sequence testing; the bound is Clopper and Pearson's).
+    Where none can be vouched for, the lowest that does no harm that was seen.
 
     Args:
-        proposed: the score `confidence` of each mask that a network proposed, and whether it
-            would be worse than what was drawn; made with rules that believe everything.
-        of: the number of verified objects, those that nothing was proposed for among them.
-        most: the share of objects that may be harmed.
-
-    Raises:
-        UsageError: so few objects show nothing, or even the surest masks do harm.
+        levels: confidence, and whether it did harm, of every mask that was refined.
+        objects: how many were drawn at each level.
     """
-    doubt = 2 * certainty - 1  # one side of an interval
-    if interval(0, of, doubt)[1] > most:
-        enough = next(n for n in range(of, 10**7) if interval(0, n, doubt)[1] <= most)
-        raise UsageError(
-            f"{of} verified objects cannot show that harm is below {most:.1%}",
-            hint=f"it takes {enough} with none harmed, and more with some",
-        )
-    chosen = None
-    for risk in risks(proposed, of):
-        if interval(round(risk.harm * of), of, doubt)[1] > most:
+    harms = [[score for score, does_harm in scored if does_harm] for scored in levels.values()]
+    above = {math.nextafter(score, math.inf) for scores in harms for score in scores}
+    needed, harm = least, 1.0
+    for needed in sorted({least, *(score for score in above if score > least)}):
+        seen = max((sum(score >= needed for score in scores) for scores in harms), default=0)
+        harm = interval(seen, objects)[1]
+        if harm <= MOST_HARM:
             break
-        chosen = risk.score
-    if chosen is None:
-        raise UsageError(
-            "even the masks that the networks are surest of do harm here",
-            hint="train on your own verified masks: publisher ritm train",
-        )
-    return replace(rules, confidence=chosen, bold_confidence=max(chosen, rules.bold_confidence))
+    return Calibration(objects, needed, harm)

@@ -207,6 +207,7 @@ def readme(card: Card, stats: Stats, classes: Sequence[Category]) -> str:
     title = _md(card.pretty_name or card.name)
     parts = [f"---\n{front}---\n\n# {title}", _md(card.description)]
     parts += ["## What is in it", _split_table(stats), _class_table(stats, classes)]
+    parts.append(_refined(stats))
     parts += ["## Layout", _LAYOUT]
     sections = (
         ("Intended use", card.uses.intended),
@@ -292,6 +293,19 @@ def _class_table(stats: Stats, classes: Sequence[Category]) -> str:
         kind = "thing" if c.isthing else "stuff"
         rows.append(f"| {c.id} | {_md(c.name)} | {kind} | {n:,} | {px:,} |")
     return "\n".join(rows)
+
+
+def _refined(stats: Stats) -> str:
+    """How many masks a network made; nothing where none."""
+    if not stats.refined:
+        return ""
+    digests = sorted({digest for weights in stats.refined for digest in weights})
+    made = ", ".join(f"`{_md(digest[:16])}`" for digest in digests)
+    return (
+        f"Of all {stats.segments:,} masks, {stats.refined.total():,} were refined by a network "
+        f"from outlines that people drew (sha256 of its weights: {made}); the others are as "
+        "people drew them. How, is in `provenance.json`."
+    )
 
 
 def _source_table(sources: Sequence[Source]) -> str:

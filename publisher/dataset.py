@@ -12,6 +12,9 @@ from .masks import Mask, Polygons, Rle
 Json = Mapping[str, Any]
 """A decoded JSON object whose content is the source's business, not ours."""
 
+REFINEMENTS = "refinements"
+"""In the provenance of a dataset: by what, and by which rules, its masks were refined."""
+
 
 @dataclass(frozen=True, slots=True)
 class Category:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,18 +107,20 @@ def line_of(samples: Sequence[Sample]) -> tuple[Runs, Ints]:
     many = [len(s.segments) for s in samples]
     height, width = np.repeat(size, many, axis=0).T
     begin = np.repeat(base, many)
-    rings = _rings_of(segments, list(zip(height.tolist(), width.tolist(), strict=True)))
+    sizes = list(zip(height.tolist(), width.tolist(), strict=True))
+    rings = _rings_of(segments, sizes)
     drawn = rasterise(rings, height, width)
 
     rest = np.bincount(rings.owner, minlength=rings.count) == 0  # RLEs, and what is broken
     coded = np.flatnonzero(rest)
-    counts = [_compressed(segments[n], int(height[n]), int(width[n])) for n in coded.tolist()]
+    counts = [_compressed(segments[n], *sizes[n]) for n in coded.tolist()]
     given = runs_of_counts(counts, (height * width)[coded], begin[coded])
     if given is None:  # one at a time: says what is wrong, and mends what is only unusual
-        masks = [segments[n].mask(int(height[n]), int(width[n])) for n in coded.tolist()]
+        masks = [segments[n].mask(*sizes[n]) for n in coded.tolist()]
         given = runs_of_counts([m.counts for m in masks], (height * width)[coded], begin[coded])
         assert given is not None, "the counts of a Mask are canonical"
-    off = begin.take(drawn.owner)
+    kind: type[np.signedinteger[Any]] = np.int32 if pixels.sum() < 2**31 else np.int64
+    off = begin.astype(kind).take(drawn.owner)
     runs = Runs(
         np.concatenate([drawn.start + off, given.start]),
         np.concatenate([drawn.stop + off, given.stop]),
@@ -151,10 +153,14 @@ def keep_memory() -> None:
 
 def _rings_of(segments: Sequence[Segment], sizes: Sequence[tuple[int, int]]) -> Rings:
     """The rings of segments that can be rasterised."""
-    polygons = list[Polygons]()
-    for segment, size in zip(segments, sizes, strict=True):
-        shape = segment.segmentation
-        polygons.append(shape if _has_points(shape) and _is_image(size) else ())
+    good = {size for size in set(sizes) if _is_image(size)}
+    polygons = [
+        () if isinstance(g.segmentation, Rle) or size not in good else g.segmentation
+        for g, size in zip(segments, sizes, strict=True)
+    ]
+    numbers = np.fromiter(map(len, chain.from_iterable(polygons)), np.int64)
+    if np.any((numbers < 6) | (numbers & 1 == 1)):
+        polygons = [p if _has_points(p) else () for p in polygons]
     rings = Rings.of(polygons)
     if not (doubtful := _doubtful(rings)):
         return rings
@@ -192,10 +198,8 @@ def _is_image(size: tuple[int, int]) -> bool:
     return min(size) > 0 and size[0] * size[1] <= MAX_PIXELS
 
 
-def _has_points(shape: Polygons | Rle) -> TypeGuard[Polygons]:
-    """Is it polygons of enough points, and of an even number of coordinates?"""
-    if isinstance(shape, Rle) or not shape:
-        return False
+def _has_points(shape: Polygons) -> bool:
+    """Have all rings enough points, and an even number of coordinates?"""
     return all(len(ring) >= 6 and len(ring) % 2 == 0 for ring in shape)
 
 
@@ -317,9 +321,10 @@ def _pixels(rings: Rings, heights: Ints, widths: Ints) -> Runs:
     where.sort()
     where = _odd(where)
     # an outline comes back to where it began, so it passes each column an even number of times
-    many = np.diff(np.searchsorted(where, base.astype(kind)), append=len(where)) // 2
+    base = base.astype(kind)
+    many = np.diff(np.searchsorted(where, base), append=len(where)) // 2
     ring = np.repeat(np.arange(len(base)), many)
-    off = base[ring]
+    off = base.take(ring)
     runs = Runs(where[0::2] - off, where[1::2] - off, rings.owner[ring], rings.count)
     several = (rings.owner[1:] == rings.owner[:-1]).any()
     return _united(runs, heights * widths) if several else runs

@@ -27,13 +27,20 @@ VARIABLE = "PUBLISHER_WORKERS"
 ALONE = 16  # chunks that are done here first; a process takes half a second to start
 
 
-def ordered(work: Callable[[T], R], chunks: Iterable[T], workers: int | None = None) -> Iterator[R]:
+def ordered(
+    work: Callable[[T], R],
+    chunks: Iterable[T],
+    workers: int | None = None,
+    *,
+    alone: int = ALONE,
+) -> Iterator[R]:
     """
     What `work` gives for each chunk, in order. At most two chunks a worker are under way.
 
     Args:
         work: with several workers, it, the chunks and the results must be picklable.
         workers: processes; by default as PUBLISHER_WORKERS says, or 1, which is this one.
+        alone: chunks that are done here before a process is started.
 
     Raises:
         UsageError: PUBLISHER_WORKERS is no number above 0.
@@ -41,7 +48,7 @@ def ordered(work: Callable[[T], R], chunks: Iterable[T], workers: int | None = N
     """
     count = _workers() if workers is None else workers
     left = iter(chunks)
-    for chunk in islice(left, ALONE if count > 1 else None):
+    for chunk in islice(left, alone if count > 1 else None):
         yield work(chunk)
     for chunk in left:  # there is more
         yield from _in_processes(work, chain([chunk], left), count)

@@ -193,6 +193,16 @@ def pixels_of(body: bytes) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
+def preview(rgb: NDArray[np.uint8], height: int, width: int) -> bytes:
+    """A picture (H, W, 3) at another size, as a JPEG to look at."""
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    if (image.height, image.width) != (height, width):
+        image = image.resize((width, height), Image.Resampling.BOX)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=82)
+    return out.getvalue()
+
+
 def read_mask(body: bytes, most: int = MAX_PIXELS, *, colored: bool = False) -> NDArray[np.bool_]:
     """
     Decode a grey, 1-bit or palette image as a mask (H, W): every value but 0 is foreground.

@@ -256,6 +256,16 @@ def _picture(tree: Tree, member_of: Callable[[str], str | None], sample: Sample)
     member = member_of(sample.file_name)
     if member is None:
         raise FormatError("image file is missing", code="I103")
+    return picture_in(tree, member)
+
+
+def picture_in(tree: Tree, member: str) -> bytes:
+    """
+    The bytes of a picture that a tree should hold.
+
+    Raises:
+        FormatError: I103 where it is not there, I119 where it is too large.
+    """
     try:
         with tree.open(member) as stream:
             body = stream.read(MAX_PICTURE + 1)

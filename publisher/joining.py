@@ -7,6 +7,7 @@ looked at: a million images take some tens of bytes each.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,7 +93,7 @@ class Samples(Lazy[Sample]):
         self._hear = hear
         self._starts = [0, *accumulate(len(r.pictures) for r in readings)]
         self._order = names.order()
-        self._keep_ids = _usable(names.ids)
+        self._keep_ids = names.ids.usable and not names.ids.repeated()
         self._firsts = None if _usable_segments(readings) else self._first_ids()
 
     def __len__(self) -> int:
@@ -126,7 +127,7 @@ class Samples(Lazy[Sample]):
             SPLITS.get(str(s.source.get("subset", "")).casefold()),
             s.source,
         )
-        return source, replace(found, sample=_grouped(sample))
+        return source, Picture(_grouped(sample), found.member, found.findings, found.mended)
 
     def members(self) -> Iterator[str | None]:
         """Where the pixels of each picture lie, in any order."""
@@ -151,7 +152,7 @@ class Samples(Lazy[Sample]):
         }
         if not found:
             return ()
-        return tuple(found[p] for p in self._order.tolist() if p in found)
+        return tuple(found[p] for p in map(int, self._order) if p in found)
 
     def _segments(
         self, segments: tuple[Segment, ...], source: int, index: int
@@ -167,7 +168,7 @@ class Samples(Lazy[Sample]):
     def _first_ids(self) -> NDArray[np.int64]:
         """Where ids 1, 2, ... begin in each sample."""
         counts = np.fromiter((h.segments for h in _headers(self._readings)), np.int64, len(self))
-        counts = counts[self._order]
+        counts = counts[np.asarray(self._order)]
         first: NDArray[np.int64] = np.cumsum(counts) - counts + 1
         return first
 
@@ -175,12 +176,6 @@ class Samples(Lazy[Sample]):
 def _headers(readings: Sequence[Reading]) -> Iterator[Header]:
     for r in readings:
         yield from headers(r.pictures)
-
-
-def _usable(ids: NDArray[np.int64]) -> bool:
-    """Are all different, and such that every JSON reader keeps them exact?"""
-    ids = np.sort(ids)
-    return not len(ids) or bool(ids[0] > 0 and ids[-1] < 2**53 and (ids[1:] > ids[:-1]).all())
 
 
 def _usable_segments(readings: Sequence[Reading]) -> bool:
@@ -253,6 +248,9 @@ def _grouped(sample: Sample) -> Sample:
 # ── names ────────────────────────────────────────────────────────────────────────────────────
 
 
+_TOGETHER = 2**13  # numbers that are put aside at once
+
+
 class _Names:
     """
     A portable name for each picture, unique also without its extension.
@@ -267,29 +265,33 @@ class _Names:
         self._sources = [portable(PurePosixPath(label).stem) for label in labels]
         self.changed: dict[int, str] = {}
         self.odd = False  # is any called otherwise than its source says?
-        hashes = np.empty(sum(len(r.pictures) for r in readings), dtype=np.int64)
-        self.ids = np.empty_like(hashes)  # 0 where it is none
+        self.ids = Ids()  # 0 where it is none
+        hashes, ids = array("q"), array("q")
         for position, h in enumerate(_headers(readings)):
-            self.ids[position] = h.id if 0 < h.id < 2**53 else 0
+            ids.append(h.id if 0 < h.id < 2**53 else 0)
+            if len(ids) == _TOGETHER:
+                self.ids.extend(np.array(ids, dtype=np.int64))
+                ids = array("q")
             self.odd |= not h.file_name.startswith(h.said)
             name = portable(h.file_name)
             if name != h.file_name:
                 self.changed[position] = name
             self._given.append(name.encode())
-            hashes[position] = _hash(_stem(name))
-        self._part(hashes)
+            hashes.append(_hash(_stem(name)))
+        self.ids.extend(np.array(ids, dtype=np.int64))
+        self._part(np.frombuffer(hashes, dtype=np.int64))
 
     def __getitem__(self, position: int) -> str:
         found = self.changed.get(position)
         return self._given[position].decode() if found is None else found
 
-    def order(self) -> NDArray[np.int64]:
+    def order(self) -> NDArray[np.int64] | range:
         """The positions in the order of their names, which is that of their UTF-8."""
-        positions = np.arange(len(self._given))
+        positions = range(len(self._given))
         if self._ascending():
             return positions
         names = [n.encode() if (n := self.changed.get(i)) else t for i, t in self._texts()]
-        return np.array(sorted(positions.tolist(), key=names.__getitem__), dtype=np.int64)
+        return np.array(sorted(positions, key=names.__getitem__), dtype=np.int64)
 
     def _ascending(self) -> bool:
         before = b""
@@ -338,10 +340,9 @@ def _hash(name: str) -> int:
 
 def _repeated(hashes: NDArray[np.int64]) -> list[int]:
     """The positions of all that are there several times."""
-    order = np.argsort(hashes, kind="stable")
-    same = np.diff(hashes[order]) == 0
-    twice = np.append(same, False) | np.insert(same, 0, False)
-    found: list[int] = order[twice[: len(order)]].tolist()
+    ordered = np.sort(hashes)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    found: list[int] = np.flatnonzero(np.isin(hashes, twice)).tolist() if len(twice) else []
     return found
 
 

@@ -339,7 +339,7 @@ def _separators(data: bytes) -> tuple[list[int], int | None]:
 
     Exact for valid JSON; what is none is refused by whoever decodes the pieces.
     """
-    marks, depth = _levels(data)
+    marks, depth = levels(data)
     closing = np.flatnonzero(depth < 0)
     end = int(marks[closing[0]]) if len(closing) else None
     own = marks[(depth == 0) & (np.frombuffer(data, np.uint8)[marks] == ord(","))]
@@ -355,14 +355,14 @@ def _value_end(data: bytes) -> int | None:
         found = _SCALAR.match(data)
         return found.end() if found else 0
     for part in (data[:_SHORT], data):  # most values are short, and windows are not
-        marks, depth = _levels(part)
+        marks, depth = levels(part)
         closing = np.flatnonzero((depth == 0) & (np.frombuffer(part, np.uint8)[marks] != ord(",")))
         if len(closing):
             return int(marks[closing[0]]) + 1
     return None
 
 
-def _levels(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def levels(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Brackets, braces and commas outside strings, and how deep they leave us."""
     characters = np.frombuffer(_without_escapes(data), dtype=np.uint8)
     marks = np.flatnonzero(_STRUCTURAL[characters])

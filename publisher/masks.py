@@ -300,46 +300,49 @@ def compress(runs: NDArray[np.int64]) -> bytes:
     x = np.asarray(runs, dtype=np.int64).copy()
     if len(x) > 3:
         x[3:] -= runs[1:-2]
-    return spelled(x)[0]
+    return characters(packed_numbers(x))
 
 
-def spelled(
-    numbers: NDArray[np.signedinteger[Any]],
-) -> tuple[bytes, NDArray[np.int64]]:
+def packed_numbers(numbers: NDArray[np.signedinteger[Any]]) -> NDArray[np.unsignedinteger[Any]]:
     """
-    Numbers of 32 bits as COCO's characters, and how many characters each takes, (N,).
+    Numbers of 32 bits as COCO's characters, all those of each in one integer, (N,).
 
     A character holds 5 bits, the lowest first, and a sixth that says whether more follow; the
-    highest bit of a number's last one is its sign (maskApi.c, rleToString). All characters of
-    a number are put together in one integer.
+    highest bit of a number's last one is its sign (maskApi.c, rleToString). The first character
+    is the lowest byte; zeros follow the last one.
     """
-    left = numbers.astype(np.int32)
+    left = numbers.astype(np.int32, copy=False)
     index = left + _SHORT
     packed = _PAIRS.take(index, mode="clip")
-    sizes = 1 + (packed > 0xFF)
     if not len(long := np.flatnonzero(index.view(np.uint32) >= 2 * _SHORT)):
-        return packed.tobytes().translate(None, b"\0"), sizes
-    rest, sizes[long] = _packed(left[long])
-    packed = packed.astype(rest.dtype)
+        return packed
+    rest = _packed(left[long])
+    packed = packed.astype(rest.dtype, copy=False)
     packed[long] = rest
-    return packed.tobytes().translate(None, b"\0"), sizes  # three times as fast as a mask
+    return packed
 
 
-def _packed(left: NDArray[np.int32]) -> tuple[NDArray[np.integer[Any]], NDArray[np.int64]]:
-    """The characters of each number in one integer, the first lowest, and how many they are."""
+def characters(packed: NDArray[np.unsignedinteger[Any]]) -> bytes:
+    """The characters of all numbers in a row."""
+    return packed.tobytes().translate(None, b"\0")  # three times as fast as a mask
+
+
+def _packed(left: NDArray[np.int32]) -> NDArray[np.unsignedinteger[Any]]:
+    """As `packed_numbers`, for numbers of any length."""
     magnitude = left ^ (left >> 31)
     sizes, longest = np.ones(len(left), dtype=np.int64), 1
     while (more := magnitude >= 1 << 5 * longest - 1).any():
         sizes += more
         longest += 1
     kind = "<u4" if longest <= 4 else "<u8"
+    bits: NDArray[np.unsignedinteger[Any]]
     bits = left.astype("<i4" if longest <= 4 else "<i8").view(kind)
-    packed = bits & 0x1F
+    packed: NDArray[Any] = bits & 0x1F
     for k in range(1, longest):
         packed |= (bits >> 5 * k & 0x1F) << 8 * k
     packed &= _CHARACTERS.astype(kind)[sizes]
     packed += _MARKS.astype(kind)[sizes]
-    return packed, sizes
+    return packed
 
 
 _CHARACTERS = np.array([2 ** (8 * n) - 1 for n in range(8)], dtype=np.uint64)  # n of them
@@ -347,7 +350,7 @@ _MARKS = np.array(  # 48 in each, and 32 where more follow
     [0, *(int.from_bytes(b"\x50" * n + b"\x30", "little") for n in range(7))], dtype=np.uint64
 )
 _SHORT = 512  # numbers from -512 to 511 take one character or two, and are nearly all there are
-_PAIRS = _packed(np.arange(-_SHORT, _SHORT, dtype=np.int32))[0].astype("<u4")
+_PAIRS = _packed(np.arange(-_SHORT, _SHORT, dtype=np.int32)).astype("<u4")
 
 
 def decompress(counts: bytes) -> NDArray[np.int64]:
@@ -386,7 +389,7 @@ def _runs(counts: str | tuple[int, ...]) -> NDArray[np.int64]:
             return decompress(counts.encode("ascii"))
         except UnicodeEncodeError:
             raise FormatError("RLE counts are not ASCII", code="R506") from None
-    if any(not 0 <= c <= MAX_PIXELS for c in counts):
+    if counts and not 0 <= min(counts) <= max(counts) <= MAX_PIXELS:
         raise FormatError("RLE has a negative or oversized run", code="R505")
     return np.array(counts, dtype=np.int64)
 

@@ -20,10 +20,13 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .runs import heads
 
 Ints = NDArray[np.integer[Any]]
 Words = NDArray[np.uint64]
@@ -126,111 +129,136 @@ def _events(maps: Sequence[IdMap]) -> _Events:
     width = np.array([m.width for m in maps], dtype=np.int32)
     size = height.astype(np.int64) * (1 + 3 * width)
     base = np.cumsum(size + 1) - size - 1  # the end of a map takes a place of its own
-    pixels, lines = _pixels(maps, height, width, base)
-    key = np.concatenate([pixels, lines, (base + size) << 25 | _SINGLE | _END])
+    key = _keys(maps, height, width, base)
     key.sort()
     new = np.ones(len(key), dtype=np.bool_)
     np.not_equal(key[1:] - key[:-1], 3 << 25, out=new[1:])
     head = np.flatnonzero(new)
-    times = np.diff(head, append=len(key))
+    times = _spans(head, len(key))
     if times.max() > _MOST:
         nth = np.arange(len(key)) - np.repeat(head, times)
         head = np.flatnonzero(nth % _MOST == 0)
-        times = np.diff(head, append=len(key))
+        times = _spans(head, len(key))
     key = key.take(head)
     at = (key >> 25).astype(np.int32)
-    value = key.astype(np.int32) & 0xFFFFFF
-    single = (key & _SINGLE) != 0
+    low = key.astype(np.int32)
+    value, single = low & 0xFFFFFF, (low & _SINGLE) != 0
     many = np.flatnonzero(times > 1)
-    gap = np.full(len(at), -3, dtype=np.int32)
-    gap[:-1] += at[1:] - at[:-1]
-    gap[-1] += 1
-    gap += single.view(np.int8) << 1
-    gap[many] -= 3 * (times[many] - 1)
-    first = np.searchsorted(at, base)
-    number = np.repeat(np.arange(len(maps)), np.diff(first, append=len(at)))
-    left = (base + size).astype(np.int32).take(number) - at
+    gap = _spans(at, int(at[-1]) + 1) - 3 + (single.view(np.int8) << 1)
+    gap[many] -= (3 * (times.take(many) - 1)).astype(np.int32)
+    first = np.searchsorted(at, base.astype(np.int32))
+    events = _spans(first, len(at))
+    number = np.repeat(np.arange(len(maps), dtype=np.int32), events)
+    left = np.repeat((base + size).astype(np.int32), events) - at
     wide = np.flatnonzero((value > 0xFF) & ~single)
     return _Events(
         number, value, single, times.astype(np.int32), gap, left, first, size, many, wide
     )
 
 
-def _pixels(maps: Sequence[IdMap], height: Ints, width: Ints, base: Ints) -> tuple[Ints, Ints]:
-    """
-    Keys of the pixels whose filtered bytes are not all zero, and of the filters of lines.
+def _spans(first: Ints, end: int) -> Ints:
+    """How long each of several groups in a row is that begin at `first`, one at least."""
+    spans = np.empty_like(first)
+    np.subtract(first[1:], first[:-1], out=spans[:-1])
+    spans[-1] = end - first[-1]
+    return spans
 
-    A key is place << 25 | R + 256 G + 65536 B; `_SINGLE` marks what is no pixel.
+
+def _keys(maps: Sequence[IdMap], height: Ints, width: Ints, base: Ints) -> Ints:
+    """
+    Keys of the pixels whose filtered bytes are not all zero, of the filters of lines, and of ends.
+
+    A key is place << 25 | R + 256 G + 65536 B; `_SINGLE` marks what is no pixel. Most is done
+    for all runs in a row, also for those that do not need it, since gathering these costs more.
     """
     start = np.concatenate([m.start for m in maps], dtype=np.int32)
     stop = np.concatenate([m.stop for m in maps], dtype=np.int32)
     id_ = np.concatenate([m.id for m in maps], dtype=np.int32)
     runs = np.array([len(m.start) for m in maps])
-    number = np.repeat(np.arange(len(maps)), runs)
-    high = height.take(number) if np.ptp(height) else height[0]  # division by one is faster
-    last = stop - 1
-    column, end = start // high, last // high
+    high = np.repeat(height, runs) if np.ptp(height) else height[0]  # division by one is faster
+    across = np.repeat(3 * width, runs) if np.ptp(width) else 3 * width[0]
+    column, end = start // high, (stop - 1) // high
     row, below = start - column * high, stop - end * high
+    origin = np.repeat(base.astype(np.int32) + 1, runs)
+    left, right = origin + 3 * column, origin + 3 * end  # in the first line
     touching = np.zeros(len(start) + 1, dtype=np.bool_)  # the run before
     np.equal(start[1:], stop[:-1], out=touching[1:-1])
     touching[np.cumsum(runs)] = False
-    before = np.zeros_like(id_)
-    np.multiply(id_[:-1], touching[1:-1], out=before[1:])
-    wide = bool(id_.max(initial=0) > 0xFF)
 
     # where a run starts below the top, and where one ends above the bottom with none behind it
-    value = _difference(id_, before, wide)
+    wide = bool(id_.max(initial=0) > 0xFF)
+    value, bare = _changes(id_, touching, wide)
     starts = np.flatnonzero((row > 0) & (value != 0))
-    ends = np.flatnonzero(~touching[1:])
-    ends = ends[(below < high)[ends] & (id_[ends] != 0)]
-    which = np.concatenate([starts, ends])
-    values = np.concatenate([value[starts], _difference(np.int32(0), id_[ends], wide)])
-    line = np.concatenate([row[starts], below[ends]])
-    across = np.concatenate([column[starts], end[ends]])
-    stride = 1 + 3 * width.astype(np.int64)
-    owner = number[which]
-    place = base.take(owner) + 1 + line * stride.take(owner) + 3 * across
-    tops = _tops(column + (row > 0), end + 1, id_, number, width, base, wide)
-    keys, filters = place << 25 | values, _filters(height, stride, base)
+    ends = np.flatnonzero(bare & (below < high))
+    filters = _filters(height, 1 + 3 * width, base)
 
     # a line without a segment is zero as it is, also below one with segments
-    owned = np.flatnonzero(id_)
-    if int(np.sum(stop[owned] - start[owned])) + int(width.min()) <= int(np.dot(height, width)):
+    if np.dot(stop - start, id_ != 0) + width.min() <= np.dot(height, width):
         first = np.cumsum(height) - height
-        crossing = column[owned] < end[owned]
-        top = np.where(crossing, 0, row[owned])
-        bottom = np.where(crossing, height.take(number[owned]), below[owned])
-        used = _used(first, int(height.sum()), first.take(number[owned]), top, bottom)
-        keys, filters = keys[used[first.take(owner) + line]], filters[used]
-    return np.concatenate([keys, tops]), filters
+        line, owned = np.repeat(first, runs), np.flatnonzero(id_)
+        crossing = column < end
+        top, bottom = np.where(crossing, 0, row), np.where(crossing, high, below)
+        used = _used(first, int(height.sum()), (line + top)[owned], (line + bottom)[owned])
+        starts = starts[used.take((line + row).take(starts))]
+        ends = ends[used.take((line + below).take(ends))]
+        filters = filters[used]
+
+    size = height.astype(np.int64) * (1 + 3 * width)
+    return np.concatenate(
+        [
+            _keyed(left + row * (1 + across), value, starts),
+            _keyed(right + below * (1 + across), _difference(np.int32(0), id_, wide), ends),
+            *_tops(left + 3 * (row > 0), right + 3, origin + across, id_, wide),
+            filters,
+            (base + size) << 25 | _SINGLE | _END,
+        ]
+    )
 
 
-def _used(first: Ints, count: int, origin: Ints, top: Ints, bottom: Ints) -> NDArray[np.bool_]:
+def _keyed(place: Ints, value: Ints, index: Ints) -> Ints:
+    """The keys of some places, in 64 bits."""
+    return place.take(index).astype(np.int64) << 25 | value.take(index)
+
+
+def _changes(id_: Ints, touching: NDArray[np.bool_], wide: bool) -> tuple[Ints, NDArray[np.bool_]]:
+    """
+    Of runs in a row, what each differs by from what is before it, and which have void behind.
+
+    Args:
+        touching: does each begin where the one before it ends, and last, does any after it?
+    """
+    before = np.zeros_like(id_)
+    np.multiply(id_[:-1], touching[1:-1], out=before[1:])
+    return _difference(id_, before, wide), (id_ != 0) & ~touching[1:]
+
+
+def _used(first: Ints, count: int, top: Ints, bottom: Ints) -> NDArray[np.bool_]:
     """Which of all lines need a filter: those between a top and a bottom, and all first ones."""
-    steps = np.bincount(origin + top, minlength=count + 1)
-    steps -= np.bincount(origin + bottom, minlength=count + 1)
+    steps = np.bincount(top, minlength=count + 1)
+    steps -= np.bincount(bottom, minlength=count + 1)
     used = np.cumsum(steps)[:-1] > 0
     used[first] = True
     return used
 
 
-def _tops(
-    begin: Ints, end: Ints, id_: Ints, number: Ints, width: Ints, base: Ints, wide: bool
-) -> Ints:
-    """Keys of the first lines, each pixel less the one to its left; runs reach columns' tops."""
-    origin = np.cumsum(width + 1) - width - 1
-    line = np.zeros(int((width + 1).sum()), dtype=np.int32)
+def _tops(begin: Ints, end: Ints, beyond: Ints, id_: Ints, wide: bool) -> tuple[Ints, Ints]:
+    """
+    Keys of the first lines, each pixel less the one to its left; runs reach columns' tops.
+
+    Args:
+        begin, end: between which places each run reaches the tops; many reach none.
+        beyond: the first place behind the line.
+    """
     some = np.flatnonzero(begin < end)
-    shift = origin.take(number[some])
-    line[begin[some] + shift] = id_[some]
-    line[end[some] + shift] -= id_[some]  # no other run ends there
-    np.cumsum(line, out=line)
-    value = _difference(line, np.append(0, line[:-1]), wide)
-    value[origin + width] = 0  # beyond the last column
-    seen = np.flatnonzero(value)
-    owner = np.searchsorted(origin, seen, side="right") - 1
-    keys: Ints = (base[owner] + 1 + 3 * (seen - origin[owner])) << 25 | value[seen]
-    return keys
+    begin, end, id_ = begin.take(some), end.take(some), id_.take(some)
+    touching = np.zeros(len(some) + 1, dtype=np.bool_)
+    np.equal(begin[1:], end[:-1], out=touching[1:-1])  # those of two maps never do
+    value, bare = _changes(id_, touching, wide)
+    ends = np.flatnonzero(bare & (end < beyond.take(some)))
+    return (
+        _keyed(begin, value, np.flatnonzero(value)),
+        _keyed(end, _difference(np.int32(0), id_, wide), ends),
+    )
 
 
 def _difference(new: Ints | np.int32, old: Ints, wide: bool) -> Ints:
@@ -243,10 +271,10 @@ def _difference(new: Ints | np.int32, old: Ints, wide: bool) -> Ints:
 
 def _filters(height: Ints, stride: Ints, base: Ints) -> Ints:
     """Keys of the filter bytes of all lines: Sub for the first, Up for others."""
-    first = np.cumsum(height) - height
-    line = np.arange(int(height.sum())) - np.repeat(first, height)
-    keys: Ints = (np.repeat(base, height) + line * np.repeat(stride, height)) << 25 | _SINGLE | 2
-    keys[first] -= 1
+    lines = zip(base.tolist(), height.tolist(), stride.tolist(), strict=True)
+    place = np.concatenate([np.arange(b, b + h * s, s) for b, h, s in lines])
+    keys: Ints = place << 25 | (_SINGLE | 2)
+    keys[np.cumsum(height) - height] -= 1
     return keys
 
 
@@ -258,37 +286,34 @@ class _Tokens:
     """
     How each event and the zeros after it are spelled, in this order: (E,) each.
 
-    Its first literal; two more where it has `many` pixels or is `wide`; a match of distance 3
-    that repeats the pixel `times` - 1 times; one zero if `opened`, since a match of distance 1
-    repeats a byte that has to be there; `long` matches of 258 zeros; the `rest` of the zeros,
-    as a match or, below 3, as single bytes.
+    Its first literal; two more where it has several pixels, and one or two where it is `wide`;
+    a match of distance 3 that repeats the pixel `times` - 1 times; one zero if `opened`, since a
+    match of distance 1 repeats a byte that has to be there; `long` matches of 258 zeros; the
+    `rest` of the zeros, as a match or, below 3, as single bytes.
     """
 
-    more: Ints  # (M,), which events have a second literal
-    third: Ints  # and which a third
+    plain: Ints  # which events have several pixels and two zeros for literals
+    third: Ints  # which wide ones have a third literal
     opened: NDArray[np.bool_]
     long: Ints
     rest: Ints  # 0 to 257
 
 
 def _tokens(e: _Events) -> _Tokens:
-    zeros = e.gap + ((~e.single).view(np.int8) << 1)  # behind the first byte
+    zeros = e.gap + 2  # behind the first byte
+    zeros -= e.single.view(np.int8) << 1
     opened = zeros > 0
     opened[e.many] = False
     zeros[e.many] -= 2
-    more = third = e.many
+    plain, third = e.many, e.wide
     if len(e.wide):
-        alone = e.wide[e.times[e.wide] == 1]
-        high = e.value[alone] > 0xFFFF
-        zeros[alone] -= 1 + high
-        opened[alone] = zeros[alone] > 0
-        ends_high = e.many[e.value[e.many] > 0xFFFF]
-        opened[ends_high] = zeros[ends_high] > 0
-        more = np.union1d(more, e.wide)
-        third = np.union1d(third, alone[high])
+        several, high = e.times[e.wide] > 1, e.value[e.wide] > 0xFFFF
+        zeros[e.wide] -= np.where(several, 0, 1 + high)
+        opened[e.wide] = (zeros[e.wide] > 0) & (high | ~several)
+        plain, third = np.setdiff1d(e.many, e.wide), e.wide[several | high]
     zeros -= opened
     long = zeros // _LONGEST
-    return _Tokens(more, third, opened, long, zeros - long * _LONGEST)
+    return _Tokens(plain, third, opened, long, zeros - long * _LONGEST)
 
 
 def _literal(e: _Events, index: Ints, nth: int) -> Ints:
@@ -305,26 +330,26 @@ def _first_literal(e: _Events) -> Ints:
 
 def _histogram(e: _Events, t: _Tokens) -> Ints:
     """How often each map uses each symbol, (K, 286)."""
-    row = e.map * _SYMBOLS
-    match = np.flatnonzero(t.rest > 2)
+    row = e.map * np.int32(_SYMBOLS)
     used = (
         row + _first_literal(e),
-        row[t.more] + _literal(e, t.more, 1),
+        row + _SYMBOL_OF.take(t.rest),  # symbol 0 where it is no match
+        row[e.wide] + _literal(e, e.wide, 1),
         row[t.third] + _literal(e, t.third, 2),
-        row[e.many] + _SYMBOL_OF[3 * e.times[e.many] - 3],
-        row[match] + _SYMBOL_OF[t.rest[match]],
+        row.take(e.many) + _SYMBOL_OF.take(3 * e.times.take(e.many) - 3),
     )
     counts = np.bincount(np.concatenate(used), minlength=len(e.first) * _SYMBOLS)
     counts = counts.reshape(-1, _SYMBOLS)
-    short = t.opened + t.rest * (t.rest < 3)
-    counts[:, 0] += np.add.reduceat(short, e.first)
+    zeros = t.opened + (t.rest - 1) * (t.rest < 3)
+    zeros[t.plain] += 2
+    counts[:, 0] += np.add.reduceat(zeros, e.first)
     counts[:, _SYMBOL_OF[_LONGEST]] += np.add.reduceat(t.long, e.first)
     return counts
 
 
-def _symbols_of_matches() -> tuple[NDArray[np.int64], ...]:
+def _symbols_of_matches() -> tuple[NDArray[np.int32], ...]:
     """Of each length up to 258: its symbol, and the value and number of its extra bits."""
-    symbol, extra, bits = (np.zeros(_LONGEST + 1, dtype=np.int64) for _ in range(3))
+    symbol, extra, bits = (np.zeros(_LONGEST + 1, dtype=np.int32) for _ in range(3))
     length = 3
     for s in range(257, 285):
         n = max(0, (s - 261) // 4)
@@ -344,9 +369,10 @@ _SYMBOL_OF, _EXTRA, _EXTRA_BITS = _symbols_of_matches()
 def _code_lengths(counts: Ints) -> Ints:
     """Bits of the code of each symbol, for each map, (K, 286); 0 for what is not used."""
     lengths = np.zeros_like(counts)
-    for row, used in zip(lengths, counts, strict=True):
-        there = np.flatnonzero(used)
-        row[there] = _complete(used[there].tolist())
+    there = np.nonzero(counts)
+    edges = np.searchsorted(there[0], np.arange(len(counts) + 1)).tolist()
+    used = counts[there].tolist()
+    lengths[there] = [n for a, b in pairwise(edges) for n in _complete(used[a:b])]
     return lengths
 
 
@@ -370,6 +396,8 @@ def _complete(counts: Sequence[int]) -> list[int]:
             if cost <= room and lengths[i] > 1:
                 lengths[i] -= 1
                 room -= cost
+                if not room:
+                    break
     return lengths
 
 
@@ -382,6 +410,10 @@ class _Bits:
 
     def take(self, index: Ints) -> _Bits:
         return _Bits(self.value.take(index), self.bits.take(index))
+
+    def put(self, index: Ints, other: _Bits) -> None:
+        """Set some of them."""
+        self.value[index], self.bits[index] = other.value, other.bits
 
     @classmethod
     def of(cls, parts: Sequence[_Bits]) -> _Bits:
@@ -437,17 +469,20 @@ def _body(e: _Events, t: _Tokens, codes: _Bits) -> _Stream:
     """All events and the zeros between them: a number each, or several where they are long."""
     zero = codes.take(np.arange(len(e.first)) * _SYMBOLS)
     spelled = _spelled(e, t, codes, zero)
-    rest = _rests(codes, zero).take(e.map * _LONGEST + t.rest)
+    rest = _rests(codes, zero).take(e.map * np.int32(_LONGEST) + t.rest)
 
     step = codes.bits[_SYMBOL_OF[_LONGEST] :: _SYMBOLS].astype(np.int64) + 1  # of 258 zeros
     fitting = 40 // step  # beside the rest
     repeated = _repeated(codes, step)
-    long, most = t.long, fitting.take(e.map)
-    over = np.flatnonzero(long > most)
-    if len(over):
+    long, over = t.long, _NONE
+    if long.max() > fitting.min():
+        most = fitting.take(e.map)
+        over = np.flatnonzero(long > most)
         long = np.minimum(long, most)
-    zeros = repeated.take(e.map * _WIDTH + long).then(rest)
-    apart = np.flatnonzero((spelled.bits + zeros.bits > 64) | (t.long > most))
+    zeros = repeated.take(e.map * np.int32(_WIDTH) + long).then(rest)
+    apart = np.flatnonzero(spelled.bits + zeros.bits > 64)
+    if len(over):
+        apart = np.union1d(apart, over)
     if not len(apart):
         return _Stream(spelled.then(zeros), e.first)
 
@@ -457,7 +492,7 @@ def _body(e: _Events, t: _Tokens, codes: _Bits) -> _Stream:
     parts.append(spelled.then(zeros))
     beyond = (t.long - long)[over]
     while len(over):
-        times = np.minimum(beyond, most[over])
+        times = np.minimum(beyond, fitting[e.map[over]])
         parts.append(repeated.take(e.map[over] * _WIDTH + times))
         where.append(over)
         over, beyond = over[beyond > times], (beyond - times)[beyond > times]
@@ -470,21 +505,30 @@ def _body(e: _Events, t: _Tokens, codes: _Bits) -> _Stream:
 
 def _spelled(e: _Events, t: _Tokens, codes: _Bits, zero: _Bits) -> _Bits:
     """The bytes of each event, and the one zero that opens a match of zeros."""
-    row = e.map * _SYMBOLS
+    row = e.map * np.int32(_SYMBOLS)
     maps = np.repeat(np.arange(len(e.first)), _SYMBOLS)
     table = _Bits.of([codes, codes.then(zero.take(maps))])
     literal = row + _first_literal(e)
     spelled = table.take(literal + t.opened * np.int32(len(codes.bits)))
-    if not len(t.more):
-        return spelled
-    some = codes.take(literal[t.more]).then(codes.take(row[t.more] + _literal(e, t.more, 1)))
-    third = np.isin(t.more, t.third)
-    some = some.then(codes.take(row[t.more] + _literal(e, t.more, 2)).where(third))
-    again = 3 * e.times[t.more] - 3
-    some = some.then(_match(codes, row[t.more], again, 1).where(again > 0))
-    some = some.then(zero.take(e.map[t.more]).where(t.opened[t.more]))
-    spelled.value[t.more], spelled.bits[t.more] = some.value, some.bits
+    again = _again(codes, len(e.first))
+    if len(t.plain):
+        maps = np.repeat(np.arange(len(e.first)), _MOST + 1)
+        tails = zero.then(zero).take(maps).then(again)
+        some = tails.take(e.map.take(t.plain) * (_MOST + 1) + e.times.take(t.plain))
+        spelled.put(t.plain, spelled.take(t.plain).then(some))
+    if len(w := e.wide):
+        some = codes.take(literal[w]).then(codes.take(row[w] + _literal(e, w, 1)))
+        third = codes.take(row[w] + _literal(e, w, 2)).where(np.isin(w, t.third))
+        some = some.then(third).then(again.take(e.map[w] * (_MOST + 1) + e.times[w]))
+        spelled.put(w, some.then(zero.take(e.map[w]).where(t.opened[w])))
     return spelled
+
+
+def _again(codes: _Bits, maps: int) -> _Bits:
+    """For each map, how 0 to `_MOST` equal pixels go on behind the first, (K * (_MOST + 1),)."""
+    length = np.tile(np.maximum(3 * np.arange(_MOST + 1) - 3, 0), maps)
+    row = np.repeat(np.arange(maps) * _SYMBOLS, _MOST + 1)
+    return _match(codes, row, length, 1).where(length > 0)
 
 
 def _match(codes: _Bits, row: Ints, length: Ints, distance: int) -> _Bits:
@@ -512,6 +556,7 @@ def _rests(codes: _Bits, zero: _Bits) -> _Bits:
 
 
 _WIDTH = 32
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 def _repeated(codes: _Bits, step: Ints) -> _Bits:
@@ -532,25 +577,28 @@ def _pack(header: _Stream, body: _Stream) -> list[bytes]:
     words = -(-(heads + bodies) // 64)
     base = np.cumsum(words) - words
     stream = np.zeros(int(words.sum()) + 1, dtype=np.uint64)
-    _put(stream, header, base * 64)
-    _put(stream, body, base * 64 + heads)
+    _put(stream, header, heads, base * 64)
+    _put(stream, body, bodies, base * 64 + heads)
     written = stream.astype("<u8", copy=False).tobytes()
     ends = base * 8 + (heads + bodies + 7) // 8
     return [written[a:b] for a, b in zip((base * 8).tolist(), ends.tolist(), strict=True)]
 
 
-def _put(stream: Words, s: _Stream, at: Ints) -> None:
-    """Write the numbers of each map from the bit `at` on, (K,), where all is still zero."""
+def _put(stream: Words, s: _Stream, many: Ints, at: Ints) -> None:
+    """Write the numbers of each map, so many bits, from the bit `at` on, where all is still 0."""
     value, bits = s.numbers.value, s.numbers.bits.view(np.int64)
-    begin = np.cumsum(bits)
-    begin -= bits
-    begin += np.repeat(at - begin[s.first], np.diff(s.first, append=len(bits)))
+    step = bits.copy()
+    step[s.first[1:] - 1] += at[1:] - at[:-1] - many[:-1]
+    begin = np.cumsum(step)
+    begin += at[0] - step
     word, shift = begin >> 6, begin & 63
-    head = np.flatnonzero(np.diff(word, prepend=-1))
+    head = heads(word)
     low = value << shift.view(np.uint64)
-    stream[word[head]] |= np.bitwise_or.reduceat(low, head)
+    place = word.take(head)
+    stream[place] = stream.take(place) | np.bitwise_or.reduceat(low, head)
     over = np.flatnonzero(shift + bits > 64)
-    stream[word[over] + 1] |= value[over] >> (64 - shift[over]).astype(np.uint64)
+    high = value.take(over) >> (64 - shift.take(over)).view(np.uint64)
+    stream[word.take(over) + 1] |= high
 
 
 # ── the head of a block: RFC 1951, 3.2.7 ─────────────────────────────────────────────────────
@@ -628,12 +676,12 @@ _HEAD_WORDS = _Bits(
 
 def _adler(e: _Events) -> list[int]:
     """The checksum of all filtered bytes of each map: RFC 1950, 8.2."""
-    left = (e.left % _ADLER).astype(np.int64)
+    left = (e.left - e.left // _ADLER * _ADLER).astype(np.int64)  # many times as fast as %
     total = e.value.astype(np.int64)
     total[e.wide] = sum(_literal(e, e.wide, n) for n in (0, 1, 2))
     weighed = total * left
-    times, once = e.times[e.many].astype(np.int64), total[e.many]
-    weighed[e.many] = once * (times * left[e.many] - 3 * times * (times - 1) // 2)
+    times, once = e.times.take(e.many).astype(np.int64), total.take(e.many)
+    weighed[e.many] = once * (times * left.take(e.many) - 3 * times * (times - 1) // 2)
     if len(e.wide):
         beyond = _literal(e, e.wide, 1) + 2 * _literal(e, e.wide, 2)
         weighed[e.wide] -= beyond * e.times[e.wide]

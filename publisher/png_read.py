@@ -100,13 +100,14 @@ def changes_of(png: Png) -> Changes | None:
     """
     if not png.is_rgb or png.interlaced:
         return None
-    lines = _lines(png)
-    filters = lines[:, 0]
-    if filters[0] <= _UP and (filters[1:] == _UP).all():
+    body = _unpacked(png)
+    lines = np.frombuffer(body, np.uint8).reshape(png.height, -1)
+    filters = body[:: 1 + 3 * png.width]
+    if filters[0] <= _UP and filters.count(_UP, 1) == png.height - 1:
         return _changes(lines, png.height, png.width)
-    if filters.max() > _PAETH:
+    if max(filters) > _PAETH:
         raise FormatError("PNG has an unknown filter", code="I112")
-    if filters.max() > _UP:
+    if max(filters) > _UP:
         return None
     return changes_of_rgb(_unfiltered(lines))
 
@@ -162,38 +163,50 @@ def _down_columns(
     to gather them.
     """
     stride = 1 + 3 * width
-    small = len(maps) * height * stride < 2**31
+    small = len(maps) * height * width < 2**22
     kind: type[np.signedinteger[Any]] = np.int32 if small else np.int64
-    at: Ints = np.concatenate([m.at for m in maps]).astype(kind)
-    before = np.arange(len(maps), dtype=kind) * (height * stride)
-    at = (at << 3) + np.repeat(before, [len(m.at) for m in maps])
+    places, lines = _places(len(maps), height, width, np.dtype(kind).str.replace("i", "u"))
+    before = np.arange(len(maps)) * (height * stride)
+    at = np.repeat(before, [len(m.at) for m in maps])
+    at += np.concatenate([m.at for m in maps]) << 3
     some = np.concatenate([m.words for m in maps]).view(np.uint8)
     found = np.flatnonzero(some != 0)
-    at = at[found >> 3] + (found & 7).astype(kind)
+    at = at.take(found >> 3) + (found & 7)
     line = at // stride
-    at -= line * stride + 1  # in its line; -1 is the line's filter
-    column = at // 3
-    offset = at - 3 * column  # in its pixel
-    place = (line // height * (width - 1) + column) * height + line
-    pixels = len(maps) * height * width
-    bits: type[np.unsignedinteger[Any]] = np.uint32 if pixels < 2**22 else np.uint64
-    key = (place.astype(bits) << 2 | offset.astype(bits)) << 8 | some[found]
-    filters = np.flatnonzero(at < 0)
-    key[filters] = np.iinfo(bits).max  # to the end, and off
+    at -= line * stride
+    key: NDArray[Any] = places.take(at)
+    key += lines.take(line)
+    key += some.take(found)
+    filters = np.flatnonzero(at == 0)
+    key[filters] = np.iinfo(key.dtype).max  # to the end, and off
     key.sort()
     key = key[: len(key) - len(filters)]
-    return (key >> 10).astype(kind), (key >> 8 & 3).astype(np.uint8), key.astype(np.uint8)
+    start: Ints = (key >> 10).view(kind)
+    return start, (key >> 8 & 3).astype(np.uint8), key.astype(np.uint8)
+
+
+def _places(maps: int, height: int, width: int, bits: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """
+    What the keys of `_down_columns` are put together from: the part of each byte of a line,
+    which is column and channel, (1 + 3 W,), and of each line of the maps, (M H,).
+    """
+    at = np.arange(3 * width, dtype=bits)
+    column, channel = at // 3 * height << 2, at % 3
+    line = np.arange(maps * height, dtype=bits)
+    line += line // height * (height * (width - 1))
+    return np.concatenate([at[:1], (column | channel) << 8]), line << 10
 
 
 def _summed(channel: NDArray[np.uint8], step: NDArray[np.uint8], top: Ints) -> Ints:
     """Ids from differences: running sums down each column, modulo 256 in each channel."""
     ids = np.zeros(len(step), dtype=np.int32)
     many = np.diff(top, append=len(step))
-    for c in range(int(channel.max(initial=0)) + 1):  # one, where all ids are small
-        mine = step * (channel == c)
-        total = np.cumsum(mine, dtype=np.int32)
+    highest = int(channel.max(initial=0))
+    for c in range(highest + 1):
+        mine = step * (channel == c) if highest else step  # one channel, where ids are small
+        total = np.cumsum(mine, dtype=np.uint8)
         total -= np.repeat(total[top] - mine[top], many)
-        ids |= (total & 0xFF) << 8 * c
+        ids |= total.astype(np.int32) << 8 * c
     return ids
 
 
@@ -241,8 +254,8 @@ def _unfiltered(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels
 
 
-def _lines(png: Png) -> NDArray[np.uint8]:
-    """Unpack (H, 1 + 3 W): each line's filter and bytes, and not one byte more than that."""
+def _unpacked(png: Png) -> bytes:
+    """Each line's filter and bytes, H (1 + 3 W), and not one byte more than that."""
     size = png.height * (1 + 3 * png.width)
     unpack = zlib_ng.decompressobj()
     try:
@@ -252,7 +265,7 @@ def _lines(png: Png) -> NDArray[np.uint8]:
         raise FormatError(f"PNG is damaged: {error}", code="I112") from None
     if len(body) < size or more or not unpack.eof:
         raise FormatError(f"PNG does not hold {png.height} lines of its width", code="I112")
-    return np.frombuffer(body, np.uint8).reshape(png.height, -1)
+    return body
 
 
 def _chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:

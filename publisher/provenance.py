@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from .dataset import Dataset
+from .dataset import REFINEMENTS, Dataset
 from .files import sha256_of
 
 
@@ -25,6 +25,7 @@ def gather(dataset: Dataset, folder: Path) -> dict[str, Any]:
         "git": _git(folder),
         "dvc": {"lock_sha256": sha256_of(lock)} if lock.is_file() else None,
         "sources": list(dataset.sources),
+        "refinements": list(dataset.provenance.get(REFINEMENTS, ())),
     }
 
 

@@ -231,16 +231,16 @@ def html(findings: Sequence[Finding], title: str) -> Iterator[str]:
     files = heapq.nsmallest(MOST_ROWS, counts["files"].items(), key=lambda r: (-r[1], r[0]))
     shown = islice(_by_severity(findings), MOST_ROWS)
     parts = [
-        f"<h1>{_e(title)}</h1><div class=cards>{cards}</div>",
+        f"<h1>{escaped(title)}</h1><div class=cards>{cards}</div>",
         "" if findings else "<p class=good>Nothing to complain about.</p>",
-        _table("By rule", ("Rule", "Findings", "What"), (_rule_row(c, n) for c, n in rules)),
-        _table("By file", ("File", "Findings"), (_file_row(name, n) for name, n in files)),
-        _table("Findings", ("", "Rule", "File", "Segment", "What"), map(_row, shown)),
+        table("By rule", ("Rule", "Findings", "What"), (_rule_row(c, n) for c, n in rules)),
+        table("By file", ("File", "Findings"), (_file_row(name, n) for name, n in files)),
+        table("Findings", ("", "Rule", "File", "Segment", "What"), map(_row, shown)),
         cut,
         "<h2>Rules</h2>" if rules else "",
         *(_rule_page(code) for code, _ in rules),
     ]
-    yield _PAGE.substitute(title=_e(title), body="\n".join(p for p in parts if p))
+    yield page(title, parts)
 
 
 def _by_severity(findings: Sequence[Finding]) -> Iterator[Finding]:
@@ -248,45 +248,52 @@ def _by_severity(findings: Sequence[Finding]) -> Iterator[Finding]:
 
 
 def _rule_row(code: str, n: int) -> tuple[str, ...]:
-    return f'<a href="#{_e(code)}">{_e(code)}</a>', f"{n}", _e(title_of(code))
+    return f'<a href="#{escaped(code)}">{escaped(code)}</a>', f"{n}", escaped(title_of(code))
 
 
 def _file_row(name: str, n: int) -> tuple[str, ...]:
-    return _e(name) if name else "<i>the dataset as a whole</i>", f"{n}"
+    return escaped(name) if name else "<i>the dataset as a whole</i>", f"{n}"
 
 
 def _row(f: Finding) -> tuple[str, ...]:
     return (
         f'<span class="mark {f.severity}">{f.severity}</span>',
-        f'<a href="#{_e(f.code)}">{_e(f.code)}</a>',
-        _e(f.file_name or ""),
+        f'<a href="#{escaped(f.code)}">{escaped(f.code)}</a>',
+        escaped(f.file_name or ""),
         "" if f.segment is None else f"{f.segment}",
-        _e(f.message),
+        escaped(f.message),
     )
 
 
-def _table(title: str, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def page(title: str, parts: Iterable[str], style: str = "") -> str:
+    """A page of HTML that needs nothing else, of parts that are HTML; `style` is more CSS."""
+    body = "\n".join(p for p in parts if p)
+    return _PAGE.substitute(title=escaped(title), body=body, style=style)
+
+
+def table(title: str, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table under a heading; its cells are HTML. Nothing where it has no rows."""
     body = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     if not body:
         return ""
-    head = "".join(f"<th>{_e(h)}</th>" for h in header)
+    head = "".join(f"<th>{escaped(h)}</th>" for h in header)
     return (
-        f"<h2>{_e(title)}</h2><div class=scroll><table><thead><tr>{head}</tr></thead>"
+        f"<h2>{escaped(title)}</h2><div class=scroll><table><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
 def _rule_page(code: str) -> str:
     if code not in RULES:
-        return f'<section id="{_e(code)}"><h3>{_e(code)}</h3></section>'
+        return f'<section id="{escaped(code)}"><h3>{escaped(code)}</h3></section>'
     r = RULES[code]
     paragraphs = "".join(
-        f"<dt>{_e(label)}</dt><dd>{_e(_flowing(said))}</dd>"
+        f"<dt>{escaped(label)}</dt><dd>{escaped(_flowing(said))}</dd>"
         for label, said in _labelled(r.page).items()
     )
     mark = f'<span class="mark {r.severity}">{r.severity}</span>'
     return (
-        f'<section id="{_e(code)}"><h3>{_e(code)} {mark}</h3><p>{_e(r.title)}</p>'
+        f'<section id="{escaped(code)}"><h3>{escaped(code)} {mark}</h3><p>{escaped(r.title)}</p>'
         f"<dl>{paragraphs}</dl></section>"
     )
 
@@ -306,7 +313,7 @@ def _markdown(page: str) -> str:
     return "\n\n".join([title, *(f"**{k}:** {_flowing(v)}" for k, v in _labelled(page).items())])
 
 
-def _e(said: str) -> str:
+def escaped(said: str) -> str:
     """Text from outside, harmless in a page."""
     return escape(printable(said))
 
@@ -480,7 +487,7 @@ _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>$title</title>
 <style>
 :root { --ink: #1d2733; --soft: #5c6b7a; --line: #dfe5eb; --paper: #fff; --wash: #f5f7f9;
@@ -512,7 +519,7 @@ td:nth-child(2) { white-space: nowrap; }
 tr:last-child td { border-bottom: 0; }
 dt { font-weight: 600; color: var(--soft); } dd { margin: 0 0 .5rem 0; }
 .good { font-size: 1.1rem; } section:target { background: var(--wash); }
-</style></head><body>
+$style</style></head><body>
 $body
 <script>
 for (const th of document.querySelectorAll("th")) th.onclick = () => {

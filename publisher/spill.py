@@ -8,11 +8,12 @@ rest goes.
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 import weakref
 from array import array
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
 from typing import BinaryIO
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 BUFFER = 2**21  # bytes that stay in memory
 BUCKET = 2**23  # bytes that are sorted at once
+_TOGETHER = 2**13  # numbers
 
 
 class Spill:
@@ -78,6 +80,44 @@ class Spill:
         self._tail = bytearray()
 
 
+class Column:
+    """Whole numbers of 64 bits, in the order they come."""
+
+    def __init__(self) -> None:
+        self._spill = Spill()
+        self._last = array("q")  # what is not yet there
+
+    def __len__(self) -> int:
+        return len(self._spill) // 8 + len(self._last)
+
+    def append(self, number: int) -> None:
+        """Add one."""
+        self._last.append(number)
+        if len(self._last) >= _TOGETHER:
+            self._put()
+
+    def extend(self, numbers: NDArray[np.int64]) -> None:
+        """Add some."""
+        self._put()
+        self._spill.append(numbers.astype("<i8").tobytes())
+
+    def read(self, at: int, count: int = 1) -> tuple[int, ...]:
+        """The numbers from place `at` on."""
+        self._put()
+        return struct.unpack(f"<{count}q", self._spill.read(8 * at, 8 * count))
+
+    def chunks(self) -> Iterator[NDArray[np.int64]]:
+        """All of them, some thousand at a time."""
+        for at in range(0, 8 * len(self), 8 * _TOGETHER):
+            self._put()
+            yield np.frombuffer(self._spill.read(at, 8 * _TOGETHER), dtype="<i8")
+
+    def _put(self) -> None:
+        if self._last:
+            numbers, self._last = self._last, array("q")
+            self.extend(np.array(numbers, dtype=np.int64))
+
+
 class Rows:
     """
     Small rows of owners 0 to n - 1, taken in any order and given back owner by owner.
@@ -95,7 +135,7 @@ class Rows:
         self._extents: list[list[tuple[int, int]]] = [[] for _ in range(self._n)]
         self._waiting: list[NDArray[np.void]] = []
         self._count = 0
-        self._ends: NDArray[np.int64] | None = None
+        self._ends: Column | None = None  # of the rows of each owner, after a 0
 
     def put(self, rows: NDArray[np.void]) -> None:
         """Take some."""
@@ -108,31 +148,33 @@ class Rows:
         """Bring them in the order of their owners, and of one owner in the order they came."""
         self._flush()
         unsorted, self._spill = self._spill, Spill()
-        counts = np.zeros(self._owners, dtype=np.int64)
-        for extents in self._extents:
+        self._ends = Column()
+        self._ends.append(0)
+        end = first = 0
+        for bucket, extents in enumerate(self._extents, start=1):
             parts = [np.frombuffer(unsorted.read(*e), dtype=self._kind) for e in extents]
             rows = np.concatenate([np.empty(0, dtype=self._kind), *parts])
             rows = rows[np.argsort(rows["owner"], kind="stable")]
-            if len(rows):
-                first = int(rows["owner"][0])
-                found = np.bincount(rows["owner"] - first)
-                counts[first : first + len(found)] += found
+            beyond = -(-bucket * self._owners // self._n)  # the first owner of the next bucket
+            counts = np.bincount(rows["owner"] - first, minlength=beyond - first)
+            self._ends.extend(end + np.cumsum(counts))
             self._spill.append(rows.tobytes())
+            end, first = end + len(rows), beyond
         self._extents = []
-        self._ends = np.cumsum(counts)
 
     def __getitem__(self, owner: int) -> NDArray[np.void]:
         """The rows of an owner, once they are sorted."""
         assert self._ends is not None
-        start = int(self._ends[owner - 1]) if owner else 0
-        n, size = int(self._ends[owner]) - start, self._kind.itemsize
-        return np.frombuffer(self._spill.read(start * size, n * size), dtype=self._kind)
+        start, stop = self._ends.read(owner, 2)
+        size = self._kind.itemsize
+        body = self._spill.read(start * size, (stop - start) * size)
+        return np.frombuffer(body, dtype=self._kind)
 
-    @property
-    def counts(self) -> NDArray[np.int64]:
+    def counts(self) -> Iterator[int]:
         """How many rows each owner has, once they are sorted."""
         assert self._ends is not None
-        return np.diff(self._ends, prepend=0)
+        ends = chain.from_iterable(chunk.tolist() for chunk in self._ends.chunks())
+        return (stop - start for start, stop in pairwise(ends))
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -149,36 +191,40 @@ class Rows:
 
 
 class Texts:
-    """Many short byte strings, one after another; 8 bytes of memory each."""
+    """Many short byte strings, one after another."""
 
     def __init__(self) -> None:
         self._spill = Spill()
-        self._ends = array("q", [0])
+        self._starts = Column()
 
     def append(self, text: bytes) -> None:
-        self._spill.append(text)
-        self._ends.append(self._ends[-1] + len(text))
+        self._starts.append(self._spill.append(text))
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self._starts)
 
     def __getitem__(self, index: int) -> bytes:
-        start, stop = self._ends[index], self._ends[index + 1]
+        if index == len(self) - 1:
+            start, stop = *self._starts.read(index), len(self._spill)
+        else:
+            start, stop = self._starts.read(index, 2)
         return self._spill.read(start, stop - start)
 
     def __iter__(self) -> Iterator[bytes]:
         """All in order, read in blocks."""
-        start = 0
-        while start < len(self):
-            stop = start + 1
-            limit = self._ends[start] + BUFFER
-            while stop < len(self) and self._ends[stop + 1] <= limit:
-                stop += 1
-            base = self._ends[start]
-            block = self._spill.read(base, self._ends[stop] - base)
-            for i in range(start, stop):
-                yield block[self._ends[i] - base : self._ends[i + 1] - base]
-            start = stop
+        edges: list[int] = []
+        for starts in self._starts.chunks():
+            yield from self._between([*edges[-1:], *starts.tolist()])
+            edges = starts.tolist()
+        yield from self._between([*edges[-1:], len(self._spill)])
+
+    def _between(self, edges: Sequence[int]) -> Iterator[bytes]:
+        """The texts that begin and end at these places."""
+        at, block = 0, b""  # where the block begins
+        for start, stop in pairwise(edges):
+            if stop - at > len(block):
+                at, block = start, self._spill.read(start, max(BUFFER, stop - start))
+            yield block[start - at : stop - at]
 
 
 class Ids:

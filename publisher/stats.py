@@ -23,13 +23,19 @@ class SplitStats:
 
 @dataclass(slots=True)
 class Stats:
-    """Counts of a dataset; `classes` gives (segments, pixels) by category name."""
+    """
+    Counts of a dataset.
+
+    `classes` gives (segments, pixels) by category name, `refined` the segments whose masks
+    networks made from outlines, by the digests of their weights.
+    """
 
     images: int = 0
     segments: int = 0
     splits: dict[str, SplitStats] = field(default_factory=dict)
     classes: dict[str, tuple[int, int]] = field(default_factory=dict)
     sizes: Counter[str] = field(default_factory=Counter)
+    refined: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
     def to_json(self) -> dict[str, Any]:
         """For `dvc metrics` and release records."""
@@ -43,6 +49,7 @@ class Stats:
                 name: {"segments": n, "pixels": px} for name, (n, px) in self.classes.items()
             },
             "sizes": dict(sorted(self.sizes.items())),
+            "refined": self.refined.total(),
         }
 
 
@@ -70,3 +77,7 @@ def _count(stats: Stats, sample: Sample, names: Mapping[int, str]) -> None:
         stats.segments += 1
         split.segments += 1
         stats.sizes[next((s for s, bound in _BOUNDS if area < bound), "large")] += 1
+        if isinstance(made := segment.origin.get("refined"), Mapping):
+            weights = made.get("weights")
+            digests = weights if isinstance(weights, list | tuple) else ()
+            stats.refined[tuple(map(str, digests))] += 1

@@ -155,8 +155,18 @@ def fill(
     }
     with (folder / "samples.jsonl").open("wb") as stream:
         for sample in dataset.samples if samples is None else samples:
-            stream.write(fast_json(_sample(sample)) + b"\n")
+            stream.write(line_of(sample) + b"\n")
     write_atomic(folder / MARKER, canonical_json(header, indent=1))
+
+
+def line_of(sample: Sample) -> bytes:
+    """A sample as a working dataset keeps it, without the end of the line."""
+    return fast_json(_sample(sample))
+
+
+def sample_of(line: bytes) -> Sample:
+    """The inverse of `line_of`."""
+    return _parse(line, Path("samples.jsonl"), 0)
 
 
 class Lines(Lazy[Sample]):

@@ -47,11 +47,10 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {"engine", "files", "findings", "formats", "images", "json_stream", "provenance", "ritm"}
-    | {"spill", "storage", "trees", "workspace"},
+    {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "provenance"}
+    | {"ritm", "sheet", "spill", "storage", "trees", "workspace"},
     {"checking", "consume", "conversion", "dealing", "intake", "joining"}
-    | {"judging"}
-    | {"publish", "release", "scaffold"},
+    | {"judging", "publish", "refining", "release", "scaffold", "training"},
     {"api"},
     {"cli", "__main__"},
 )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from publisher import card as cards
-from publisher.card import parse
+from publisher.card import Card, parse
 from publisher.dataset import Category
 from publisher.errors import FormatError
 from publisher.stats import SplitStats, Stats
@@ -103,3 +106,12 @@ def test_ids_of_the_card_are_kept_and_new_names_get_free_ones():
         (3, "table", False),
     ]
     assert got[1].color == (1, 2, 3)
+
+
+def test_the_card_says_how_many_masks_a_network_refined_and_which_network():
+    assert "refined" not in cards.readme(Card("hands"), STATS, ())
+    refined = Counter({("ab" * 32, "cd" * 32): 2, ("|<b>",): 1})
+    text = cards.readme(Card("hands"), replace(STATS, refined=refined), ())
+    assert "Of all 5 masks, 3 were refined by a network from outlines that people drew" in text
+    assert f"`{'ab' * 8}`, `{'cd' * 8}`" in text
+    assert "|<b>" not in text

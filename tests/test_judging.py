@@ -69,7 +69,7 @@ class Everything:
             segments.append(replace(old, segmentation=rle_of(pixels)))
             after = Mask.from_array(pixels)
             scores = {"confidence": 0.5 + old.id % 2 / 4}
-            outcomes.append(Outcome(old.id, "refined", "quick", scores, before, after, after))
+            outcomes.append(Outcome(old.id, "refined", "quick", scores, before, after))
         return Refined(replace(sample, segments=tuple(segments)), tuple(outcomes))
 
 
@@ -88,7 +88,13 @@ class Shy(Everything):
 
     def refined(self, sample, image):
         proposed = Adversary().refined(sample, image)
-        return Refined(sample, tuple(replace(o, reason="unsure") for o in proposed.outcomes))
+        return Refined(
+            sample,
+            tuple(
+                replace(o, reason="unsure", proposed=o.after, after=o.before)
+                for o in proposed.outcomes
+            ),
+        )
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def test_segments_know_their_areas_and_boxes():
     ids = np.array([[5, 5, 0], [5, 9, 9]], np.uint32)
     segments = segments_of(id_runs([changes_of(parse(png(rgb_from_ids(ids))))]))
     assert segments.id.tolist() == [5, 9]
-    assert segments.runs.areas.tolist() == [3, 2]
+    assert segments.areas().tolist() == [3, 2]
     assert segments.boxes().tolist() == [[0, 0, 2, 2], [1, 1, 2, 1]]
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from publisher.masks import Mask, spelled
-from publisher.runs import boxes_of, counts_of, masks_of_ids, runs_of, runs_of_ids, segments_of
+from publisher.masks import Mask, characters, compress, packed_numbers
+from publisher.runs import (
+    boxes_of,
+    counts_of,
+    masks_of_ids,
+    runs_of,
+    runs_of_counts,
+    runs_of_ids,
+    segments_of,
+)
 from tests import strategies
 
 
@@ -33,6 +43,27 @@ def test_a_ring_around_a_pixel_has_two_runs():
     assert list(zip(runs.start.tolist(), runs.stop.tolist(), strict=True)) == [(0, 4), (5, 9)]
 
 
+def test_counts_that_add_up_only_modulo_2_to_the_32_are_refused():
+    for longest in (2**29 - 1, 2**30, 2**17):
+        many = 2**32 // longest
+        rest = 2**32 - many * longest
+        counts = compress(np.array([longest] * many + [rest + 100]))
+        assert runs_of_counts([counts], np.array([100])) is None
+
+
+def test_numbers_of_up_to_seven_characters_are_read_anywhere_in_a_row():
+    runs = [3, 1, 2**9, 15, 2**14, 2**4, 2**24, 7, 2**26 + 1, 1, 2**19, 511]
+    mask = Mask.from_runs(np.array(runs), 1, sum(runs))
+    edges = np.cumsum(runs)
+    for masks in ([mask], [mask] * 40):  # together far more pixels than 2^31
+        begin = np.arange(len(masks)) * sum(runs)
+        pixels = np.full(len(masks), sum(runs))
+        found = runs_of_counts([m.counts for m in masks], pixels, begin)
+        assert found is not None
+        assert found.start.tolist() == [b + e for b in begin.tolist() for e in edges[0::2].tolist()]
+        assert found.stop.tolist() == [b + e for b in begin.tolist() for e in edges[1::2].tolist()]
+
+
 @given(st.lists(strategies.SIZES.flatmap(lambda size: strategies.masks(*size)), max_size=5))
 def test_counts_of_runs_are_those_of_each_mask(masks):
     sizes = np.array([m.height * m.width for m in masks], dtype=np.int64)
@@ -41,10 +72,11 @@ def test_counts_of_runs_are_those_of_each_mask(masks):
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=20))
 def test_numbers_are_spelled_as_cocos_c_code_spells_them(numbers):
-    chars, sizes = spelled(np.array(numbers, dtype=np.int64))
-    one_by_one = [_spelled(n) for n in numbers]
-    assert chars == b"".join(one_by_one)
-    assert sizes.tolist() == [len(b) for b in one_by_one]
+    assert spelled(numbers) == b"".join(_spelled(n) for n in numbers)
+
+
+def spelled(numbers: Iterable[int]) -> bytes:
+    return characters(packed_numbers(np.array(numbers, dtype=np.int64)))
 
 
 def _spelled(x: int) -> bytes:
@@ -79,11 +111,9 @@ def test_a_map_of_one_id_is_one_run():
 
 
 def test_short_numbers_are_spelled_like_long_ones():
-    numbers = np.arange(-600, 600, dtype=np.int32)
-    alone, sizes = spelled(numbers)
-    among, all_sizes = spelled(np.append(numbers, 2**31 - 1))  # eight bytes for each
-    assert among.startswith(alone)
-    assert all_sizes[:-1].tolist() == sizes.tolist()
+    numbers = range(-600, 600)
+    among = spelled([*numbers, 2**31 - 1])  # eight bytes for each
+    assert among.startswith(spelled(numbers))
     edges = [-513, -512, -17, -16, 15, 16, 511, 512]
-    one_by_one = b"".join(spelled(np.array([n]))[0] for n in edges)
-    assert spelled(np.array(edges))[0] == one_by_one
+    one_by_one = b"".join(spelled([n]) for n in edges)
+    assert spelled(edges) == one_by_one

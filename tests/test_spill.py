@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from publisher import spill
-from publisher.spill import Ids, Rows, Spill, Texts
+from publisher.spill import Column, Ids, Rows, Spill, Texts
 
 KIND = np.dtype([("owner", "<i4"), ("number", "<i4")])
 IDS = st.integers(-3, 30) | st.integers(-(2**62), 2**62)
@@ -20,6 +21,7 @@ IDS = st.integers(-3, 30) | st.integers(-(2**62), 2**62)
 def buffer(request, monkeypatch):
     monkeypatch.setattr(spill, "BUFFER", request.param)
     monkeypatch.setattr(spill, "BUCKET", request.param)
+    monkeypatch.setattr(spill, "_TOGETHER", 3 if request.param == 8 else 2**13)
 
 
 @settings(deadline=None)
@@ -29,6 +31,19 @@ def test_any_part_of_what_was_added_can_be_read(parts, at, size):
     assert [kept.append(p) for p in parts] == [len(b"".join(parts[:n])) for n in range(len(parts))]
     assert len(kept) == len(whole)
     assert kept.read(at, size) == whole[at : at + size]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=9), max_size=5))
+def test_numbers_come_back_one_by_one_and_in_a_row(blocks):
+    kept, numbers = Column(), [n for block in blocks for n in block]
+    for block in blocks:
+        kept.extend(np.array(block[:4], dtype=np.int64))
+        for n in block[4:]:
+            kept.append(n)
+    assert len(kept) == len(numbers)
+    assert [n for chunk in kept.chunks() for n in chunk.tolist()] == numbers
+    assert [kept.read(i, 2) for i in range(len(numbers) - 1)] == [*pairwise(numbers)]
 
 
 @settings(deadline=None)
@@ -55,7 +70,7 @@ def test_rows_come_back_by_owner_in_the_order_they_came(blocks):
         kept.put(rows)
     kept.sort()
     assert {n: kept[n]["number"].tolist() for n in range(10)} == expected
-    assert kept.counts.tolist() == [len(expected[n]) for n in range(10)]
+    assert list(kept.counts()) == [len(expected[n]) for n in range(10)]
 
 
 @settings(deadline=None)

@@ -60,5 +60,5 @@ def _members(sets: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
 if __name__ == "__main__":
     source, wanted, out = sys.argv[1:]
     dataset = read(Path(source), wanted)
-    workspace.write(replace(dataset, name=wanted), Path(out))
+    workspace.write(Path(out), replace(dataset, name=wanted))
     print(f"{len(dataset)} images, {sum(len(s.segments) for s in dataset)} objects")

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from .talk import json_option, progress, say, show_json, show_parts, table
+from .talk import json_option, progress, say, show_json, show_parts, show_tallies, table
 
 if TYPE_CHECKING:
     from ..card import Card
     from ..checking import Checked
-    from ..conservation import Tally
     from ..intake import Intake
     from ..panoptic import Overlap
     from ..release import Built
@@ -198,7 +197,7 @@ def convert(
         shortfalls = [{"trait": s.trait, "count": s.count} for s in plan.shortfalls]
         show_json({"cannot_hold": shortfalls, **converted.to_json()})
         return
-    _show_tallies(converted.counted, converted.kept)
+    show_tallies(converted.counted, converted.kept)
     for note in (*plan.source.notes, *converted.items):
         say(f"note: {note}")
     say(f"{out}: {target}; every difference above has its reason")
@@ -261,7 +260,7 @@ def _card(path: Path | None) -> Card | None:
 
 
 def _show_intake(taken: Intake, out: Path) -> None:
-    _show_tallies(taken.counted, taken.kept)
+    show_tallies(taken.counted, taken.kept)
     for item in taken.items:
         say(f"note: {item}")
     for old, new in taken.renames:
@@ -269,18 +268,6 @@ def _show_intake(taken: Intake, out: Path) -> None:
     for note in taken.notes:
         say(f"note: {note}")
     say(f"{out}: every difference above has its reason; kept in {out / 'import.json'}")
-
-
-def _show_tallies(counted: Tally, kept: Tally) -> None:
-    rows = [
-        ("images", str(counted.images), str(kept.images)),
-        ("segments", str(counted.segments), str(kept.segments)),
-    ]
-    classes = sorted({*counted.pixels, *kept.pixels})
-    pixels = [(n, counted.pixels.get(n, 0), kept.pixels.get(n, 0)) for n in classes]
-    rows += [(f"pixels {n}", str(a), str(b)) for n, a, b in pixels if a or b]
-    for line in table(("", "in", "out"), rows):
-        click.echo(line)
 
 
 def _codes(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..progress import Progress, silent
+
+if TYPE_CHECKING:
+    from ..conservation import Tally
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
@@ -62,3 +65,16 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[
         gaps = [" " * (w - cell_len(text)) for text, w in zip(row, widths, strict=True)]
         others = [gap + text for gap, text in zip(gaps[1:], row[1:], strict=True)]
         yield "  ".join([row[0] + gaps[0], *others]).rstrip()
+
+
+def show_tallies(counted: Tally, kept: Tally) -> None:
+    """A table of what went in and what came out."""
+    rows = [
+        ("images", str(counted.images), str(kept.images)),
+        ("segments", str(counted.segments), str(kept.segments)),
+    ]
+    classes = sorted({*counted.pixels, *kept.pixels})
+    pixels = [(n, counted.pixels.get(n, 0), kept.pixels.get(n, 0)) for n in classes]
+    rows += [(f"pixels {n}", str(a), str(b)) for n, a, b in pixels if a or b]
+    for line in table(("", "in", "out"), rows):
+        click.echo(line)

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -35,7 +35,7 @@ from ..files import SPARE, Tree, fast_json, own_names
 from ..json_stream import Document, Window, places
 from ..masks import Mask, Rle
 from ..names import safe_path
-from ..spill import Ids, Rows, Spill, Texts
+from ..spill import Column, Ids, Rows, Spill, Texts
 from ..validate import Finding, finding_of
 from . import coco_records as records
 from .coco_records import Annotation, Bent, Head, Image, Row
@@ -320,14 +320,14 @@ class _File:
     """
     One annotation file, sorted by image.
 
-    In memory stay some 40 bytes an image; the records themselves are put aside.
+    Nothing of it stays in memory but its categories: ids, names and records are put aside.
     """
 
     def __init__(self, name: str, subset: str, tree: Tree, finder: ImageFinder) -> None:
         self.name = name
         self.subset = subset
         self.categories: dict[int, Category] = {}
-        self.image_ids = array("q")
+        self.image_ids = Ids()
         self.names = Texts()
         self.ids = Ids()
         self.annotations = 0
@@ -341,33 +341,34 @@ class _File:
         self._first: Any = None  # annotation
         self._file: Spill | None = None
         self._kept = Spill()  # windows that are in no plain file as they are
-        self._images: tuple[array[int], array[int]] = array("q"), array("i")  # where, how long
+        self._images = Column()  # of each, where it is and how long
         self._rows: Rows | None = None
         self._around: tuple[list[FormatError], bool] = [], False  # see Document
         self._sorted = self._order = np.empty(0, dtype=np.int64)  # image ids, and whose they are
         self._take()
         self.by_cvat = _by_cvat(self._others, self._first)
         self._licences = _ids_of(self._others.get("licenses"))
-        for image_id, n in self._twice():
+        for image_id, n in self.image_ids.repeated().items():
             said = f"image id {image_id} is used {n} times: whose are its annotations?"
             self.findings.append(Finding("I101", "error", said, self.name))
 
     def __len__(self) -> int:
-        return len(self.image_ids)
+        return len(self.names)
 
     def headers(self) -> Iterator[Header]:
         """Of all images, in the order of the file."""
-        counts = self._annotations.counts
-        for image_id, name, n in zip(self.image_ids, self.names, counts, strict=True):
+        ids = chain.from_iterable(c.tolist() for c in self.image_ids.chunks())
+        counts = self._annotations.counts()
+        for image_id, name, n in zip(ids, self.names, counts, strict=True):
             said = name.decode()
             member = self.finder.find(said, self.name, self.subset)
-            yield Header(image_id, said, said, self.subset, int(n), member)
+            yield Header(image_id, said, said, self.subset, n, member)
 
     def look(self, index: int, bent: Bent) -> tuple[Picture, list[int]]:
         """An image with its annotations parsed, and the number of each segment in the file."""
         rows = self._annotations[index]
-        image_text = self._read(self._images[0][index], self._images[1][index])
-        text = records.joined(image_text, rows["number"].tolist(), self._texts(rows))
+        image_text = self._read(*self._images.read(2 * index, 2))
+        text = records.joined(image_text, rows["number"].tolist(), self._text(rows))
         group = records.group(text)
         image, name = group.image.said, group.image.said.file_name
         segments, numbers, findings = [], [], []
@@ -408,16 +409,20 @@ class _File:
         said = tuple(_found(m, name) for m in mended)
         return Picture(sample, member, tuple(findings), said), numbers
 
-    def _texts(self, rows: NDArray[np.void]) -> list[bytes]:
-        """Records as they are in the file; neighbours are read together."""
+    def _text(self, rows: NDArray[np.void]) -> bytes:
+        """Records as they are in the file, commas between them; neighbours are read together."""
         starts, sizes = rows["at"].tolist(), rows["size"].tolist()
         if not starts:
-            return []
+            return b""
         first, last = starts[0], starts[-1] + sizes[-1]
         if not 0 < last - first <= 2 * sum(sizes) or min(starts) < first:
-            return [self._read(at_, size) for at_, size in zip(starts, sizes, strict=True)]
+            return b",".join(self._read(*place) for place in zip(starts, sizes, strict=True))
         text = self._read(first, last - first)
-        return [text[a - first : a - first + n] for a, n in zip(starts, sizes, strict=True)]
+        if first >= 0 and int(rows["number"][-1] - rows["number"][0]) == len(rows) - 1:
+            return text  # in the file, there is nothing else between two in a row
+        return b",".join(
+            text[a - first : a - first + n] for a, n in zip(starts, sizes, strict=True)
+        )
 
     def _read(self, at_: int, size: int) -> bytes:
         """A record by its place: in the file, or before 0 in what was kept."""
@@ -519,6 +524,7 @@ class _File:
             images = [None] * len(window.items)
         base = self._place(window)
         starts, sizes = (p.tolist() for p in places(window))
+        ids = array("q")
         for n, (image, raw) in enumerate(zip(images, window.items, strict=True)):
             i = n + (window.first or 0)
             try:
@@ -529,10 +535,11 @@ class _File:
                 self.findings.append(finding_of(error, self.name))
                 self._lost[_id_of(raw)] = i
                 continue
-            self.image_ids.append(image.id)
+            ids.append(image.id)
             self.names.append(image.file_name.encode())
-            self._images[0].append(base + starts[n])
-            self._images[1].append(sizes[n])
+            self._images.append(base + starts[n])
+            self._images.append(sizes[n])
+        self.image_ids.extend(np.array(ids, dtype=np.int64))
 
     def _deal(self, window: Window) -> None:
         """Put annotations to their images."""
@@ -540,9 +547,11 @@ class _File:
             return
         if self._rows is None:
             self._rows = Rows(_ROW, len(self))
-            self._sorted = np.array(self.image_ids, dtype=np.int64)
-            self._order = np.argsort(self._sorted, kind="stable")
-            self._sorted = self._sorted[self._order]
+            ids = chain.from_iterable(c.tolist() for c in self.image_ids.chunks())
+            self._sorted = np.fromiter(ids, np.int64, len(self))
+            if not self.image_ids.ascending:
+                self._order = np.argsort(self._sorted, kind="stable")
+                self._sorted = self._sorted[self._order]
         if self._first is None and window.items:
             self._first = _decoded(window.items[0])
         heads, good = self._heads(window)
@@ -560,7 +569,7 @@ class _File:
         numbers = np.array(good, dtype=np.int64)[found]
         starts, sizes = places(window)
         rows = np.empty(len(numbers), dtype=_ROW)
-        rows["owner"] = self._order[at_[found]]
+        rows["owner"] = self._order[at_[found]] if len(self._order) else at_[found]
         rows["number"] = numbers
         rows["at"] = starts[numbers - window.first] + self._place(window)
         rows["size"] = sizes[numbers - window.first]
@@ -592,13 +601,6 @@ class _File:
             said = f"its image, images[{self._lost[image_id]}], cannot be read"
         error = FormatError(said, where=("annotations", number), code="A303")
         self.findings.append(finding_of(error, self.name))
-
-    def _twice(self) -> list[tuple[int, int]]:
-        """Image ids that are there several times, and how often."""
-        ids = np.array(self.image_ids, dtype=np.int64)
-        values, counts = np.unique(ids, return_counts=True)
-        twice = counts > 1
-        return list(zip(values[twice].tolist(), counts[twice].tolist(), strict=True))
 
 
 def _is_sound(image: Image) -> bool:
@@ -748,19 +750,25 @@ def _drawn(
 def _ids_given_anew(files: Sequence[_File]) -> list[str]:
     """What to say of ids that cannot stay as they are."""
     notes = []
-    ids = np.concatenate([np.array(f.image_ids, dtype=np.int64) for f in files])
-    values, counts = np.unique(ids, return_counts=True)
-    bad = values[(counts > 1) | (values <= 0) | (values >= 2**53)].tolist()
-    if bad:
-        notes.append(f"image ids are used twice or below 1 ({bad[:5]}); all numbered anew")
-    everything = files[0].ids if len(files) == 1 else Ids()
-    if len(files) > 1:
-        for f in files:
-            for chunk in f.ids.chunks():
-                everything.extend(chunk)
+    image_ids = _together([f.image_ids for f in files])
+    twice = [*image_ids.repeated()]
+    if twice or not image_ids.usable:
+        some = f" ({twice[:5]})" if twice else ""
+        notes.append(f"image ids are used twice or below 1{some}; all numbered anew")
+    everything = _together([f.ids for f in files])
     if not everything.usable or everything.repeated():
         notes.append("annotation ids are used twice or below 1; all numbered anew")
     return notes
+
+
+def _together(ids: Sequence[Ids]) -> Ids:
+    if len(ids) == 1:
+        return ids[0]
+    everything = Ids()
+    for some in ids:
+        for chunk in some.chunks():
+            everything.extend(chunk)
+    return everything
 
 
 def _repeated_segments(f: _File) -> Iterator[Finding]:

@@ -101,9 +101,9 @@ def put_maps(
     samples: Sequence[Sample], painted: Sequence[Painted], folders: Sequence[Path]
 ) -> None:
     """Write the PNG of each sample into its folder, under `png_name`."""
-    paths = [f / png_name(s) for f, s in zip(folders, samples, strict=True)]
-    for parent in {p.parent for p in paths}:
-        parent.mkdir(parents=True, exist_ok=True)
+    paths = [f"{f}/{png_name(s)}" for f, s in zip(folders, samples, strict=True)]
+    for parent in {p.rpartition("/")[0] for p in paths}:
+        Path(parent).mkdir(parents=True, exist_ok=True)
     for path, body in zip(paths, png.encode(painted), strict=True):
         put(path, body)
 
@@ -119,7 +119,9 @@ def annotation_json(sample: Sample, painted: Painted) -> dict[str, Any]:
 
 def png_name(sample: Sample) -> str:
     """`a/b.c.jpg` gives `a/b.c.png`: folders stay, only the last extension goes."""
-    return PurePosixPath(sample.file_name).with_suffix(".png").as_posix()
+    folder, slash, base = sample.file_name.rpartition("/")  # pathlib takes eight times as long
+    stem, _, extension = base.rpartition(".")
+    return f"{folder}{slash}{stem if stem and extension else base}.png"
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────
@@ -379,8 +381,7 @@ class _File:
     def _map(self, entry: _Entry[_Info] | _Entry[Raw], image: _Image) -> str:
         """The PNG of an entry."""
         said = entry.file_name or f"{_stem(image.file_name)}.png"
-        safe_path(said)
-        if PurePosixPath(said).stem != PurePosixPath(image.file_name).stem:
+        if safe_path(said).stem != PurePosixPath(image.file_name).stem:
             self._mend("N714", f"its map is called {said}", image)
         for name in self._spellings(said):
             if name in self._names and name.lower().endswith(".png"):

@@ -12,8 +12,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, TypeVar
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -97,12 +98,11 @@ S = TypeVar("S")
 T = TypeVar("T", Image, Annotation, Category)
 
 
-@dataclass(frozen=True, slots=True)
-class Row(Generic[T]):
+class Row(NamedTuple, Generic[T]):
     """A record, what it says beyond the format, and what was set right in it."""
 
     said: T
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = MappingProxyType({})
     mended: Sequence[Mended] = ()
 
 
@@ -119,10 +119,10 @@ _raw_groups = msgspec.json.Decoder(_RawGroup)
 _ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def joined(image: bytes, numbers: Sequence[int], annotations: Sequence[bytes]) -> bytes:
-    """An image and its annotations as one JSON text; see `group`."""
+def joined(image: bytes, numbers: Sequence[int], annotations: bytes) -> bytes:
+    """An image and its annotations, with commas between them, as one JSON text; see `group`."""
     parts = (b'{"image":', image, b',"numbers":', msgspec.json.encode(numbers))
-    return b"".join((*parts, b',"annotations":[', b",".join(annotations), b"]}"))
+    return b"".join((*parts, b',"annotations":[', annotations, b"]}"))
 
 
 def group(text: bytes) -> Group:

@@ -10,10 +10,11 @@ import msgspec
 
 from ..errors import FormatError
 from ..files import Tree
+from ..json_stream import levels
 
 T = TypeVar("T")
 _HEAD = 2**18  # bytes
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z)|[{}\[\]:]', re.S)
+_KEY = re.compile(rb'[{,]\s*"((?:[^"\\]|\\.)*+)"\s*:', re.S)
 
 
 def converted(raw: Any, kind: type[T], codes: Sequence[tuple[str, str]] = ()) -> T:
@@ -48,13 +49,6 @@ def top_keys(tree: Tree, name: str) -> tuple[frozenset[str], bool]:
         return frozenset(), True
     if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
         return frozenset(), True
-    keys, depth, last = set(), 0, b""
-    for token in _TOKEN.findall(head):
-        if token in b"{[":
-            depth += 1
-        elif token in b"}]":
-            depth -= 1
-        elif token == b":" and depth == 1:
-            keys.add(last.strip(b'"').decode("utf-8", "replace"))
-        last = token
-    return frozenset(keys), whole
+    marks, depth = levels(head)
+    found = (_KEY.match(head, at) for at in marks[depth == 1].tolist())
+    return frozenset(key[1].decode("utf-8", "replace") for key in found if key), whole

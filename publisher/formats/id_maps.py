@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..drawing import keep_memory
 from ..errors import FormatError
 from ..files import Tree
 from ..images import read_numbers
@@ -83,6 +84,7 @@ def load(
 
 def patches(maps: Sequence[Changes]) -> list[list[Patch] | FormatError]:
     """Of each map, the patch of each id but 0, by ascending id; N716 where it is noise."""
+    keep_memory()
     found: dict[int, list[Patch] | FormatError] = {}
     for batch in _batches(maps):
         found |= zip(batch, _taken_apart([maps[i] for i in batch]), strict=True)

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..distance import signed, squared
 from ..refine import Click
 from .clicks import points_of
-from .network import Network
+from .network import Config, Network, Scale
 from .train import Course, Pool, redrawn, relit, turned
 
 WINDOW = 128  # pixels; what a step sees of an example
@@ -67,6 +67,15 @@ class ClickCourse(Course[Network]):
             click = next_click(question.truth, answer > 0.5, rng)
             if click and (not question.drawn or rng.random() < 0.5):
                 question.clicks.append(click)
+
+
+def beginner(config: Config) -> Network:
+    """An untrained network whose clicks and mask weigh as much as its picture from the start."""
+    network = Network(config)
+    for module in network.modules():
+        if isinstance(module, Scale):
+            nn.init.ones_(module.scale)  # RITM begins at 0.05 from a network that knows pictures
+    return network
 
 
 def asked(pool: Pool, rng: np.random.Generator) -> Question:

@@ -25,7 +25,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -223,7 +223,7 @@ def _read_torch(path: Path, size: int, *, zipped: bool) -> Network | BoundaryNet
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has no error of its own for a damaged file
         raise CheckpointError(f"torch cannot read it: {str(error)[:200]}") from error
-    return _filled(network, loaded["state_dict"])
+    return _filled(network, loaded["state_dict"], size)
 
 
 def _read_safetensors(path: Path, size: int) -> Network | BoundaryNetwork:
@@ -240,7 +240,7 @@ def _read_safetensors(path: Path, size: int) -> Network | BoundaryNetwork:
     network = _laid_out(_config_of_ours(parse_json(config.encode())))
     _check_outline(network, {n: _described(entry) for n, entry in header.items()}, size)
     try:
-        return _filled(network, safetensors.torch.load_file(path))
+        return _filled(network, safetensors.torch.load_file(path), size)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"safetensors cannot read it: {error}") from error
 
@@ -270,13 +270,15 @@ def _check_outline(network: nn.Module, state: Mapping[Any, object], size: int) -
         raise CheckpointError(f"{len(extra)} tensors are not of RITM: {', '.join(extra[:3])} ...")
     for name, tensor in wanted.items():
         found, expected = state[name], Outlined(tensor.dtype, tuple(tensor.shape))
-        if found != expected:
+        if type(found) is not Outlined or found != expected:
             raise CheckpointError(f"{name} is {_shown(found)}, not {expected}")
     if sum(tensor.nbytes for tensor in wanted.values()) > size:  # each number for many
         raise CheckpointError("its tensors have more bytes than the file")
 
 
-def _filled(network: N, state: Mapping[str, torch.Tensor]) -> N:
+def _filled(network: N, state: Mapping[str, torch.Tensor], size: int) -> N:
+    """The network with the tensors of a file, which are what its outline said, and numbers."""
+    _check_outline(network, {n: Outlined(t.dtype, tuple(t.shape)) for n, t in state.items()}, size)
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{name} holds NaN or infinity")
@@ -299,9 +301,8 @@ _OPCODES = frozenset(
 _STORAGES = {"FloatStorage": torch.float32, "LongStorage": torch.int64}
 
 
-@dataclass(frozen=True, slots=True)
-class Outlined:
-    """What a file says of one tensor."""
+class Outlined(NamedTuple):
+    """What a file says of one tensor. A pickle cannot change one that is made."""
 
     dtype: torch.dtype | None
     shape: tuple[int, ...]

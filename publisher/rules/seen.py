@@ -1,19 +1,18 @@
-"""What is kept of each sample until the whole dataset has been seen: columns, not objects."""
+"""What is kept of each sample until the whole dataset has been seen: packed, not objects."""
 
 from __future__ import annotations
 
+import marshal
+import zlib
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..lazy import Lazy
-
-_T = TypeVar("_T", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,112 +30,72 @@ class Seen:
 
 
 class Memory(Lazy[Seen]):
-    """All samples seen so far, some 50 bytes each and the name; each is made when asked for."""
+    """
+    All samples seen so far, packed: some 16 bytes each, and 40 more where a picture was looked at.
+
+    Each is made when it is asked for.
+    """
 
     def __init__(self) -> None:
-        self._ids = array("q")
-        self._large_ids: dict[int, int] = {}  # by position: beyond 64 bits
-        self._names = bytearray()
-        self._ends = array("q", [0])
-        self._splits, self._split_codes = array("I"), _Codes[str | None]()
-        self._groups, self._group_codes = array("I"), _Codes[str | None]()
-        self._categories, self._category_codes = array("I"), _Codes[int]()  # in a row
-        self._category_ends = array("q", [0])
-        self._segments = array("I")
-        self._looked = array("I")  # positions whose image file was looked at
-        self._digests = bytearray()  # 32 bytes each
-        self._odd_digests: dict[int, str] = {}  # by position: no sha256 in hex
-        self._dhashes = array("Q")
+        self._blocks: list[bytes] = []
+        self._last: list[_Row] = []  # of the block that is not full
+        self._open: tuple[int, list[_Row]] = -1, []  # the block that was asked for last
 
-    def append(self, seen: Seen) -> None:
+    def append(self, s: Seen) -> None:
         """Remember one more."""
-        at = len(self)
-        if abs(seen.id) >= 2**63:
-            self._large_ids[at] = seen.id
-        self._ids.append(seen.id if abs(seen.id) < 2**63 else 0)
-        self._names += seen.file_name.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._names))
-        self._splits.append(self._split_codes[seen.split])
-        self._groups.append(self._group_codes[seen.group])
-        self._categories.extend(self._category_codes[c] for c in seen.categories)
-        self._category_ends.append(len(self._categories))
-        self._segments.append(seen.segments)
-        if seen.sha256 is not None:
-            self._looked.append(at)
-            self._dhashes.append(seen.dhash)
-            if (digest := _packed(seen.sha256)) is None:
-                self._odd_digests[at] = seen.sha256
-            self._digests += digest or bytes(32)
+        row = s.id, s.file_name, s.split, s.group, tuple(s.categories), s.segments
+        self._last.append((*row, s.sha256, s.dhash))
+        if len(self._last) == _TOGETHER:
+            self._blocks.append(zlib.compress(marshal.dumps(self._last), 1))
+            self._last = []
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._blocks) * _TOGETHER + len(self._last)
 
     def _at(self, index: int) -> Seen:
-        i = index
-        name = self._names[self._ends[i] : self._ends[i + 1]]
-        codes = self._categories[self._category_ends[i] : self._category_ends[i + 1]]
-        sha256, dhash = self._looked_at(i)
-        return Seen(
-            self._large_ids.get(i, self._ids[i]),
-            name.decode("utf-8", "surrogatepass"),
-            self._split_codes.values[self._splits[i]],
-            self._group_codes.values[self._groups[i]],
-            frozenset(self._category_codes.values[code] for code in codes),
-            self._segments[i],
-            sha256,
-            dhash,
-        )
+        block, at = divmod(index, _TOGETHER)
+        if self._open[0] != block:
+            self._open = block, self._rows(block)
+        return _seen(self._open[1][at])
 
-    def _looked_at(self, i: int) -> tuple[str | None, int]:
-        """The sha256 and the difference hash of an image file, where it was looked at."""
-        n = bisect_left(self._looked, i)
-        if n == len(self._looked) or self._looked[n] != i:
-            return None, 0
-        digest = self._digests[32 * n : 32 * n + 32].hex()
-        return self._odd_digests.get(i, digest), self._dhashes[n]
+    def __iter__(self) -> Iterator[Seen]:
+        for block in range(len(self._blocks) + 1):
+            yield from map(_seen, self._rows(block))
+
+    def _rows(self, block: int) -> list[_Row]:
+        if block == len(self._blocks):
+            return self._last
+        rows: list[_Row] = marshal.loads(zlib.decompress(self._blocks[block]))
+        return rows
 
     def repeated(self, key: Callable[[Seen], Hashable]) -> Iterator[tuple[Seen, Seen]]:
         """
         Each sample that has the key of an earlier one, after the first that has it.
 
-        None is no key. Only hashes are held of what is there once.
+        None is no key. Only hashes are held of what is there once, 8 bytes each.
         """
-        hashes, keyed = np.empty(len(self), dtype=np.int64), np.zeros(len(self), dtype=np.bool_)
-        for i, seen in enumerate(self):
-            found = key(seen)
-            hashes[i], keyed[i] = hash(found), found is not None
-        ordered = np.sort(hashes[keyed])
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        if not len(twice):
+        keys = (found for found in map(key, self) if found is not None)
+        hashes = np.fromiter(map(hash, keys), dtype=np.int64)
+        hashes.sort()
+        twice = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
+        if not twice:
             return
         first: dict[Hashable, Seen] = {}
-        for i in np.flatnonzero(np.isin(hashes, twice) & keyed).tolist():
-            seen = self[i]
-            other = first.setdefault(key(seen), seen)
-            if other is not seen:
-                yield other, seen
+        for seen in self:
+            found = key(seen)
+            if found is not None and hash(found) in twice:
+                other = first.setdefault(found, seen)
+                if other is not seen:
+                    yield other, seen
 
 
-class _Codes(dict[_T, int]):
-    """Numbers for values, 0, 1, ... as they come; `values` has them by number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: list[_T] = []  # type: ignore[assignment]
-
-    def __missing__(self, value: _T) -> int:
-        self[value] = len(self.values)
-        self.values.append(value)
-        return self[value]
+_Row = tuple[Any, ...]
+_TOGETHER = 1024  # samples that are packed together
 
 
-def _packed(digest: str) -> bytes | None:
-    """The 32 bytes of a sha256 in hex; None of any other text."""
-    try:
-        body = bytes.fromhex(digest)
-    except ValueError:
-        return None
-    return body if len(body) == 32 and body.hex() == digest else None
+def _seen(row: _Row) -> Seen:
+    number, name, split, group, categories, *rest = row
+    return Seen(number, name, split, group, frozenset(categories), *rest)
 
 
 class Numbers:

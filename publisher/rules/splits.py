@@ -219,8 +219,10 @@ def other_test(survey: Survey) -> Iterator[Finding]:
     Example: 12 images came to test, 3 left it.
     """
     before = {_name(s) for s in _earlier(survey) if s.split == "test"}
+    if not before:
+        return
     now = {_name(s) for s in survey.seen if s.split == "test"}
-    if not before or before == now:
+    if before == now:
         return
     said = [f"{len(now - before)} image(s) came to test", f"{len(before - now)} left it"]
     yield survey.find(f"{', '.join(said)}: {listing(sorted(now ^ before), 3)}")

@@ -14,7 +14,10 @@ import yaml
 
 import publisher
 from publisher.consume import verify_folder
+from publisher.ritm import weights
+from publisher.ritm.network import Network
 from tests.makers import cvat_polygon, cvat_zip
+from tests.ritm.build import SMALL
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "examples" / "sample"
@@ -87,6 +90,8 @@ def maintainer(tmp_path):
     cvat_zip(repo / "exports" / "cvat.zip", {f"{i}.jpg": cvat_polygon() for i in range(12)})
     params = yaml.safe_load((repo / "params.yaml").read_text())
     params["remote"] = f"file://{tmp_path}/bucket"
+    params["weights"] = str(tmp_path / "tiny.safetensors")  # quick, and nothing here to refine
+    weights.save(Network(SMALL), tmp_path / "tiny.safetensors")
     (repo / "params.yaml").write_text(yaml.safe_dump(params))
     yield repo
     shutil.rmtree(repo / ".dvc" / "tmp", ignore_errors=True)
@@ -102,6 +107,10 @@ def test_dvc_repro_publishes_and_the_second_time_does_nothing(maintainer, tmp_pa
     assert "Running stage" not in again
     metrics = json.loads(run(maintainer, "dvc", "metrics", "show", "--json").stdout)
     assert "segments" in json.dumps(metrics)
+    assert "no free outline" in json.dumps(metrics)  # why no mask was refined
+    assert (maintainer / "build" / "refinement" / "index.html").is_file()
+    provenance = json.loads((maintainer / "build" / "release" / "provenance.json").read_bytes())
+    assert [len(r["weights"]) for r in provenance["refinements"]] == [1]
     lock = (maintainer / "splits.lock").read_bytes()
 
     images = {f"{i}.jpg": cvat_polygon() for i in range(15)}

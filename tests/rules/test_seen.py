@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,11 @@ SEEN = st.builds(
 )
 
 
+@pytest.fixture(autouse=True, params=[3, 1024], ids=["many blocks", "one block"])
+def together(request, monkeypatch):
+    monkeypatch.setattr(seen, "_TOGETHER", request.param)
+
+
 @st.composite
 def looked_at(draw) -> Seen:
     s, dhash = draw(SEEN), draw(st.integers(0, 2**64 - 1))
@@ -35,6 +41,7 @@ def test_everything_comes_back(samples):
         memory.append(s)
     assert list(memory) == samples
     assert memory[1:] == samples[1:]
+    assert [memory[i] for i in range(len(memory))] == samples
 
 
 @settings(deadline=None)

@@ -5,7 +5,7 @@ Make the networks that ship with publisher again, from the pictures that they we
 
 SETS is the folder of the annotated sets that split.json deals out; SKIMAGE is `data` of an
 installed scikit-image 0.26; SAMPLE is examples/sample/cvat-export.zip; NAME is one of RECIPES:
-boundary, boundary_again (which goes on from boundary.safetensors beside OUT) or clicks. One
+boundary_first, boundary (which goes on from boundary_first.safetensors beside OUT) or clicks. One
 thread; killed, it goes on from OUT.checkpoint.
 """
 
@@ -64,7 +64,7 @@ class Recipe:
 
 
 RECIPES = {
-    "boundary": Recipe(
+    "boundary_first": Recipe(
         0,
         3000,
         3e-3,
@@ -73,7 +73,7 @@ RECIPES = {
         5000,
         BoundaryConfig(),
     ),
-    "boundary_again": Recipe(
+    "boundary": Recipe(
         2,
         2600,
         2e-3,
@@ -81,7 +81,7 @@ RECIPES = {
         | {"kuih-cc-by-4.0": 0.12, "coco-cc-by": 0.04},
         5000,
         BoundaryConfig(),
-        start="boundary",
+        start="boundary_first",
     ),
     "clicks": Recipe(
         0,

@@ -1,7 +1,7 @@
 """
 What a crop costs the network, beside a plain loop over objects: CPU time, single core.
 
-    python bench/refinement.py [WEIGHTS]
+    python bench/refinement.py [WEIGHTS of a network that reads clicks]
 
 The plain loop feeds one object after the other to the same network as it is. Crops of 320x480
 pixels with three clicks; without weights, a random network of h18s' size.

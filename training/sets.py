@@ -5,14 +5,16 @@ A set is a folder with `images/<id>.jpg` and `instances/<id>.png` (16 bits, 0 is
 `split.json` says which image is for what, fixed before anything was trained: by set, and within
 a set by scene, so that no burst of one scene is on two sides.
 
-    python training/sets.py FOLDER PART OUT     # PART: train, tune or blind; OUT: working dataset
+    python training/sets.py FOLDER PART OUT [SET]...
+
+PART is train, tune or blind; OUT becomes a working dataset, of all sets or of those named.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +30,12 @@ SPLIT = Path(__file__).with_name("split.json")
 OBJECT = Category(1, "object")
 
 
-def read(folder: Path, part: str) -> Dataset:
-    """All objects of a part of all sets below a folder; file names begin with the set's."""
+def read(folder: Path, part: str, only: Collection[str] = ()) -> Dataset:
+    """All objects of a part of the sets below a folder; file names begin with the set's."""
     parts = json.loads(SPLIT.read_text("utf-8"))["parts"]
     samples, last = [], 0
-    for at, (name, ident) in enumerate(_members(parts[part]), start=1):
+    chosen = {name: ids for name, ids in parts[part].items() if not only or name in only}
+    for at, (name, ident) in enumerate(_members(chosen), start=1):
         ids = labels(folder / name / "instances" / f"{ident}.png")
         segments = []
         for number, mask in masks_of_ids(ids).items():
@@ -58,7 +61,7 @@ def _members(sets: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    source, wanted, out = sys.argv[1:]
-    dataset = read(Path(source), wanted)
+    source, wanted, out, *names = sys.argv[1:]
+    dataset = read(Path(source), wanted, names)
     workspace.write(Path(out), replace(dataset, name=wanted))
     print(f"{len(dataset)} images, {sum(len(s.segments) for s in dataset)} objects")

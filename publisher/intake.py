@@ -7,6 +7,7 @@ as written. The two must differ by exactly the items on the report, or nothing i
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from . import formats, workspace
 from . import images as pictures
@@ -274,6 +278,24 @@ def picture_in(tree: Tree, member: str) -> bytes:
     if len(body) > MAX_PICTURE:
         raise FormatError(f"image file has more than {MAX_PICTURE:,} bytes", code="I119")
     return body
+
+
+def pixels_for(sample: Sample, body: bytes) -> NDArray[np.uint8]:
+    """
+    A picture (H, W, 3) uint8 RGB, if it lies as the masks of its sample do.
+
+    Raises:
+        FormatError: damaged (I112), too large (I119), of another size than its annotations
+            (I105, I106), or to be turned, so that nobody knows which way they were drawn (I107).
+    """
+    height, width, orientation = pictures.header_of(io.BytesIO(body))
+    if (height, width) != (sample.height, sample.width):
+        said = f"file is {height}x{width}, annotations are for {sample.height}x{sample.width}"
+        turned = orientation in (5, 6, 7, 8) and (width, height) == (sample.height, sample.width)
+        raise FormatError(said, code="I106" if turned else "I105")
+    if orientation != 1:
+        raise FormatError(f"EXIF orientation is {orientation}", code="I107")
+    return pictures.pixels_of(body)
 
 
 def _is_workspace(path: Path, format_name: str | None) -> bool:

@@ -21,7 +21,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from . import images, intake, refine, ritm
+from . import intake, refine, ritm
 from .curves import Curve, svg
 from .dataset import Dataset, Sample, Segment
 from .engine import ordered
@@ -428,7 +428,7 @@ class _Work:
         seen = len(sample.segments)
         image = _pixels(task)
         if image is None:
-            why = "their picture cannot be read, or has another size"
+            why = "their picture cannot be read, or has another size or orientation"
             return _Answer([], Counter({(level, why): seen}), seen)
         drawn, truths, skipped = _drawn(sample, level, self.seed)
         found = Counter({(level, why): n for why, n in skipped.items()})
@@ -442,10 +442,9 @@ def _pixels(task: _Task) -> Image | None:
     if task.body is None:
         return None
     try:
-        image = images.pixels_of(task.body)
+        return intake.pixels_for(task.sample, task.body)
     except FormatError:
         return None
-    return image if image.shape[:2] == (task.sample.height, task.sample.width) else None
 
 
 def _drawn(sample: Sample, level: str, seed: int) -> tuple[Sample, dict[int, Mask], Counter[str]]:

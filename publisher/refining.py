@@ -10,7 +10,6 @@ its segments as they are, and a finding says why.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from . import __version__, images, intake, judging, ritm, workspace
+from . import __version__, intake, judging, ritm, workspace
 from .calibration import Calibration, calibrated
 from .conservation import Item, Ledger, Tally, area, balance
 from .dataset import REFINEMENTS, Category, Dataset, Sample, Segment
@@ -379,19 +378,9 @@ def picture(folder: Path, sample: Sample) -> NDArray[np.uint8]:
     The picture of a sample, (H, W, 3) uint8 RGB.
 
     Raises:
-        FormatError: not there (I103), damaged (I112), too large (I119), of another size than
-            its annotations (I105, I106), or to be turned, so that nobody knows which way they
-            were drawn (I107).
+        FormatError: not there (I103), or see `intake.pixels_for`.
     """
-    body = intake.picture_in(Folder(folder), sample.file_name)
-    height, width, orientation = images.header_of(io.BytesIO(body))
-    if (height, width) != (sample.height, sample.width):
-        said = f"file is {width} x {height}, annotations are for {sample.width} x {sample.height}"
-        turned = orientation in (5, 6, 7, 8) and (width, height) == (sample.height, sample.width)
-        raise FormatError(said, code="I106" if turned else "I105")
-    if orientation != 1:
-        raise FormatError(f"EXIF orientation is {orientation}", code="I107")
-    return images.pixels_of(body)
+    return intake.pixels_for(sample, intake.picture_in(Folder(folder), sample.file_name))
 
 
 def _names(categories: Sequence[Category], sample: Sample) -> list[str]:

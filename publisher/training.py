@@ -18,9 +18,8 @@ import numpy as np
 
 from . import images, intake
 from .dataset import Dataset, Sample
-from .errors import InvalidDataset, UsageError, at
-from .files import canonical_json, sha256_of
-from .names import safe_path
+from .errors import FormatError, InvalidDataset, UsageError, at
+from .files import Folder, canonical_json, sha256_of
 from .progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -158,8 +157,8 @@ def examples_of(
         least_area: in pixels of the image; smaller objects show too little.
 
     Raises:
-        FormatError: the picture or a mask is damaged.
-        InvalidDataset: the picture is not there, or has another size.
+        FormatError: a mask is damaged.
+        InvalidDataset: the picture is not there, damaged, or lies otherwise than its masks.
     """
     from .ritm.composites import cut_out
 
@@ -188,14 +187,8 @@ def pictures_in(folder: Path) -> Iterator[Picture]:
 def _picture(dataset: Dataset, sample: Sample) -> Picture:
     if dataset.images is None:
         raise UsageError(f"{dataset.name} has no images", hint="make one with `publisher import`")
-    path = dataset.images / safe_path(sample.file_name)
-    if not path.is_file():
-        raise InvalidDataset(f"{sample.file_name}: the picture is not there")
-    with at(sample.file_name):
-        image = images.pixels_of(path.read_bytes())
-    if image.shape[:2] != (sample.height, sample.width):
-        found = "x".join(map(str, image.shape[:2]))
-        raise InvalidDataset(
-            f"{sample.file_name} is {found}, its masks are {sample.height}x{sample.width}"
-        )
-    return image
+    try:
+        body = intake.picture_in(Folder(dataset.images), sample.file_name)
+        return intake.pixels_for(sample, body)
+    except FormatError as error:
+        raise InvalidDataset(f"{sample.file_name}: {error.message}") from error

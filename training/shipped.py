@@ -63,13 +63,19 @@ class Recipe:
     start: str | None = None  # the recipe whose weights it begins with
 
 
+_SHARES = {
+    "comp": 0.6,
+    "tools-cc-by-4.0": 0.14,
+    "dsb2018": 0.1,
+    "kuih-cc-by-4.0": 0.12,
+    "coco-cc-by": 0.04,
+}
 RECIPES = {
     "boundary_first": Recipe(
         0,
         3000,
         3e-3,
-        {"comp": 0.6, "tools-cc-by-4.0": 0.14, "dsb2018": 0.1}
-        | {"kuih-cc-by-4.0": 0.12, "coco-cc-by": 0.04},
+        _SHARES,
         5000,
         BoundaryConfig(),
     ),
@@ -77,8 +83,7 @@ RECIPES = {
         2,
         2600,
         2e-3,
-        {"comp": 0.6, "tools-cc-by-4.0": 0.14, "dsb2018": 0.1}
-        | {"kuih-cc-by-4.0": 0.12, "coco-cc-by": 0.04},
+        _SHARES,
         5000,
         BoundaryConfig(),
         start="boundary_first",

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
+from ..components import numbered
 from ..distance import signed
 from ..masks import Mask
 
@@ -110,21 +111,11 @@ def shape(rng: np.random.Generator) -> Bools:
 
 
 def largest_part(mask: Bools) -> Bools:
-    """The part with most pixels, by sides and corners; grown from every pixel at once."""
-    if not mask.any():
+    """The part with most pixels, hanging together by sides and corners."""
+    labels, count = numbered(mask, corners=True)
+    if not count:
         return mask
-    labels = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
-    while True:
-        wide = np.pad(labels, 1)
-        grown = np.max([wide[r : r + SIDE, c : c + SIDE] for r in range(3) for c in range(3)], 0)
-        grown = np.where(mask, grown, 0)
-        roots = np.concatenate([[0], grown.ravel()])
-        jumped = np.where(mask, np.maximum(grown, roots[grown]), 0)
-        if (jumped == labels).all():
-            break
-        labels = jumped
-    names, counts = np.unique(labels[mask], return_counts=True)
-    return np.asarray(labels == names[counts.argmax()])
+    return np.asarray(labels == 1 + np.bincount(labels[mask])[1:].argmax())
 
 
 # ── shapes ───────────────────────────────────────────────────────────────────────────────────

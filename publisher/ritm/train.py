@@ -37,6 +37,7 @@ from ..progress import Progress, silent
 from .boundary import BoundaryNetwork
 from .composites import SIDE, Example
 from .network import Network
+from .predictor import one_thread
 
 WINDOW = 96  # pixels; what a step sees of an example
 BATCH = 16
@@ -113,21 +114,16 @@ class Course(ABC, Generic[N]):
             CheckpointError: the checkpoint is damaged, or of another course.
         """
         recipe = f"{recipe} seed={self.seed} batch={self.batch} steps={steps} rate={rate}".strip()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # more round differently
-        try:
+        with one_thread(), _interrupts_later() as interrupted:
             if checkpoint.is_file():
                 self._continue(_state_of(checkpoint), recipe)
-            with _interrupts_later() as interrupted:
-                while self.step < steps:
-                    self.losses.append(self.take(pool, rate * _falling(self.step, steps)))
-                    if self.step % _EVERY == 0 or self.step == steps or interrupted.is_set():
-                        self._save(checkpoint, recipe)
-                    if interrupted.is_set():
-                        raise KeyboardInterrupt
-                    on_step(self.step, steps)
-        finally:
-            torch.set_num_threads(threads)
+            while self.step < steps:
+                self.losses.append(self.take(pool, rate * _falling(self.step, steps)))
+                if self.step % _EVERY == 0 or self.step == steps or interrupted.is_set():
+                    self._save(checkpoint, recipe)
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+                on_step(self.step, steps)
         return self.average
 
     def take(self, pool: Pool, rate: float) -> float:

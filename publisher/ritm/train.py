@@ -34,7 +34,7 @@ from ..files import write_atomic
 from ..masks import Mask
 from ..perturb import Hand, draw
 from ..progress import Progress, silent
-from .boundary import BoundaryNetwork
+from .boundary import REACH, BoundaryNetwork
 from .composites import SIDE, Example
 from .network import Network
 from .predictor import one_thread
@@ -213,15 +213,15 @@ class BoundaryCourse(Course[BoundaryNetwork]):
         again = torch.from_numpy(np.flatnonzero(rng.random(self.batch) < 0.25))
         for _ in range(int(rng.integers(1, 3)) if len(again) and self.step > _WARM else 0):
             answer = (self.average.logits(x[again]) > 0).float()
-            x[again, 3:] = torch.where(answer.sum((2, 3), True) > 100, answer, x[again, 3:])
-        seen = BoundaryNetwork.seen(x)
-        truth = torch.from_numpy(np.stack(truths))[:, None].float()
-        band = (seen[:, 5:].abs() < math.tanh(_BAND / 24)).float()
+            covered = answer.sum((2, 3), keepdim=True)
+            usable = (covered > 100) & (covered < SIDE * SIDE - 100)  # it has a border
+            x[again, 3:] = torch.where(usable, answer, x[again, 3:])
         windows = [_window(x[b, 3].numpy() > 0.5, rng) for b in range(self.batch)]
-        return tuple(  # type: ignore[return-value]
-            torch.stack([full[b][:, window[0], window[1]] for b, window in enumerate(windows)])
-            for full in (seen, truth, band)
+        seen = torch.stack([_seen_in(x[b : b + 1], *windows[b]) for b in range(self.batch)])
+        truth = torch.stack(
+            [torch.from_numpy(truths[b])[windows[b]][None].float() for b in range(self.batch)]
         )
+        return seen, truth, (seen[:, 5:].abs() < math.tanh(_BAND / 24)).float()
 
 
 def hand_of(rng: np.random.Generator) -> Hand:
@@ -235,7 +235,7 @@ def hand_of(rng: np.random.Generator) -> Hand:
         tolerance, jitter = rng.uniform(0.04, 0.1), rng.uniform(0.01, 0.035)
     if rng.random() < 0.7:
         return Hand(tolerance, jitter)
-    return Hand(tolerance, jitter, growth=rng.normal(0, 0.025), shift=abs(rng.normal(0, 0.025)))
+    return Hand(tolerance, jitter, growth=rng.normal(0, 0.03), shift=abs(rng.normal(0, 0.035)))
 
 
 def turned(example: Example, rng: np.random.Generator) -> Example:
@@ -261,6 +261,14 @@ def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
     if rng.random() < 0.15:
         lit[:] = lit.mean(axis=2, keepdims=True)
     return np.asarray(np.clip(lit, 0, 255), dtype=np.uint8)
+
+
+def _seen_in(x: Tensor, rows: slice, columns: slice) -> Tensor:
+    """What is seen of a window (6, w, w) of one picture (1, 4, H, W), as if all were looked at."""
+    top, left = max(rows.start - REACH, 0), max(columns.start - REACH, 0)
+    around = x[..., top : rows.stop + REACH, left : columns.stop + REACH]
+    seen = BoundaryNetwork.seen(around)[0]
+    return seen[:, rows.start - top :, columns.start - left :][:, :WINDOW, :WINDOW]
 
 
 def _window(rough: NDArray[np.bool_], rng: np.random.Generator) -> tuple[slice, slice]:

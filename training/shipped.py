@@ -65,7 +65,7 @@ def main(folder: Path, skimage: Path, sample: Path, out: Path) -> None:
     pool = pool_of(folder, skimage, sample)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     course = courses.begun(CONFIG, seed=SEED, batch=BATCH)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # weights change
         trained = course.run(pool, checkpoint, steps=STEPS, rate=RATE, on_step=told())
     weights.save(trained, out, about())
 

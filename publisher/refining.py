@@ -42,7 +42,7 @@ from .files import (
 from .journal import Journal
 from .perturb import LEVELS
 from .progress import Progress, silent
-from .refine import Outcome, Predictor, Refined, Rules, refine
+from .refine import Outcome, Predictor, Refined, Rules, made_with, refine
 from .report import escaped, page, table
 from .rules.rule import Severity
 from .sheet import LEGEND, STYLE, Shown, figure
@@ -97,14 +97,14 @@ def load(name: str, device: str) -> Predictor:
 class Recipe:
     """All that decides what comes out, apart from the dataset."""
 
-    weights: tuple[str, ...]  # sha256 of each file
+    made: Mapping[str, Sequence[str]]  # with what; see `refine.made_with`
     rules: Rules
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as they are kept in the provenance."""
         plain: dict[str, Any] = {
             "tool": f"publisher {__version__}",
-            "weights": self.weights,
+            **self.made,
             "rules": asdict(self.rules),
         }
         return dict(parse_json(canonical_json(plain)))  # lists for tuples, as when it is read
@@ -189,11 +189,11 @@ def run(
         refuse_foreign(report, REPORT)
     names = _named(weights)
     refiner = _Refiner(load, names, device, rules or Rules())
-    digests = refiner.digests  # weights that do not load show before the work
+    made = refiner.made  # weights that do not load show before the work
     calibration = _calibrated(dataset, refiner, on_image) if calibrate else None
     if calibration is not None:
         refiner = replace(refiner, rules=calibration.raised(refiner.rules))
-    recipe = Recipe(digests, refiner.rules)
+    recipe = Recipe(made, refiner.rules)
     work = _Work(dataset.images, dataset.categories, refiner)
     journal = out.with_name(f".{out.name}.journal")
     with held(out.with_name(f"{journal.name}.lock"), out):
@@ -278,8 +278,8 @@ class _Refiner:
     rules: Rules
 
     @property
-    def digests(self) -> tuple[str, ...]:
-        return tuple(p.digest for p in self._predictors)
+    def made(self) -> Mapping[str, Sequence[str]]:
+        return made_with(self._predictors)
 
     def __call__(self, pictures: Sequence[tuple[Sample, NDArray[np.uint8]]]) -> list[Refined]:
         return refine(pictures, self._predictors, self.rules)

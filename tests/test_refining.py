@@ -340,6 +340,7 @@ def test_a_release_says_how_many_masks_were_refined_and_by_what(tmp_path):
     dataset = workspace.read(tmp_path / "out")
     (recipe,) = dataset.provenance["refinements"]
     assert recipe["weights"] == [bright.load("bright", "cpu").digest]
+    assert recipe["precision"] == ["float32"]
     assert "confidence" in recipe["rules"]
     built = release.build(dataset, tmp_path / "release", Card("disks"))
     assert built.stats.to_json()["refined"] == 3

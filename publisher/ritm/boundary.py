@@ -102,25 +102,31 @@ def depth_in(mask: Tensor, reach: int = REACH) -> Tensor:
     """
     How deep each pixel lies in its mask (B, 1, H, W) bool, in pixels, at most `reach`.
 
-    Negative outside; exact, as `distance.signed` with a limit.
+    Negative outside; exact, as `distance.signed` with a limit. `reach` is at most 128, whose
+    square fits in 16 bits twice: half as wide as float32, so twice as quick.
     """
     both = torch.cat([mask, ~mask])  # (2B, 1, H, W)
-    columns = _along_columns(both, reach) ** 2
-    best = columns.clone()
-    for dx in range(1, min(reach, mask.shape[3])):
-        further = columns + dx * dx
-        torch.minimum(best[..., dx:], further[..., :-dx], out=best[..., dx:])
-        torch.minimum(best[..., :-dx], further[..., dx:], out=best[..., :-dx])
-    inside, outside = best.sqrt().chunk(2)
+    rows = _along_rows(both, reach) ** 2
+    best = rows.clone()
+    for dy in range(1, min(reach, mask.shape[2])):  # down is quicker than along: whole blocks
+        further = rows + dy * dy
+        torch.minimum(best[:, :, dy:], further[:, :, :-dy], out=best[:, :, dy:])
+        torch.minimum(best[:, :, :-dy], further[:, :, dy:], out=best[:, :, :-dy])
+    inside, outside = best.float().sqrt().chunk(2)
     return inside - outside
 
 
-def _along_columns(mask: Tensor, reach: int) -> Tensor:
-    """The distance from each pixel to the nearest False one of its column, at most `reach`."""
-    rows = torch.arange(mask.shape[2], device=mask.device, dtype=torch.float32)[:, None]
-    above = torch.where(mask, -float(reach), rows).cummax(2).values
-    below = torch.where(mask, rows[-1] + reach, rows).flip(2).cummin(2).values.flip(2)
-    return torch.minimum(rows - above, below - rows).clamp(max=reach)
+def _along_rows(mask: Tensor, reach: int) -> Tensor:
+    """The distance from each pixel to the nearest False one of its row, at most `reach`."""
+    near = mask.to(torch.int16) * reach
+    step = 1
+    while step < reach:  # what is known from pixels less than `step` away, from twice as far
+        known = near
+        near = known.clone()
+        torch.minimum(near[..., step:], known[..., :-step] + step, out=near[..., step:])
+        torch.minimum(near[..., :-step], known[..., step:] + step, out=near[..., :-step])
+        step *= 2
+    return near
 
 
 def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:

@@ -6,7 +6,8 @@ border, light and colour. A part of the rough masks is what the network itself m
 mask before, so that it can be asked again about its own answers (RITM's iterative training).
 
 All of a step follows from (seed, step) and the weights before it: a run that was killed goes on
-from its last checkpoint to the same weights, bit for bit, as one that was not.
+from its last checkpoint to the same weights, bit for bit, as one that was not. Where the CPU
+computes in bfloat16, steps do, at half the cost; weights and losses stay in float32.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from ..progress import Progress, silent
 from .boundary import REACH, BoundaryNetwork, depth_in
 from .composites import SIDE, Example
 from .network import Network
-from .predictor import one_thread
+from .predictor import native, one_thread
 
 WINDOW = 96  # pixels; what a step sees of an example
 BATCH = 16
@@ -131,7 +132,12 @@ class Course(ABC, Generic[N]):
         """Take one step, and give its loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        with torch.random.fork_rng(devices=[]):
+        rounded = native(torch.device("cpu")) == "bfloat16"
+        with (
+            torch.random.fork_rng(devices=[]),
+            # entered at each step: it keeps the rounded weights for as long as it lasts
+            torch.autocast("cpu", torch.bfloat16, enabled=rounded),
+        ):
             torch.manual_seed(self.seed * 2**32 + self.step)  # for dropout
             loss = self.loss(pool, np.random.default_rng([self.seed, self.step]))
         self.optimiser.zero_grad()

@@ -95,17 +95,16 @@ class Rules:
 
     least_size: float = 40.0  # pixels; smaller objects stay as they are
     finest: float = 0.18  # so do outlines with less than this from vertex to vertex, in s
-    coarse: float = 0.42  # from here on an outline is thought to be coarse
+    coarse: float = 0.42  # from here on an outline is thought to be coarse, and asked about boldly
     band: float = 0.12  # of s; no pixel farther than this from the outline changes
     careful: Way = Way((96, 128), 1, 0.4, 0.6)
     bold: Way = Way((64, 96), 2, 0.5, 0.5)
-    room: float = 0.97  # boldly only where `likeness` to a coarse outline is below
     confidence: float = 0.35  # mean |2 p - 1| of the pixels that change, at least
-    bold_confidence: float = 0.55  # the same of a bold answer; else the careful one counts
-    steadiness: float = 0.972  # IoU of what two sizes of the picture show, at least
-    coarse_steadiness: float = 0.95  # the same under a coarse outline, which has more to move
+    bold_confidence: float = 0.45  # the same of a bold answer; else the careful one counts
+    steadiness: float = 0.972  # IoU of what two sizes of the picture show carefully, at least
     agreement: float = 0.95  # of the pixels outside of the band, at least
     least_iou: float = 0.70  # of the answer with the annotation
+    most_iou: float = 0.99  # of the same; so small a change is finer than the network sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +116,7 @@ class Outcome:
         reason: "refined", or why it stays as it was, in a few words.
         route: "careful" or "bold" where a network was asked; else "".
         scores: what was measured: `size` in pixels, `coarseness`, `agreement`, `steadiness`,
-            `confidence`, `iou` of the proposed mask with the annotation, and `likeness`, that
-            of what is likelier object than not.
+            `confidence`, and `iou` of the proposed mask with the annotation.
         before, after: its pixels; the same object where nothing changed. None where its
             geometry is no mask.
         proposed: what the network would have made of it, believed or not; None where none
@@ -286,23 +284,15 @@ def _sigmoid(logits: Floats) -> Floats:
 def _decided(
     objects: Sequence[_Object], predictors: Sequence[Predictor], rules: Rules
 ) -> list[_Answer]:
-    """Careful first; where that believes in a change of a coarse outline, once more, boldly."""
-    answers = _asked(objects, predictors, rules, rules.careful, "careful")
-    asked = [k for k, answer in enumerate(answers) if _has_room(answer, rules)]
-    again = _asked([objects[k] for k in asked], predictors, rules, rules.bold, "bold")
-    for k, answer in zip(asked, again, strict=True):
-        if answer.reason == REFINED and answer.scores["confidence"] >= rules.bold_confidence:
-            answers[k] = answer
-    return answers
-
-
-def _has_room(careful: _Answer, rules: Rules) -> bool:
-    scores = careful.scores
-    return (
-        careful.reason in (REFINED, UNSURE)
-        and scores["coarseness"] >= rules.coarse
-        and scores["likeness"] <= rules.room
-    )
+    """Coarse outlines are asked about boldly; carefully all others, and where that failed."""
+    answers: dict[int, _Answer] = {}
+    coarse = [k for k, o in enumerate(objects) if o.coarseness >= rules.coarse]
+    bold = _asked([objects[k] for k in coarse], predictors, rules, rules.bold, "bold")
+    answers |= {k: a for k, a in zip(coarse, bold, strict=True) if a.reason == REFINED}
+    left = [k for k in range(len(objects)) if k not in answers]
+    careful = _asked([objects[k] for k in left], predictors, rules, rules.careful, "careful")
+    answers |= zip(left, careful, strict=True)
+    return [answers[k] for k in range(len(objects))]
 
 
 def _asked(
@@ -404,11 +394,9 @@ def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[s
     sure = ~o.band(rules)
     agreed = (chance > 0.5) == o.mask
     change = wanted ^ o.mask
-    likely = np.where(o.band(rules), chance > 0.5, o.mask)
     confident = np.abs(2 * chance[change] - 1)
     return {
         "agreement": float(agreed[sure].mean()) if sure.any() else 0.0,
-        "likeness": iou(likely, o.mask),
         "iou": iou(wanted, o.mask),
         "confidence": float(confident.mean()) if change.any() else 0.0,
     }
@@ -416,22 +404,17 @@ def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[s
 
 def _objection(scores: Mapping[str, float], rules: Rules, route: str) -> str:
     """Why an answer is not believed, or REFINED."""
-    if scores["iou"] == 1:
+    if scores["iou"] >= rules.most_iou:
         return "nothing to change"
     if scores["agreement"] < rules.agreement:
         return "does not know the object"
     if scores["iou"] < rules.least_iou:
         return "too large a change"
-    steady = rules.steadiness
     if route == "bold":
-        steady = 0.0  # the careful answer was asked for that
-    elif scores["coarseness"] >= rules.coarse:
-        steady = rules.coarse_steadiness
-    if scores["steadiness"] < steady:
+        return UNSURE if scores["confidence"] < rules.bold_confidence else REFINED
+    if scores["steadiness"] < rules.steadiness:
         return "not steady"
-    if scores["confidence"] < rules.confidence:
-        return UNSURE
-    return REFINED
+    return UNSURE if scores["confidence"] < rules.confidence else REFINED
 
 
 # ── pictures ─────────────────────────────────────────────────────────────────────────────────

@@ -238,10 +238,9 @@ class _Object:
             eligibility.coarseness(_rings(segment), size),
         )
 
-    def prior(self, rules: Rules) -> Floats:
-        """The annotation as probabilities (h, w) that rise over the band."""
-        steepness = 4 / (rules.band * self.size)
-        return _sigmoid(self.depth * steepness)
+    def prior(self) -> Floats:
+        """The annotation as probabilities (h, w) that rise slowly where it is coarse."""
+        return _sigmoid(self.depth / (eligibility.doubt(self.coarseness) * self.size))
 
     def band(self, rules: Rules) -> BitMask:
         return np.abs(self.depth) <= rules.band * self.size
@@ -333,7 +332,7 @@ def _opinions(
     objects: Sequence[_Object], predictor: Predictor, rules: Rules, way: Way
 ) -> list[_Opinion | None]:
     """What one predictor says after all passes; None where it gives no usable answer."""
-    priors = [o.prior(rules) for o in objects]
+    priors = [o.prior() for o in objects]
     opinions = list[_Opinion | None]([None] * len(objects))
     asked = list(range(len(objects)))
     for left in reversed(range(way.passes)):

@@ -5,7 +5,8 @@ RITM finds objects from clicks at a quarter of the resolution; this one is asked
 question. The object is known, roughly, and lies in the picture at one size: sqrt(area) = 60 to
 120 pixels. All that is open is on which pixel it ends. So it sees how deep each pixel lies in
 the rough mask, works at half the resolution and below, and answers with a correction to that
-depth: where the picture shows nothing, the mask stays as it was.
+depth: where the picture shows nothing, the mask stays as it was. How far it may be moved, it
+sees from the prior: that rises slowly where the outline is coarse (`eligibility.doubt`).
 
 In the shapes at line ends B is the batch, H and W the picture.
 """
@@ -60,7 +61,8 @@ class BoundaryNetwork(nn.Module):
         Segment pictures: `{"instances": logits (B, 1, H, W)}`.
 
         Args:
-            x: (B, 4, H, W) float; R, G, B in 0..1 and the rough mask as a probability.
+            x: (B, 4, H, W) float; R, G, B in 0..1 and the rough mask as probabilities, which
+                cross 1/2 on its outline.
             points: not read; here because every network is called with them.
         """
         return {"instances": self.logits(x, points)}
@@ -71,12 +73,13 @@ class BoundaryNetwork(nn.Module):
 
     @staticmethod
     def seen(x: Tensor) -> Tensor:
-        """What the network looks at (B, 6, H, W): colours, the mask, and two depths in it."""
-        mask = x[:, 3:] > 0.5  # (B, 1, H, W)
-        depth = depth_in(mask)  # (B, 1, H, W)
-        colours = 2 * x[:, :3] - 1  # (B, 3, H, W)
-        signs = 2 * mask.to(x.dtype) - 1  # (B, 1, H, W)
-        return torch.cat([colours, signs, torch.tanh(depth / 8), torch.tanh(depth / 24)], 1)
+        """What the network looks at (B, 6, H, W): colours, the prior, and two depths in it."""
+        return BoundaryNetwork.looked_at(x, depth_in(x[:, 3:] > 0.5))
+
+    @staticmethod
+    def looked_at(x: Tensor, depth: Tensor) -> Tensor:
+        """The same, where the depths (B, 1, H, W) are known."""
+        return torch.cat([2 * x - 1, torch.tanh(depth / 8), torch.tanh(depth / 24)], 1)
 
     def corrected(self, seen: Tensor) -> Tensor:
         """The logits (B, 1, H, W) for what is `seen` (B, 6, H, W)."""

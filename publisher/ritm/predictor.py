@@ -29,6 +29,7 @@ from . import weights
 from .boundary import BoundaryNetwork
 from .clicks import check, mirrored, points_of
 from .network import Network, folded
+from .resizing import resized
 from .session import MAX_SIDE, Session, ZoomIn
 
 _BATCH = 64  # on a GPU; rows of one size, a mirror image being a row of its own
@@ -261,7 +262,7 @@ def _question(crop: Crop, device: torch.device) -> tuple[Tensor, Tensor]:
         Click((c.row + 0.5) * down - 0.5, (c.col + 0.5) * along - 0.5, c.positive)
         for c in crop.clicks
     ]
-    x = _resized(x, (height, width))
+    x = resized(x, (height, width))
     if not crop.flip:
         return x, points_of([clicks]).to(device)
     both = points_of([clicks, mirrored(clicks, width)]).to(device)
@@ -273,15 +274,8 @@ def _answer(logits: Tensor, crop: Crop) -> NDArray[np.float32]:
     if crop.flip:
         logits = 0.5 * (logits[:1] + logits[1:].flip(3))
     height, width = crop.prior.shape
-    answer: NDArray[np.float32] = _resized(logits, (height, width))[0, 0].cpu().contiguous().numpy()
+    answer: NDArray[np.float32] = resized(logits, (height, width))[0, 0].cpu().contiguous().numpy()
     return answer
-
-
-def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """By areas, not by corners: pixels are squares here, and shrinking takes all of them in."""
-    if tuple(x.shape[2:]) == size:
-        return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 from .servers import need_seaweedfs, s3_server
 
@@ -17,6 +18,19 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     need_seaweedfs()
     with s3_server().serve(tmp_path_factory.mktemp("seaweedfs"), gentle=False) as server:
         yield server
+
+
+@pytest.fixture
+def cli() -> Callable[..., Result]:
+    """Calls the command line, and expects an exit code."""
+    from publisher.cli import main
+
+    def run(*arguments: object, code: int = 0) -> Result:
+        result = CliRunner().invoke(main, [str(a) for a in arguments])
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
 
 
 @pytest.fixture

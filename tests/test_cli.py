@@ -5,20 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from click.testing import CliRunner
 
 from publisher.cli import main
 from tests.makers import coco_document, coco_folder, cvat_polygon, cvat_zip
-
-
-@pytest.fixture
-def cli():
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(main, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
 
 
 @pytest.fixture

@@ -7,24 +7,17 @@ import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
 
 from publisher import refining, workspace
-from publisher.cli import main
 from tests import bright
 
 
 @pytest.fixture
-def cli(monkeypatch):
+def cli(cli, monkeypatch):
+    """The command line, with the eyes of `bright`."""
     monkeypatch.setattr(refining, "load", bright.load)
     monkeypatch.setattr(refining.judging, "named", lambda _: ("bright",))
-
-    def run(*arguments, code=0):
-        result = CliRunner().invoke(main, [str(a) for a in arguments])
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return cli
 
 
 @pytest.fixture
@@ -125,5 +118,5 @@ def test_without_torch_one_line_says_what_to_install(coarse, tmp_path):
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "error: refinement needs torch, which is not installed",
-        "hint: pip install 'publisher[refine]'",
+        "hint: pip install '.[refine]' in a checkout of publisher",
     ]

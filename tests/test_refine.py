@@ -29,6 +29,7 @@ class Network:
 
     answer: Callable[[Crop], Any]
     digest: str = "fake"
+    precision: str = "float32"
 
     def predict(self, crops: Sequence[Crop]) -> list[NDArray[np.float32]]:
         return [self.answer(crop) for crop in crops]
@@ -196,6 +197,7 @@ def test_a_refined_segment_says_where_it_comes_from() -> None:
     assert segment.origin["shape"] == "mask"
     assert segment.origin["source"] == "manual"
     assert segment.origin["refined"]["weights"] == ["fake"]
+    assert segment.origin["refined"]["precision"] == ["float32"]
     assert segment.origin["refined"]["route"] in {"careful", "bold"}
     assert not {"bbox", "area"} & segment.origin.keys()
 

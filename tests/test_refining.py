@@ -268,7 +268,7 @@ def test_a_folder_of_someone_elses_is_refused_before_any_work(tmp_path, where, m
     make(tmp_path / "in")
     (tmp_path / where).mkdir()
     (tmp_path / where / "thesis.tex").write_text("dear")
-    monkeypatch.setattr(refining, "refine", None)
+    monkeypatch.setattr(refining.answers, "refine", None)
     with pytest.raises(UsageError, match="was not written by this command"):
         refining.run(tmp_path / "in", tmp_path / "out", report=tmp_path / "report")
 
@@ -306,7 +306,7 @@ def test_a_line_for_each_object(tmp_path):
 
 
 def test_the_sheet_shows_the_most_changed_needs_nothing_else_and_has_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(refining, "SHOWN", 2)
+    monkeypatch.setattr(refining.sheet, "SHOWN", 2)
     make(tmp_path / "in", 6)
     refining.run(tmp_path / "in", tmp_path / "out", report=tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()

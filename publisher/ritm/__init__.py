@@ -7,7 +7,7 @@ RITM: a network that finds objects from clicks and rough masks.
 * `object_at(predictor, image, clicks)` is the mask of one object, without a session.
 * `Predictor.predict(crops)` answers many crops at once, for `publisher.refine`.
 
-It needs torch, which only comes with `publisher[refine]`, and loads it at the first use.
+It needs torch, which only comes with the extra `refine`, and loads it at the first use.
 """
 
 from __future__ import annotations
@@ -51,5 +51,5 @@ def __getattr__(name: str) -> Any:
             raise
         raise UsageError(
             f"refinement needs {error.name}, which is not installed",
-            hint="pip install 'publisher[refine]'",
+            hint="pip install '.[refine]' in a checkout of publisher",
         ) from error

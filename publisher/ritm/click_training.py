@@ -23,6 +23,7 @@ from ..distance import signed, squared
 from ..refine import Click
 from .clicks import points_of
 from .network import Config, Network, Scale
+from .resizing import resized
 from .train import Course, Pool, redrawn, relit, turned
 
 WINDOW = 128  # pixels; what a step sees of an example
@@ -171,13 +172,7 @@ def _seen(
     scale = rng.uniform(*_SCALES)
     planes = np.dstack([image.astype(np.float32) / 255, truth, prior]).astype(np.float32)
     side = max(WINDOW, round(scale * len(image)))
-    scaled = F.interpolate(
-        torch.from_numpy(planes).permute(2, 0, 1)[None],
-        size=(side, side),
-        mode="bilinear",
-        align_corners=False,
-        antialias=True,
-    )[0].clamp(0, 1)
+    scaled = resized(torch.from_numpy(planes).permute(2, 0, 1)[None], (side, side))[0].clamp(0, 1)
     middle = np.argwhere(scaled[3].numpy() > 0.5).mean(axis=0) if truth.any() else side / 2
     corner = middle - WINDOW / 2 + rng.uniform(-20, 20, 2)
     top, left = np.clip(corner, 0, side - WINDOW).astype(int).tolist()

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
 from ..components import numbered
 from ..distance import signed
 from ..masks import Mask
+from .resizing import resized
 
 SIDE = 192  # pixels
 Picture = NDArray[np.uint8]
@@ -257,10 +257,7 @@ def _blocky(x: Floats, rng: np.random.Generator) -> Floats:
 def _resized(x: Floats, side: int) -> Floats:
     """A picture (h, w, C) scaled to (side, side, C); shrinking takes all its pixels in."""
     tensor = torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None]
-    scaled = F.interpolate(
-        tensor, size=(side, side), mode="bilinear", align_corners=False, antialias=True
-    )
-    return np.asarray(scaled[0].permute(1, 2, 0).numpy())
+    return np.asarray(resized(tensor, (side, side))[0].permute(1, 2, 0).numpy())
 
 
 def _mirrored(at: NDArray[np.int64], length: int) -> NDArray[np.int64]:

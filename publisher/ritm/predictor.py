@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from . import weights
 from .boundary import BoundaryNetwork
 from .clicks import check, mirrored, points_of
 from .network import Network, folded
+from .resizing import resized
 from .session import MAX_SIDE, Session, ZoomIn
 
 _BATCH = 64  # on a GPU; rows of one size, a mirror image being a row of its own
@@ -199,7 +201,8 @@ def native(device: torch.device) -> str:
     """
     if device.type != "cpu":
         return "bfloat16"
-    known = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
+    ask: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    known = ask()  # nothing where torch is too old to say
     return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
 
 
@@ -259,7 +262,7 @@ def _question(crop: Crop, device: torch.device) -> tuple[Tensor, Tensor]:
         Click((c.row + 0.5) * down - 0.5, (c.col + 0.5) * along - 0.5, c.positive)
         for c in crop.clicks
     ]
-    x = _resized(x, (height, width))
+    x = resized(x, (height, width))
     if not crop.flip:
         return x, points_of([clicks]).to(device)
     both = points_of([clicks, mirrored(clicks, width)]).to(device)
@@ -271,15 +274,8 @@ def _answer(logits: Tensor, crop: Crop) -> NDArray[np.float32]:
     if crop.flip:
         logits = 0.5 * (logits[:1] + logits[1:].flip(3))
     height, width = crop.prior.shape
-    answer: NDArray[np.float32] = _resized(logits, (height, width))[0, 0].cpu().contiguous().numpy()
+    answer: NDArray[np.float32] = resized(logits, (height, width))[0, 0].cpu().contiguous().numpy()
     return answer
-
-
-def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """By areas, not by corners: pixels are squares here, and shrinking takes all of them in."""
-    if tuple(x.shape[2:]) == size:
-        return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 @contextmanager

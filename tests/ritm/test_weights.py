@@ -451,7 +451,8 @@ def test_without_torch_one_line_says_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == (
-        "UsageError refinement needs torch, which is not installed pip install 'publisher[refine]'"
+        "UsageError refinement needs torch, which is not installed "
+        "pip install '.[refine]' in a checkout of publisher"
     )
 
 

@@ -318,7 +318,7 @@ def test_the_sheet_shows_the_most_changed_needs_nothing_else_and_has_a_bound(tmp
 
 def test_the_sheet_shows_what_a_network_was_asked_about_and_left_alone_and_says_why(tmp_path):
     make(tmp_path / "in")
-    sure = Rules(confidence=1.1)  # surer than anything can be
+    sure = Rules(confidence=1.1, bold_confidence=1.1)  # surer than anything can be
     refining.run(tmp_path / "in", tmp_path / "out", rules=sure, report=tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count("<figure>") == page.count("data:image/jpeg;base64,") == 3  # no brush mask

@@ -28,7 +28,7 @@ from publisher.ritm.boundary import BoundaryConfig
 from publisher.ritm.composites import Example, composite
 from publisher.ritm.train import Pool
 
-PHOTOS = (  # CC0 or in the public domain, says scikit-image's README of its data
+PHOTOS = (  # CC0, public domain or no known restrictions, say the docstrings of skimage.data
     *("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "hubble_deep_field.jpg"),
     *("grass.png", "brick.png", "gravel.png", "coins.png", "moon.png"),
 )
@@ -105,7 +105,7 @@ def about() -> dict[str, str]:
     """What the file of weights says of itself."""
     credited = {source: ATTRIBUTION[source] for source in sorted(SHARES)}
     return {
-        "made by": "training/shipped.py",
+        "made by": "training/shipped.py boundary",
         "licence": "Apache-2.0",
         "learned from": json.dumps(credited, sort_keys=True),
     }

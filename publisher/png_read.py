@@ -59,13 +59,15 @@ class Png:
 @dataclass(frozen=True, slots=True)
 class Changes:
     """
-    Where the pixels of a map differ from the one above; above the first line all is 0.
+    The first line of a map, and where the pixels below it differ from the one above.
 
     The map's lines after filter Up, 1 + 3 W bytes each, as words of 8 bytes: those not all 0.
+    What they hold of the first line is 0.
     """
 
     height: int
     width: int
+    top: NDArray[np.uint8]  # (3, W), the pixels of the first line, channel by channel
     at: Ints  # (K,), the number of each word
     words: NDArray[np.uint64]  # (K,)
 
@@ -104,7 +106,7 @@ def changes_of(png: Png) -> Changes | None:
     lines = np.frombuffer(body, np.uint8).reshape(png.height, -1)
     filters = body[:: 1 + 3 * png.width]
     if filters[0] <= _UP and filters.count(_UP, 1) == png.height - 1:
-        return _changes(lines, png.height, png.width)
+        return _changes(lines)
     if max(filters) > _PAETH:
         raise FormatError("PNG has an unknown filter", code="I112")
     if max(filters) > _UP:
@@ -124,7 +126,7 @@ def changes_of_rgb(rgb: NDArray[np.uint8]) -> Changes:
     pixels = rgb.reshape(height, 3 * width)
     lines[0, 1:] = pixels[0]
     np.subtract(pixels[1:], pixels[:-1], out=lines[1:, 1:])
-    return _changes(lines, height, width)
+    return _changes(lines)
 
 
 def id_runs(maps: Sequence[Changes]) -> IdRuns:
@@ -134,86 +136,94 @@ def id_runs(maps: Sequence[Changes]) -> IdRuns:
     Several maps at a time share the cost of numpy's calls; some 8 are the quickest.
     """
     height, width = maps[0].height, maps[0].width
-    start, channel, step = _down_columns(maps, height, width)
-    column = start // height
-    top = heads(column)
-    ids = _summed(channel, step, top)
-    stop = np.append(start[1:], start[:1])
-    stop[top[1:] - 1] = (column[top[1:] - 1] + 1) * height
-    stop[-1:] = (column[-1:] + 1) * height
-    if channel.any():
-        whole = np.flatnonzero(stop > start)  # the last byte of each pixel
-        start, stop, ids = start[whole], stop[whole], ids[whole]
+    columns = len(maps) * width
+    start, channel, step = _below(maps, height, width)
+    start = np.concatenate([np.arange(columns, dtype=np.int32) * height, start])
+    column = (start // height).astype(np.min_scalar_type(columns))
+    order = np.argsort(column, kind="stable")  # rows are in order; 16 bits take a radix sort
+    start = start.take(order)
+    ids = _summed(np.concatenate([m.top for m in maps], axis=1), channel, step, order)
+    if channel.max(initial=0):
+        whole = np.flatnonzero(np.diff(start, append=-1))  # the last byte of each pixel
+        start, ids = start.take(whole), ids.take(whole)
     new = np.ones(len(start) + 1, dtype=np.bool_)  # and where the last one ends
-    new[1:-1] = (start[1:] != stop[:-1]) | (ids[1:] != ids[:-1])
-    new[np.searchsorted(start, np.arange(len(maps), dtype=start.dtype) * (height * width))] = True
+    np.not_equal(ids[1:], ids[:-1], out=new[1:-1])
+    new[np.searchsorted(start, np.arange(0, columns, width, dtype=np.int32) * height)] = True
     some = ids != 0
     first, final = np.flatnonzero(new[:-1] & some), np.flatnonzero(new[1:] & some)
-    return IdRuns(height, width, start[first], stop[final], ids[first])
+    stop = np.append(start[1:], np.int32(columns * height)).take(final)
+    return IdRuns(height, width, start.take(first), stop, ids.take(first))
 
 
-def _down_columns(
+def _below(
     maps: Sequence[Changes], height: int, width: int
 ) -> tuple[Ints, NDArray[np.uint8], NDArray[np.uint8]]:
     """
-    The bytes that are not 0, down each column of all maps side by side.
+    The bytes below the first lines that are not 0, line by line.
 
-    Gives the column-major position, the channel and the byte itself, (B,) each: sorted as one
-    number, for to sort these numbers takes a third of what it takes to sort their places and
-    to gather them.
+    Gives the column-major position of each in the maps side by side, its channel and the byte
+    itself, (B,) each.
     """
     stride = 1 + 3 * width
-    small = len(maps) * height * width < 2**22
-    kind: type[np.signedinteger[Any]] = np.int32 if small else np.int64
-    places, lines = _places(len(maps), height, width, np.dtype(kind).str.replace("i", "u"))
-    before = np.arange(len(maps)) * (height * stride)
-    at = np.repeat(before, [len(m.at) for m in maps])
-    at += np.concatenate([m.at for m in maps]) << 3
-    some = np.concatenate([m.words for m in maps]).view(np.uint8)
+    last = np.concatenate([m.at for m in maps], dtype=np.int32, casting="unsafe")
+    last <<= 3
+    last += 7  # the last byte of each word
+    line = last // stride
+    last -= line * stride  # ... in its line; those before it may be in the line above
+    line += np.repeat(
+        np.arange(len(maps), dtype=np.int32) * (height * width), [len(m.at) for m in maps]
+    )
+    words = np.concatenate([m.words for m in maps])
+    words &= _without_filters(stride).take(last, mode="clip")
+    some = words.view(np.uint8)
     found = np.flatnonzero(some != 0)
-    at = at.take(found >> 3) + (found & 7)
-    line = at // stride
-    at -= line * stride
-    key: NDArray[Any] = places.take(at)
-    key += lines.take(line)
-    key += some.take(found)
-    filters = np.flatnonzero(at == 0)
-    key[filters] = np.iinfo(key.dtype).max  # to the end, and off
-    key.sort()
-    key = key[: len(key) - len(filters)]
-    start: Ints = (key >> 10).view(kind)
-    return start, (key >> 8 & 3).astype(np.uint8), key.astype(np.uint8)
+    above, at = np.divmod(np.arange(-7, stride, dtype=np.int32), stride)
+    column, channel = np.divmod(at - 1, 3)
+    word = found >> 3
+    place = last.take(word) + (found & 7)
+    start = (column * height + above).take(place)
+    start += line.take(word)
+    return start, channel.astype(np.uint8).take(place), some.take(found)
 
 
-def _places(maps: int, height: int, width: int, bits: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _without_filters(stride: int) -> NDArray[np.uint64]:
     """
-    What the keys of `_down_columns` are put together from: the part of each byte of a line,
-    which is column and channel, (1 + 3 W,), and of each line of the maps, (M H,).
+    What to keep of a word whose last byte is this one of its line, (9,): all but the lines'
+    first bytes; the last one is for all further bytes.
     """
-    at = np.arange(3 * width, dtype=bits)
-    column, channel = at // 3 * height << 2, at % 3
-    line = np.arange(maps * height, dtype=bits)
-    line += line // height * (height * (width - 1))
-    return np.concatenate([at[:1], (column | channel) << 8]), line << 10
+    at = np.arange(9)[:, None] + np.arange(-7, 1)
+    return np.where(at % stride, 255, 0).astype(np.uint8).view(np.uint64).ravel()
 
 
-def _summed(channel: NDArray[np.uint8], step: NDArray[np.uint8], top: Ints) -> Ints:
-    """Ids from differences: running sums down each column, modulo 256 in each channel."""
-    ids = np.zeros(len(step), dtype=np.int32)
-    many = np.diff(top, append=len(step))
-    highest = int(channel.max(initial=0))
-    for c in range(highest + 1):
-        mine = step * (channel == c) if highest else step  # one channel, where ids are small
-        total = np.cumsum(mine, dtype=np.uint8)
-        total -= np.repeat(total[top] - mine[top], many)
+def _summed(
+    top: NDArray[np.uint8], channel: NDArray[np.uint8], step: NDArray[np.uint8], order: Ints
+) -> Ints:
+    """
+    Ids, (C + B,): running sums down each column, modulo 256 in each channel.
+
+    Args:
+        top: pixels that the C columns begin with, (3, C).
+        channel, step: how one channel differs from the pixel above, (B,).
+        order: where these are, down each column, the tops being the first C of all, (C + B,).
+    """
+    none = np.zeros_like(top[0])
+    first = np.flatnonzero(order < len(none))
+    many = np.diff(first, append=len(order))
+    ids = np.zeros(len(order), dtype=np.int32)
+    wide = channel.max(initial=0) or top[1:].max()
+    for c in range(3 if wide else 1):  # one channel, where ids are small
+        mine = step * (channel == c) if wide else step
+        total = np.cumsum(np.append(none, mine).take(order), dtype=np.uint8)
+        total += np.repeat(top[c] - total.take(first), many)
         ids |= total.astype(np.int32) << 8 * c
     return ids
 
 
-def _changes(lines: NDArray[np.uint8], height: int, width: int) -> Changes:
+def _changes(lines: NDArray[np.uint8]) -> Changes:
     """
     The changes of lines (H, 1 + 3 W), each with its filter: Up, and any simple one on the first.
     """
+    height, stride = lines.shape
     raw = lines.reshape(-1)
     whole = len(raw) & ~7
     words = raw[:whole].view(np.uint64)
@@ -222,18 +232,15 @@ def _changes(lines: NDArray[np.uint8], height: int, width: int) -> Changes:
         raise FormatError(
             f"{len(at):,} places differ from those above: noise, and no map of ids", code="N716"
         )
-    words = words[at]
+    at = at[at.searchsorted(stride >> 3) :]
+    words = words.take(at)
     if whole < len(raw):
         at, words = np.append(at, whole >> 3), np.append(words, _word(raw[whole:]))
-    if lines[0, 0] == _SUB:
-        top = _word(raw[: 1 + 3 * width + 7 & ~7])  # to the end of the word that the line ends in
-        pixels = top.view(np.uint8)[1 : 1 + 3 * width].reshape(-1, 3)
-        np.cumsum(pixels, axis=0, dtype=np.uint8, out=pixels)
-        below = np.searchsorted(at, len(top))
-        some = np.flatnonzero(top != 0)
-        at = np.concatenate([some, at[below:]])
-        words = np.concatenate([top[some], words[below:]])
-    return Changes(height, width, at, words)
+    if len(at) and at[0] == stride >> 3:
+        words[:1].view(np.uint8)[: stride & 7] = 0
+    top = raw[1:stride].reshape(-1, 3).T
+    top = np.cumsum(top, axis=1, dtype=np.uint8) if raw[0] == _SUB else top.copy()
+    return Changes(height, top.shape[1], top, at, words)
 
 
 def _word(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from zlib_ng import zlib_ng
 
 from .errors import FormatError
 from .masks import MAX_PIXELS
-from .runs import IdRuns, Ints, heads
+from .runs import IdRuns, Ints
 
 MAX_CHANGES = 2**20  # words of 8 bytes; 640 x 480 px of pure noise have a ninth of it
 _MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -111,7 +110,7 @@ def changes_of(png: Png) -> Changes | None:
         raise FormatError("PNG has an unknown filter", code="I112")
     if max(filters) > _UP:
         return None
-    return changes_of_rgb(_unfiltered(lines))
+    return _changes(_all_up(lines))
 
 
 def changes_of_rgb(rgb: NDArray[np.uint8]) -> Changes:
@@ -250,15 +249,22 @@ def _word(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return words
 
 
-def _unfiltered(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) of lines with the filters None, Sub and Up."""
-    pixels = lines[:, 1:].reshape(len(lines), -1, 3).copy()
-    for row, kind in enumerate(lines[:, 0].tolist()):
-        if kind == _SUB:
-            np.cumsum(pixels[row], axis=0, dtype=np.uint8, out=pixels[row])
-        elif kind == _UP and row:
-            pixels[row] += pixels[row - 1]
-    return pixels
+def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lines (H, 1 + 3 W) that have the filters None, Sub and Up, with Up on each of them."""
+    stride = lines.shape[1]
+    up = lines.copy()
+    up[:, 0] = _UP
+    pixels = up[:, 1:]
+    sub = np.flatnonzero(lines[:, 0] == _SUB)
+    steps = pixels[sub].reshape(len(sub), stride // 3, 3)
+    pixels[sub] = np.cumsum(steps, axis=1, dtype=np.uint8).reshape(len(sub), stride - 1)
+    known = np.flatnonzero(np.append(True, lines[1:, 0] != _UP))  # pixels, and no differences
+    above = pixels[known[:-1]]
+    for i in np.flatnonzero(np.diff(known) > 1).tolist():
+        below = pixels[known[i] + 1 : known[i + 1]]
+        above[i] += np.add.reduce(below, axis=0, dtype=np.uint8)
+    pixels[known[1:]] -= above
+    return up
 
 
 def _unpacked(png: Png) -> bytes:

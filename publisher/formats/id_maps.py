@@ -13,7 +13,7 @@ from ..drawing import keep_memory
 from ..errors import FormatError
 from ..files import Tree
 from ..images import read_numbers
-from ..masks import Mask
+from ..masks import Rle
 from ..panoptic import MAX_ID, ids_from_rgb, rgb_from_ids
 from ..png_read import Changes, Png, changes_of, changes_of_rgb, id_runs, parse
 from ..runs import segments_of
@@ -29,7 +29,7 @@ class Patch(NamedTuple):
     """All pixels of one id in one map."""
 
     id: int
-    mask: Mask
+    rle: Rle
     area: int  # pixels
     bbox: tuple[int, int, int, int]  # COCO xywh
 
@@ -102,13 +102,14 @@ def _taken_apart(maps: Sequence[Changes]) -> list[list[Patch] | FormatError]:
     rows = zip(
         segments.owner.tolist(),
         segments.id.tolist(),
-        segments.masks(),
+        segments.counts(),
         segments.areas().tolist(),
         segments.boxes().tolist(),
         strict=True,
     )
-    for owner, number, mask, area, (x, y, w, h) in rows:
-        parts[owner].append(Patch(number, mask, area, (x, y, w, h)))
+    for owner, number, counts, area, (x, y, w, h) in rows:
+        rle = Rle(segments.height, segments.width, counts.decode())
+        parts[owner].append(Patch(number, rle, area, (x, y, w, h)))
     return [*parts]
 
 

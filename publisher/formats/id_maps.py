@@ -21,8 +21,9 @@ from ..validate import Finding, finding_of
 
 MAX_FILE = 2**29  # bytes of one PNG
 MAX_SEGMENTS = 2**16  # of a map; what has more is noise
-_TOGETHER = 8  # maps of one size; more are slower again, as they leave the processor's cache
+_TOGETHER = 32  # maps of one size; more are hardly faster
 _WORDS = 2**18  # and no more changes than this
+_PIXELS = 2**30  # nor pixels: places of all have 31 bits
 
 
 class Patch(NamedTuple):
@@ -121,7 +122,9 @@ def _batches(maps: Iterable[Changes]) -> Iterator[list[int]]:
         size = m.height, m.width
         waiting.setdefault(size, []).append(index)
         words[size] = words.get(size, 0) + len(m.at)
-        if len(waiting[size]) == _TOGETHER or words[size] > _WORDS:
+        many = len(waiting[size])
+        full = many == _TOGETHER or (many + 1) * m.height * m.width > _PIXELS
+        if full or words[size] > _WORDS:
             yield waiting.pop(size)
             del words[size]
     yield from waiting.values()

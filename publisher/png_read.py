@@ -29,6 +29,8 @@ _MAGIC = b"\x89PNG\r\n\x1a\n"
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _MODES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 _MANAGED = {b"gAMA": "gamma", b"cHRM": "chromaticities", b"iCCP": "a colour profile"}
+_MOST_RATIO = 1032  # bytes that one byte of a deflate stream can give, at most
+_NOTHING = np.uint64(0)
 _NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)
 
 
@@ -61,7 +63,7 @@ class Changes:
     The first line of a map, and where the pixels below it differ from the one above.
 
     The map's lines after filter Up, 1 + 3 W bytes each, as words of 8 bytes: those not all 0.
-    What they hold of the first line is 0.
+    What these hold of the first line counts for nothing.
     """
 
     height: int
@@ -164,20 +166,23 @@ def _below(
     itself, (B,) each.
     """
     stride = 1 + 3 * width
-    last = np.concatenate([m.at for m in maps], dtype=np.int32, casting="unsafe")
-    last <<= 3
-    last += 7  # the last byte of each word
+    at = np.concatenate([m.at for m in maps], dtype=np.int32, casting="unsafe")
+    words = np.concatenate([m.words for m in maps])
+    top, inside = divmod(stride, 8)  # in this word, after so many bytes, the first line ends
+    early = np.flatnonzero(at <= top)
+    words[early] &= np.where(at[early] < top, _NOTHING, ~_NOTHING << np.uint64(8 * inside))
+    last = 8 * at + 7  # the last byte of each word
     line = last // stride
     last -= line * stride  # ... in its line; those before it may be in the line above
     line += np.repeat(
         np.arange(len(maps), dtype=np.int32) * (height * width), [len(m.at) for m in maps]
     )
-    words = np.concatenate([m.words for m in maps])
-    words &= _without_filters(stride).take(last, mode="clip")
+    filters = np.flatnonzero(last < 8)
+    words[filters] &= _without_filters(stride).take(last.take(filters))
     some = words.view(np.uint8)
     found = np.flatnonzero(some != 0)
-    above, at = np.divmod(np.arange(-7, stride, dtype=np.int32), stride)
-    column, channel = np.divmod(at - 1, 3)
+    above, byte = np.divmod(np.arange(-7, stride, dtype=np.int32), stride)
+    column, channel = np.divmod(byte - 1, 3)
     word = found >> 3
     place = last.take(word) + (found & 7)
     start = (column * height + above).take(place)
@@ -187,10 +192,10 @@ def _below(
 
 def _without_filters(stride: int) -> NDArray[np.uint64]:
     """
-    What to keep of a word whose last byte is this one of its line, (9,): all but the lines'
-    first bytes; the last one is for all further bytes.
+    What to keep of a word whose last byte is this one of its line, (8,): all but the lines'
+    first bytes.
     """
-    at = np.arange(9)[:, None] + np.arange(-7, 1)
+    at = np.arange(8)[:, None] + np.arange(-7, 1)
     return np.where(at % stride, 255, 0).astype(np.uint8).view(np.uint64).ravel()
 
 
@@ -231,12 +236,9 @@ def _changes(lines: NDArray[np.uint8]) -> Changes:
         raise FormatError(
             f"{len(at):,} places differ from those above: noise, and no map of ids", code="N716"
         )
-    at = at[at.searchsorted(stride >> 3) :]
     words = words.take(at)
     if whole < len(raw):
         at, words = np.append(at, whole >> 3), np.append(words, _word(raw[whole:]))
-    if len(at) and at[0] == stride >> 3:
-        words[:1].view(np.uint8)[: stride & 7] = 0
     top = raw[1:stride].reshape(-1, 3).T
     top = np.cumsum(top, axis=1, dtype=np.uint8) if raw[0] == _SUB else top.copy()
     return Changes(height, top.shape[1], top, at, words)
@@ -270,15 +272,23 @@ def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _unpacked(png: Png) -> bytes:
     """Each line's filter and bytes, H (1 + 3 W), and not one byte more than that."""
     size = png.height * (1 + 3 * png.width)
-    unpack = zlib_ng.decompressobj()
     try:
-        body = unpack.decompress(png.packed, size)
-        more = unpack.decompress(unpack.unconsumed_tail, 1)
+        body = _inflated(png.packed, size)
     except zlib_ng.error as error:  # type: ignore[misc]  # its stub has it as an instance
         raise FormatError(f"PNG is damaged: {error}", code="I112") from None
-    if len(body) < size or more or not unpack.eof:
+    if len(body) != size:
         raise FormatError(f"PNG does not hold {png.height} lines of its width", code="I112")
     return body
+
+
+def _inflated(packed: bytes, size: int) -> bytes:
+    """What a zlib stream holds; of more than it should, 64 MiB or a byte at the most."""
+    most = len(packed) * _MOST_RATIO
+    if most <= 2**26:  # in one go, into memory that need not grow
+        return zlib_ng.decompress(packed, bufsize=min(size, most) + 1)
+    unpack = zlib_ng.decompressobj()
+    body = unpack.decompress(packed, size + 1)
+    return body if unpack.eof else b""
 
 
 def _chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -141,7 +141,7 @@ class _Document(msgspec.Struct):
     categories: list[Raw]
 
 
-class _Image(msgspec.Struct):
+class _Image(msgspec.Struct, gc=False):
     id: int
     file_name: str
     width: int
@@ -156,7 +156,7 @@ class _Category(msgspec.Struct):
     color: tuple[int, int, int] | None = None
 
 
-class _Info(msgspec.Struct):
+class _Info(msgspec.Struct, gc=False):
     id: int
     category_id: int
     area: float | None = None

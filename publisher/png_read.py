@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,9 @@ def changes_of(png: Png) -> Changes | None:
         raise FormatError("PNG has an unknown filter", code="I112")
     if max(filters) > _UP:
         return None
+    blank = np.flatnonzero(lines[1:, 0] == _NONE) + 1
+    if png.width > 4 and _SUB not in filters[1:] and not np.count_nonzero(lines[blank]):
+        return _with_blanks(_changes(lines), lines, blank)
     return _changes(_all_up(lines))
 
 
@@ -249,6 +252,35 @@ def _word(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
     words = np.zeros(len(raw) + 7 >> 3, dtype=np.uint64)
     words.view(np.uint8)[: len(raw)] = raw
     return words
+
+
+def _with_blanks(changes: Changes, lines: NDArray[np.uint8], blank: Ints) -> Changes:
+    """
+    The changes of a map some of whose lines are 0 in place of differences, as ours without a
+    segment are: the first of several has what takes the line above it back to 0.
+
+    No two words of 8 bytes may belong to two such lines and one between them.
+    """
+    stride = lines.shape[1]
+    raw = lines.reshape(-1)
+    firsts = blank[np.diff(blank, prepend=-1) > 1].tolist()
+    stops = (blank[np.diff(blank, append=len(lines) + 1) > 1] + 1).tolist()
+    at, words = [], []
+    above, row, done = changes.top.T.ravel(), 1, 0
+    for first, stop in zip(firsts, stops, strict=True):
+        above = above + np.add.reduce(lines[row:first, 1:], axis=0, dtype=np.uint8)
+        low, high = first * stride >> 3, (first + 1) * stride + 7 >> 3
+        part = raw[8 * low : 8 * high].copy()
+        part[first * stride - 8 * low + 1 :][: stride - 1] = np.negative(above)
+        new = _word(part)
+        some = np.flatnonzero(new != 0)
+        begin, end = changes.at.searchsorted([low, high]).tolist()
+        at += [changes.at[done:begin], some + low]
+        words += [changes.words[done:begin], new[some]]
+        above, row, done = np.zeros_like(above), stop, end
+    at.append(changes.at[done:])
+    words.append(changes.words[done:])
+    return replace(changes, at=np.concatenate(at), words=np.concatenate(words))
 
 
 def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:

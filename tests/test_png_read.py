@@ -16,8 +16,9 @@ from PIL import Image
 from publisher.errors import FormatError
 from publisher.masks import Mask
 from publisher.panoptic import rgb_from_ids
+from publisher.png import encode
 from publisher.png_read import changes_of, changes_of_rgb, id_runs, parse
-from publisher.runs import segments_of
+from publisher.runs import runs_of_ids, segments_of
 from tests.pngs import MAGIC, chunk, header, png
 
 IDS = st.sampled_from([0, 0, 1, 2, 255, 256, 257, 65536, 2**24 - 1]) | st.integers(0, 2**24 - 1)
@@ -58,6 +59,22 @@ def test_lines_with_the_simple_filters_give_the_ids_that_were_written(ids, filte
 def test_the_first_line_may_have_another_filter_than_up(ids, first):
     changes = changes_of(parse(png(rgb_from_ids(ids), [first, *[2] * len(ids)])))
     assert masks(id_runs([changes, changes])) == expected(ids, ids)
+
+
+@given(maps(st.tuples(st.integers(1, 12), st.integers(5, 12))), st.data())
+def test_lines_without_a_segment_may_have_no_filter(ids, data):
+    blank = data.draw(arrays(np.bool_, len(ids)))
+    ids[blank] = 0
+    first = data.draw(st.sampled_from([0, 1, 2]))
+    filters = [first, *np.where(blank[1:], 0, 2).tolist()]
+    changes = changes_of(parse(png(rgb_from_ids(ids), filters)))
+    assert masks(id_runs([changes, changes])) == expected(ids, ids)
+
+
+@given(SIZES.flatmap(lambda size: st.lists(maps(size), min_size=1, max_size=4)))
+def test_our_own_files_give_the_ids_that_were_written(some):
+    files = encode([runs_of_ids(ids) for ids in some])
+    assert masks(id_runs([changes_of(parse(body)) for body in files])) == expected(*some)
 
 
 @given(maps(), st.lists(st.integers(0, 4), min_size=1, max_size=4))

@@ -114,7 +114,7 @@ def ours(tree: Folder, names: list[str]) -> list[str]:
         maps = [load(tree, f"panoptic/{n}", n).changes for n in names[start : start + CHUNK]]
         for parts in patches(maps):
             assert isinstance(parts, list)
-            found += [p.rle.counts for p in parts]
+            found += [str(p.rle.counts) for p in parts]
     return found
 
 

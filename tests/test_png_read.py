@@ -92,6 +92,14 @@ def test_many_maps_of_one_size_are_read_like_each_alone(some):
     assert masks(id_runs(changes)) == expected(*some)
 
 
+@pytest.mark.parametrize("many", [1, 2])
+def test_more_columns_than_16_bits_count_are_told_apart(many):
+    ids = np.zeros((2, 40_000), np.uint32)
+    ids[1, ::20_001], ids[0, 39_999] = 300, 7
+    changes = changes_of(parse(png(rgb_from_ids(ids))))
+    assert masks(id_runs([changes] * 2 * many)) == expected(*[ids] * 2 * many)
+
+
 def test_an_empty_map_has_no_runs():
     changes = changes_of(parse(png(np.zeros((3, 4, 3), np.uint8))))
     assert not len(id_runs([changes, changes]).start)

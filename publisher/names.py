@@ -13,30 +13,37 @@ from pathlib import PurePosixPath
 
 from .errors import FormatError
 
-__all__ = ["collision_key", "listing", "portable", "printable", "safe_path"]
+__all__ = ["check_path", "collision_key", "listing", "portable", "printable", "safe_path"]
 
 _WORD = r"[\w-]{1,50}(?:\.[\w-]{1,50}){,3}"
 _PORTABLE = re.compile(f"(?:{_WORD}/)*{_WORD}", re.ASCII)  # the usual names: nothing to change
+_DRIVE = re.compile("[A-Za-z]:")
+_NOWHERE = {"", ".", ".."}
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 
 
 def safe_path(name: str) -> PurePosixPath:
+    """Read a relative path that came from outside, which `check_path` must not refuse."""
+    check_path(name)
+    return PurePosixPath(name)
+
+
+def check_path(name: str) -> None:
     """
-    Read a relative path that came from outside; "/" parts folders.
+    Check a relative path that came from outside; "/" parts folders.
 
     Raises:
         FormatError: I109, it could lead out of its folder (`..`, absolute, drive letter,
             backslash), or no file can have it (empty, control characters, too long).
     """
-    if not name or len(name.encode("utf-8", "surrogatepass")) > 1024:
+    if not name or (len(name) > 256 and len(name.encode("utf-8", "surrogatepass")) > 1024):
         raise FormatError(f"file name is empty or too long: {name[:40]!r}", code="I109")
     if not name.isprintable() and any(unicodedata.category(c) in {"Cc", "Cs"} for c in name):
         raise FormatError(f"file name holds control characters: {name!r}", code="I109")
-    if name.startswith("/") or "\\" in name or re.match(r"[A-Za-z]:", name):
+    if name[0] == "/" or "\\" in name or _DRIVE.match(name):
         raise FormatError(f"file name is not a relative path: {name!r}", code="I109")
-    if any(part in {"", ".", ".."} for part in name.split("/")):
+    if not _NOWHERE.isdisjoint(name.split("/")):
         raise FormatError(f"file name leads out of its folder: {name!r}", code="I109")
-    return PurePosixPath(name)
 
 
 def portable(name: str) -> str:

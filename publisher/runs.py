@@ -78,9 +78,12 @@ class Segments:
 
     def masks(self) -> list[Mask]:
         """The mask of each."""
+        return [Mask(self.height, self.width, c) for c in self.counts()]
+
+    def counts(self) -> list[bytes]:
+        """COCO's compressed counts of the mask of each."""
         begin = self.owner * (self.height * self.width)
-        counts = _spelled(np.stack([self.start, self.stop], axis=1), self.first, begin)
-        return [Mask(self.height, self.width, c) for c in counts]
+        return _spelled(np.stack([self.start, self.stop], axis=1), self.first, begin)
 
     def boxes(self) -> Ints:
         """The tight box of each, (N, 4) xywh in pixels."""

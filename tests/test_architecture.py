@@ -38,6 +38,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "rules",
         "runs",
         "scoring",
+        "sigv4",
         "outlines",
         "png",
         "png_read",
@@ -47,8 +48,18 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "provenance"}
-    | {"ritm", "sheet", "spill", "storage", "trees", "workspace"},
+    {
+        "engine",
+        "files",
+        "findings",
+        "formats",
+        "http1",
+        "images",
+        "journal",
+        "json_stream",
+        "provenance",
+    }
+    | {"ritm", "s3_wire", "sheet", "spill", "storage", "trees", "workspace"},
     {"checking", "consume", "conversion", "dealing", "intake", "joining"}
     | {"judging", "publish", "refining", "release", "scaffold", "training"},
     {"api"},
@@ -57,6 +68,9 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
 HOME = {
     "boto3": ("storage",),
     "botocore": ("storage",),
+    "urllib3": ("storage",),
+    "socket": ("http1",),
+    "hmac": ("sigv4",),
     "pycocotools": ("masks",),
     "safetensors": ("ritm",),
     "torch": ("ritm",),

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 BLOCK = 2**20  # bytes read, and bytes written, at a time
 MAX_HEAD = 2**16  # bytes of an answer's first lines
@@ -35,6 +35,18 @@ class CutShort(ConnectionError):
 
 class _HungUp(ConnectionError):
     """The server took no more of the request."""
+
+
+class Stream(Protocol):
+    """What of an answer is read; `read1` gives what is there already."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def read1(self, size: int = -1, /) -> bytes: ...
+
+    def readline(self, size: int | None = -1, /) -> bytes: ...
+
+    def close(self) -> None: ...
 
 
 class Body(Protocol):
@@ -73,7 +85,7 @@ class Answer:
         self,
         status: int,
         headers: Mapping[str, str],
-        stream: BinaryIO,
+        stream: Stream,
         *,
         method: str = "GET",
         connection: Connection | None = None,
@@ -116,7 +128,7 @@ class Answer:
                     yield block
             else:
                 while self._left:
-                    block = self._take(min(BLOCK, self._left))
+                    block = self._some(self._left)
                     self._left -= len(block)
                     yield block
             self._done()
@@ -135,20 +147,20 @@ class Answer:
         coding = self.headers.get("transfer-encoding")
         if coding is not None:
             if coding.lower() != "chunked":
-                raise Garbled(f"transfer-encoding {coding[:40]!a}")
+                raise Garbled("transfer-encoding")
             self._chunked = True
             return None
         length = self.headers.get("content-length")
         if length is None:
             return None
         if not (length.isascii() and length.isdecimal()) or len(length) > 18:
-            raise Garbled(f"content-length {length[:40]!a}")
+            raise Garbled("content-length")
         return int(length)
 
     def _chunks(self) -> Iterator[bytes]:
         while left := self._chunk_size():
             while left:
-                block = self._take(min(BLOCK, left))
+                block = self._some(left)
                 left -= len(block)
                 yield block
             if self._line() != b"\r\n":
@@ -165,7 +177,7 @@ class Answer:
         except ValueError:
             size = -1
         if size < 0:
-            raise Garbled(f"chunk size {text[:40]!a}")
+            raise Garbled("chunk size")
         return size
 
     def _line(self) -> bytes:
@@ -173,6 +185,13 @@ class Answer:
         if not line.endswith(b"\n"):
             raise CutShort("within a chunk")
         return line
+
+    def _some(self, most: int) -> bytes:
+        """What is there, so that a connection which breaks later has not taken it along."""
+        block = self._stream.read1(min(BLOCK, most))
+        if not block:
+            raise CutShort(f"{most} bytes are missing")
+        return block
 
     def _take(self, size: int) -> bytes:
         block = self._stream.read(size)
@@ -207,7 +226,7 @@ class Connection:
             raw.close()
             raise
         self._socket.settimeout(host.read_timeout)
-        self._stream = cast(BinaryIO, self._socket.makefile("rb", 2**16))
+        self._stream = cast(Stream, self._socket.makefile("rb", 2**16))
 
     def close(self) -> None:
         with suppress(OSError):

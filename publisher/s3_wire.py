@@ -349,6 +349,8 @@ class Wire:
         if port != standard:
             host += f":{port}"
         tls = self._tls if parts.scheme == "https" else None
+        if parts.scheme == "https" and tls is None:
+            raise ValueError("https without a way to know the server")
         pool = Pool(Host(name, port, tls, *self._timeouts))
         path = unquote(parts.path.rstrip("/"))
         return _Place(address, f"{parts.scheme}://{host}", host, path, pool)
@@ -431,7 +433,7 @@ def _check_range(request: Request, answer: Answer) -> None:
 
 def _refused(answer: Answer) -> Refused:
     body = answer.read(_MAX_ERROR) or b""
-    found = re.search(rb"<Code>\s*([A-Za-z0-9._-]{1,64})\s*</Code>", body)
+    found = re.search(rb"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>", body)
     code = found[1].decode() if found else str(answer.status)
     skew = skew_of(answer.headers)
     if code in {"400", "403"} and skew is not None and abs(skew) > _SKEW:

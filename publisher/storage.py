@@ -772,8 +772,11 @@ def _signer(found: Any) -> Callable[[], Credentials]:
     """Credentials as they are now: botocore renews those of a session before they expire."""
 
     def credentials() -> Credentials:
-        with _boto_errors():
+        try:
             now = found.get_frozen_credentials()
+        except Exception:
+            with _boto_errors():
+                raise
         if not (now.access_key and now.secret_key):
             raise Unanswered("NoCredentialsError")
         return Credentials(now.access_key, now.secret_key, now.token)

@@ -435,7 +435,7 @@ class S3Bucket:
                 raise _wrong_body(key)
         else:
             digest = sha256 or _digest(body)
-        with self._errors(key, if_absent=if_absent, if_match=if_match):
+        with self._errors(key, right="write", if_absent=if_absent, if_match=if_match):
             if isinstance(body, Path) and size > MAX_PUT:
                 etag = self._put_parts(key, Slice(body, 0, size, digest), headers, condition)
             else:
@@ -446,13 +446,13 @@ class S3Bucket:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2")
-        with self._errors(prefix), _boto_errors():
+        with self._errors(f"the list of {prefix or 'objects'}", right="list"), _boto_errors():
             for page in pages.paginate(Bucket=self._name, Prefix=self._prefix + prefix):
                 for o in page.get("Contents", ()):
                     yield ObjectInfo(o["Key"].removeprefix(self._prefix), o["Size"], o["ETag"])
 
     def delete(self, key: str) -> None:
-        with self._errors(key), _boto_errors():
+        with self._errors(key, right="delete"), _boto_errors():
             self._client.delete_object(Bucket=self._name, Key=self._key(key))
 
     def _key(self, key: str) -> str:
@@ -498,7 +498,12 @@ class S3Bucket:
 
     @contextmanager
     def _errors(
-        self, key: str, *, if_absent: bool = False, if_match: str | None = None
+        self,
+        key: str,
+        *,
+        right: str = "read",
+        if_absent: bool = False,
+        if_match: str | None = None,
     ) -> Iterator[None]:
         """Turn what the ways to S3 raise into our errors, keeping the cause, never a secret."""
         try:
@@ -511,13 +516,13 @@ class S3Bucket:
             if code in {"PreconditionFailed", "412"} or (gone and if_match is not None):
                 changed = f"{key} in {self.url} changed since it was read"
                 raise PreconditionFailed(changed) from refused
-            raise self._translated(refused, key) from refused
+            raise self._translated(refused, key, right) from refused
         except Unanswered as unanswered:
             raise self._unsent(unanswered.kind, key) from unanswered
         except Changed as changed:
             raise _wrong_body(key) from changed
 
-    def _translated(self, refused: Refused, key: str) -> Exception:
+    def _translated(self, refused: Refused, key: str, right: str) -> Exception:
         """What a server's answer means. Its text may repeat credentials, so it stays out."""
         code = refused.code
         if code == "NoSuchBucket":
@@ -538,8 +543,8 @@ class S3Bucket:
                 f"{self.url}: the bucket is in another region ({code})",
                 hint="set AWS_DEFAULT_REGION to the bucket's region; check --endpoint-url",
             )
-        if code in _DENIED or refused.status in {401, 403}:
-            hint = _DENIED.get(code, "ask the bucket's owner for access to it")
+        if code in {*_DENIED, "AccessDenied"} or refused.status in {401, 403}:
+            hint = _DENIED.get(code, f"ask the bucket's owner for the right to {right} it")
             if not self._signs():
                 hint = "no credentials were found: set AWS_* variables, or use --profile"
             return AccessDenied(f"{self.url}: access denied ({code}) to {key}", hint=hint)
@@ -567,7 +572,6 @@ class S3Bucket:
 _KEPT = "sha256"  # the name of the metadata that keeps it
 
 _DENIED = {
-    "AccessDenied": "ask the bucket's owner for access to it",
     "InvalidAccessKeyId": "the server does not know this access key; check AWS_ACCESS_KEY_ID, "
     "the profile and the endpoint",
     "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",

@@ -17,6 +17,26 @@ import pytest
 from publisher.s3_wire import Wire
 from publisher.storage import S3Bucket, open_bucket
 
+TEAM = "team"  # the prefix that the team of IDENTITIES may write to
+
+
+def _identity(name: str, *actions: str) -> dict[str, object]:
+    keys = {"accessKey": name, "secretKey": secret_of(name)}
+    return {"name": name, "credentials": [keys], "actions": list(actions)}
+
+
+def secret_of(name: str) -> str:
+    """The secret key of one of IDENTITIES."""
+    return f"{name}-canary-secret"
+
+
+_BUCKET = "publisher-demo"
+IDENTITIES: list[dict[str, object]] = [  # beside the owner, who may do everything
+    {"name": "anonymous", "actions": []},
+    _identity("reader", f"Read:{_BUCKET}", f"List:{_BUCKET}"),
+    _identity("team", *(f"{right}:{_BUCKET}/{TEAM}/*" for right in ("Read", "List", "Write"))),
+]
+
 
 def s3_server() -> ModuleType:
     """examples/s3_server.py, which knows how to start one."""

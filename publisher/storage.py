@@ -854,12 +854,11 @@ def _needs_path_style(client: Any) -> bool:
 
 
 def _sha256_in(headers: Mapping[str, str]) -> str | None:
-    """The checksum a server keeps; that of an object which came in parts is in our metadata."""
-    text = headers.get("x-amz-checksum-sha256")
-    if text and "-" not in text and headers.get("x-amz-checksum-type") != "COMPOSITE":
-        with suppress(ValueError):
-            return base64.b64decode(text, validate=True).hex()
-    return headers.get(f"x-amz-meta-{_KEPT}")
+    """Our metadata, or the checksum a server keeps; for parts its checksum is not of the object."""
+    kept, text = headers.get(f"x-amz-meta-{_KEPT}"), headers.get("x-amz-checksum-sha256")
+    if kept or not text or "-" in text or headers.get("x-amz-checksum-type") == "COMPOSITE":
+        return kept
+    return base64.b64decode(text).hex()
 
 
 def _base64(sha256: str) -> str:

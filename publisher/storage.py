@@ -467,10 +467,7 @@ class S3Bucket:
         A server keeps no sha256 of an object that came in parts, only of each part; that of the
         whole, which was compared before the last request, is kept as metadata.
         """
-        if "if-none-match" in condition:
-            with suppress(ObjectNotFound):  # find out before, not after, sending it all
-                self.head(key)
-                raise ObjectExists(f"{self.url} has {key} already")
+        self._check_condition(key, condition)  # before sending it all; and once more at the end
         at = {"Bucket": self._name, "Key": self._key(key)}
         kind = {"ContentType": headers["content-type"]} if headers else {}
         with _boto_errors():
@@ -489,6 +486,17 @@ class S3Bucket:
                 self._client.abort_multipart_upload(**at)
             raise
         return str(done["ETag"])
+
+    def _check_condition(self, key: str, condition: Mapping[str, str]) -> None:
+        if not condition:
+            return
+        etag = None
+        with suppress(ObjectNotFound):
+            etag = self.head(key).etag
+        if "if-none-match" in condition and etag is not None:
+            raise ObjectExists(f"{self.url} has {key} already")
+        if condition.get("if-match", etag) != etag:
+            raise PreconditionFailed(f"{key} in {self.url} changed since it was read")
 
     def _put_part(self, at: Mapping[str, str], number: int, part: Slice) -> dict[str, Any]:
         query = {"partNumber": str(number), "uploadId": at["UploadId"]}

@@ -397,8 +397,11 @@ def plan(wanted: Iterable[Entry], present: Set[Entry]) -> Plan:
 
 
 def distinct(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """One entry a content: equal bytes are stored once."""
-    return tuple({e.sha256: e for e in entries}.values())
+    """One entry a content, the first: equal bytes are stored once."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.sha256, entry)
+    return tuple(first.values())
 
 
 # ── location: what lies where in a bucket ────────────────────────────────────────────────────

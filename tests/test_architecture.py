@@ -29,6 +29,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "manifest",
         "masks",
         "names",
+        "packs",
         "panoptic",
         "perturb",
         "progress",

@@ -224,6 +224,18 @@ class Index:
         key, whole = self.objects[number]
         return Place(key, offset, size, whole)
 
+    def place_of(self, entry: Entry) -> Place:
+        """
+        Where the bytes of a file lie.
+
+        Raises:
+            FormatError: the index does not know it, or by another size.
+        """
+        place = self.find(entry.sha256)
+        if place is None or place.size != entry.size:
+            raise FormatError("the index does not say where it lies", path=entry.path)
+        return place
+
     def to_bytes(self) -> bytes:
         """The bytes of an index; the same for equal ones."""
         head = _Head([_Object(key, size) for key, size in self.objects], len(self))

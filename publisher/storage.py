@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -85,8 +85,13 @@ class Bucket(Protocol):
         cache_control: str | None = None,
     ) -> ObjectInfo: ...
 
-    def copy(self, source: str, key: str) -> ObjectInfo:
-        """Store the bytes of an object once more, without sending them; replaces."""
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        """
+        Store the bytes of an object once more, without sending them; replaces.
+
+        IntegrityError where they are found not to have `sha256`. Some buckets cannot tell, and
+        give no sha256 back: then it is not known what was copied.
+        """
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Key and size of every object whose key begins with `prefix`, sorted by key."""
@@ -196,8 +201,8 @@ class MemoryBucket:
             self._objects[key] = body
         return _info(key, body)
 
-    def copy(self, source: str, key: str) -> ObjectInfo:
-        return self.put(key, self._body(source))
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        return self.put(key, self._body(source), sha256=sha256)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         for key, body in sorted(self._objects.copy().items()):
@@ -283,11 +288,11 @@ class LocalBucket:
             finally:
                 tmp.unlink(missing_ok=True)
 
-    def copy(self, source: str, key: str) -> ObjectInfo:
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
         with self._errors(source):
             if not self._path(source).is_file():
                 raise FileNotFoundError
-        return self.put(key, self._path(source))
+        return replace(self.put(key, self._path(source), sha256=sha256), sha256=sha256)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         with self._errors(prefix):
@@ -458,10 +463,14 @@ class S3Bucket:
             answer = self._put(body, request)
         return ObjectInfo(key, size, answer["ETag"], sha256)
 
-    def copy(self, source: str, key: str) -> ObjectInfo:
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        request = {**self._at(key), "CopySource": self._at(source), "ChecksumAlgorithm": "SHA256"}
         with self._errors(source):
-            self._client.copy_object(**self._at(key), CopySource=self._at(source))
-        return self.head(key)
+            self._client.copy_object(**request)
+        copied = self.head(key)
+        if copied.sha256 not in {None, sha256}:
+            raise _wrong_body(key)
+        return copied
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2")

@@ -98,14 +98,26 @@ class BucketContract:
 
     def test_copies_without_sending(self, bucket):
         bucket.put("a/ä+%20 b.jpg", b"bytes", content_type="image/jpeg", cache_control="no-cache")
-        info = bucket.copy("a/ä+%20 b.jpg", "b/copy.jpg")
+        digest = hashlib.sha256(b"bytes").hexdigest()
+        info = bucket.copy("a/ä+%20 b.jpg", "b/copy.jpg", sha256=digest)
         assert (info.key, info.size) == ("b/copy.jpg", 5)
+        assert info.sha256 in {None, digest}
         assert bucket.get("b/copy.jpg") == bucket.get("a/ä+%20 b.jpg") == b"bytes"
         bucket.put("b/copy.jpg", b"older")
-        bucket.copy("a/ä+%20 b.jpg", "b/copy.jpg")
+        bucket.copy("a/ä+%20 b.jpg", "b/copy.jpg", sha256=digest)
         assert bucket.get("b/copy.jpg") == b"bytes"
         with pytest.raises(ObjectNotFound):
-            bucket.copy("nope", "c")
+            bucket.copy("nope", "c", sha256=digest)
+
+    def test_a_copy_of_other_bytes_than_promised_is_an_error_where_the_bucket_can_tell(
+        self, bucket
+    ):
+        bucket.put("k", b"other bytes")
+        try:
+            copied = bucket.copy("k", "copy", sha256=hashlib.sha256(b"these").hexdigest())
+        except IntegrityError:
+            return
+        assert copied.sha256 is None
 
     def test_puts_files(self, bucket, tmp_path):
         path = Path(tmp_path / "source.bin")

@@ -23,6 +23,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "curves",
         "dataset",
         "distance",
+        "documents",
         "eligibility",
         "drawing",
         "lazy",
@@ -48,10 +49,11 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "provenance"}
+    {"engine", "files", "findings", "formats", "get", "images", "journal", "json_stream"}
+    | {"provenance"}
     | {"ritm", "sheet", "spill", "storage", "trees", "workspace"},
-    {"checking", "consume", "conversion", "dealing", "intake", "joining"}
-    | {"judging", "publish", "refining", "release", "scaffold", "training"},
+    {"checking", "consume", "conversion", "dealing", "fetching", "intake", "joining"}
+    | {"judging", "publish", "refining", "release", "scaffold", "sending", "training"},
     {"api"},
     {"cli", "__main__"},
 )

@@ -16,7 +16,7 @@ import secrets
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -72,8 +72,8 @@ class Bucket(Protocol):
     def get(self, key: str, *, limit: int = LIMIT) -> bytes:
         """All bytes of an object; IntegrityError where it has more than `limit`."""
 
-    def read(self, key: str, *, start: int = 0) -> Iterator[bytes]:
-        """The bytes of an object from `start`, block by block."""
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes of an object from `start`, at most `length` of them, block by block."""
 
     def head(self, key: str) -> ObjectInfo: ...
 
@@ -86,7 +86,16 @@ class Bucket(Protocol):
         if_absent: bool = False,
         if_match: str | None = None,
         content_type: str | None = None,
+        cache_control: str | None = None,
     ) -> ObjectInfo: ...
+
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        """
+        Store the bytes of an object once more, without sending them; replaces.
+
+        IntegrityError where they are found not to have `sha256`. Some buckets cannot tell, and
+        give no sha256 back: then it is not known what was copied.
+        """
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Key and size of every object whose key begins with `prefix`, sorted by key."""
@@ -166,9 +175,10 @@ class MemoryBucket:
             raise _too_large(self.url, key, limit)
         return body
 
-    def read(self, key: str, *, start: int = 0) -> Iterator[bytes]:
-        body = self._body(key)
-        return (body[i : i + BLOCK] for i in range(start, len(body), BLOCK))
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        body = self._body(key)[start:]
+        body = body if length is None else body[:length]
+        return (body[i : i + BLOCK] for i in range(0, len(body), BLOCK))
 
     def head(self, key: str) -> ObjectInfo:
         return _info(key, self._body(key))
@@ -182,6 +192,7 @@ class MemoryBucket:
         if_absent: bool = False,
         if_match: str | None = None,
         content_type: str | None = None,  # noqa: ARG002  nobody asks for it here
+        cache_control: str | None = None,  # noqa: ARG002
     ) -> ObjectInfo:
         body = body.read_bytes() if isinstance(body, Path) else body
         _check_body(body, sha256, key)
@@ -193,6 +204,9 @@ class MemoryBucket:
                 raise PreconditionFailed(f"{key} in {self.url} changed since it was read")
             self._objects[key] = body
         return _info(key, body)
+
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        return self.put(key, self._body(source), sha256=sha256)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         for key, body in sorted(self._objects.copy().items()):
@@ -239,10 +253,12 @@ class LocalBucket:
             raise _too_large(self.url, key, limit)
         return body
 
-    def read(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         with self._errors(key), self._path(key).open("rb") as stream:
             stream.seek(start)
-            while block := stream.read(BLOCK):
+            left = 2**63 if length is None else length
+            while block := stream.read(min(BLOCK, left)):
+                left -= len(block)
                 yield block
 
     def head(self, key: str) -> ObjectInfo:
@@ -258,6 +274,7 @@ class LocalBucket:
         if_absent: bool = False,
         if_match: str | None = None,
         content_type: str | None = None,  # noqa: ARG002  a folder keeps none
+        cache_control: str | None = None,  # noqa: ARG002
     ) -> ObjectInfo:
         path, tmp = self._path(key), self._root / self._TMP / secrets.token_hex(16)
         with self._errors(key):
@@ -274,6 +291,12 @@ class LocalBucket:
                 raise ObjectExists(f"{self.url} has {key} already") from None
             finally:
                 tmp.unlink(missing_ok=True)
+
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        with self._errors(source):
+            if not self._path(source).is_file():
+                raise FileNotFoundError
+        return replace(self.put(key, self._path(source), sha256=sha256), sha256=sha256)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         with self._errors(prefix):
@@ -397,10 +420,13 @@ class S3Bucket:
                 raise _too_large(self.url, key, limit)
         return bytes(body)
 
-    def read(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        if length == 0:
+            return
+        stop = None if length is None else start + length
         with self._errors(key):
             try:
-                with closing(self._path.get(self._key(key), start=start)) as blocks:
+                with closing(self._path.get(self._key(key), start=start, stop=stop)) as blocks:
                     yield from blocks
             except Refused as refused:
                 if refused.code not in {"InvalidRange", "416"}:  # `start` is the end
@@ -423,9 +449,11 @@ class S3Bucket:
         if_absent: bool = False,
         if_match: str | None = None,
         content_type: str | None = None,
+        cache_control: str | None = None,
     ) -> ObjectInfo:
         size = len(body) if isinstance(body, bytes) else body.stat().st_size
-        headers = {} if content_type is None else {"content-type": content_type}
+        told = {"content-type": content_type, "cache-control": cache_control}
+        headers = {name: value for name, value in told.items() if value is not None}
         condition = {"if-none-match": "*"} if if_absent else {}
         if if_match is not None:
             condition["if-match"] = if_match
@@ -443,6 +471,16 @@ class S3Bucket:
                 answer = self._path.put(self._key(key), what, headers | condition, sha256=digest)
                 etag = answer.get("etag", "")
         return ObjectInfo(key, size, etag, digest)
+
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        what = {"Bucket": self._name, "Key": self._key(source)}
+        where = {"Bucket": self._name, "Key": self._key(key), "ChecksumAlgorithm": "SHA256"}
+        with self._errors(source, right="write"), _boto_errors():
+            self._client.copy_object(CopySource=what, **where)
+        copied = self.head(key)
+        if copied.sha256 not in {None, sha256}:
+            raise _wrong_body(key)
+        return copied
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2")
@@ -469,10 +507,12 @@ class S3Bucket:
         """
         self._check_condition(key, condition)  # before sending it all; and once more at the end
         at = {"Bucket": self._name, "Key": self._key(key)}
-        kind = {"ContentType": headers["content-type"]} if headers else {}
         with _boto_errors():
             upload = self._client.create_multipart_upload(
-                **at, **kind, ChecksumAlgorithm="SHA256", Metadata={_KEPT: whole.sha256}
+                **at,
+                **_as_arguments(headers),
+                ChecksumAlgorithm="SHA256",
+                Metadata={_KEPT: whole.sha256},
             )
         at["UploadId"] = upload["UploadId"]
         try:
@@ -657,6 +697,7 @@ class _Boto:
 
 def _as_arguments(headers: Mapping[str, str]) -> dict[str, str]:
     names = {
+        "cache-control": "CacheControl",
         "content-type": "ContentType",
         "if-match": "IfMatch",
         "if-none-match": "IfNoneMatch",

@@ -23,12 +23,14 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "curves",
         "dataset",
         "distance",
+        "documents",
         "eligibility",
         "drawing",
         "lazy",
         "manifest",
         "masks",
         "names",
+        "packs",
         "panoptic",
         "perturb",
         "progress",
@@ -48,20 +50,11 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {
-        "engine",
-        "files",
-        "findings",
-        "formats",
-        "http1",
-        "images",
-        "journal",
-        "json_stream",
-        "provenance",
-    }
-    | {"ritm", "s3_wire", "sheet", "spill", "storage", "trees", "workspace"},
-    {"checking", "consume", "conversion", "dealing", "intake", "joining"}
-    | {"judging", "publish", "refining", "release", "scaffold", "training"},
+    {"engine", "files", "findings", "formats", "get", "http1", "images", "journal"}
+    | {"json_stream", "provenance", "ritm", "s3_wire", "sheet", "spill", "storage"}
+    | {"trees", "workspace"},
+    {"checking", "consume", "conversion", "dealing", "fetching", "intake", "joining"}
+    | {"judging", "publish", "refining", "release", "scaffold", "sending", "training"},
     {"api"},
     {"cli", "__main__"},
 )

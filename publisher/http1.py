@@ -18,7 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, cast
 
-BLOCK = 2**20  # bytes read, and bytes written, at a time
+BLOCK = 2**20  # bytes read at a time
+_SEND = 2**17  # bytes written at a time: each has the read timeout for itself, on slow lines too
 MAX_HEAD = 2**16  # bytes of an answer's first lines
 _MAX_IDLE = 64  # connections that wait for their next request
 _FRESH = 1.0  # seconds that a waiting connection is trusted to be open still
@@ -286,17 +287,16 @@ class Connection:
             return bool(selector.select(seconds))
 
     def _send(self, head: bytes, body: Sent) -> None:
-        """In blocks: each has the read timeout for itself."""
-        if isinstance(body, bytes) and len(body) <= 2**16:
+        if isinstance(body, bytes) and len(body) <= _SEND:
             self._push(head + body)
             return
         self._push(head)
         if isinstance(body, bytes):
             view = memoryview(body)
-            for start in range(0, len(body), BLOCK):
-                self._push(view[start : start + BLOCK])
+            for start in range(0, len(body), _SEND):
+                self._push(view[start : start + _SEND])
             return
-        while block := body.read(BLOCK):
+        while block := body.read(_SEND):
             self._push(block)
 
     def _push(self, block: bytes | memoryview) -> None:

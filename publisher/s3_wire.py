@@ -172,11 +172,6 @@ class Wire:
         self._lock = threading.Lock()
         self._place = self._at(address)
 
-    @property
-    def host(self) -> str:
-        """The name of the host, for messages."""
-        return self._place.pool.host.name
-
     def head(self, key: str, headers: Mapping[str, str]) -> Mapping[str, str]:
         """The headers of an object."""
         return self._whole(Request("HeadObject", "HEAD", key, headers))
@@ -225,9 +220,14 @@ class Wire:
             asked = done
             try:
                 with closing(self._open(_get(key, done, stop, etag))) as answer:
-                    etag = etag or answer.headers.get("etag", "")
+                    now = answer.headers.get("etag", "")
+                    if etag and now and now != etag:
+                        raise Refused(412, "PreconditionFailed")
+                    etag = etag or now
                     for block in answer.blocks():
                         done += len(block)
+                        if stop is not None and done > stop:
+                            raise Refused(answer.status, "RangeIgnored")
                         yield block
                     return
             except OSError as error:
@@ -281,9 +281,10 @@ class Wire:
                     may_move = False
                     if self._moves_from(place):
                         continue
-                if may_renew and refused.code in _STALE and self._credentials() != who:
+                if may_renew and who is not None and refused.code in _STALE:
                     may_renew = False
-                    continue
+                    if self._credentials() != who:
+                        continue
                 attempt += 1
                 if attempt >= ATTEMPTS or not _is_busy(refused) or time.monotonic() > end:
                     raise refused
@@ -402,7 +403,10 @@ class _File:
 
     def read(self, size: int = -1, /) -> bytes:
         wanted = self._left if size < 0 else min(size, self._left)
-        block = self._stream.read(wanted)
+        try:
+            block = self._stream.read(wanted)
+        except OSError as error:
+            raise UsageError(f"{self._part.path}: {error.strerror}") from error
         self._digest.update(block)
         self._left -= len(block)
         short = len(block) < wanted

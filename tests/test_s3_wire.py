@@ -277,6 +277,21 @@ def test_a_body_that_breaks_off_and_has_changed_is_no_body():
     assert caught.value.code == "PreconditionFailed"
 
 
+def test_half_of_another_object_is_noticed_where_the_server_ignores_if_match():
+    whole = says(200, b"0123456789", etag='"v1"').text
+    other = says(206, b"xxxxxx", content_range="bytes 4-9/10", etag='"v2"')
+    with scripted(Says(whole[:-6], "close"), other) as server, pytest.raises(Refused) as caught:
+        get(wire(server))
+    assert caught.value.code == "PreconditionFailed"
+
+
+def test_more_than_was_asked_for_is_refused():
+    more = says(206, b"cdefgh", content_range="bytes 2-7/9")
+    with scripted(more) as server, pytest.raises(Refused) as caught:
+        get(wire(server), start=2, stop=5)
+    assert caught.value.code == "RangeIgnored"
+
+
 def test_a_body_that_always_breaks_off_is_given_up(waits):
     whole = says(200, b"0123456789", etag='"v1"').text
     with scripted(*[Says(whole[:-10], "close")] * 30) as server, pytest.raises(Unanswered):
@@ -447,6 +462,11 @@ def test_credentials_that_expired_are_renewed():
     with scripted(refuses(400, "ExpiredToken"), says(200, b"body")) as server:
         assert get(wire(server, credentials=lambda: next(keys))) == b"body"
     assert ["credential=old/" in h.headers["authorization"] for h in server.heard] == [True, False]
+
+
+def test_who_has_no_credentials_has_none_to_renew():
+    with scripted(refuses(400, "ExpiredToken")) as server, pytest.raises(Refused):
+        get(wire(server, region=None, credentials=lambda: pytest.fail("nobody signs")))
 
 
 def test_credentials_that_stay_expired_are_refused():

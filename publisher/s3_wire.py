@@ -482,6 +482,10 @@ def _seconds(text: str) -> float:
 
 def _check_values(headers: Mapping[str, str]) -> None:
     """No value may end its line and begin another."""
-    if not "".join(headers.values()).isprintable():
-        bad = next(name for name, value in headers.items() if not value.isprintable())
+    if not _is_plain("".join(headers.values())):
+        bad = next(name for name, value in headers.items() if not _is_plain(value))
         raise UsageError(f"{bad}: a value that no header can have", hint="check the credentials")
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()

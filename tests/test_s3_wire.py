@@ -75,9 +75,10 @@ def test_a_session_sends_its_token_and_the_public_nothing():
     assert "authorization" not in public.headers
 
 
-def test_what_would_end_its_header_is_not_sent():
+@pytest.mark.parametrize("end", ["\r\nx-amz-acl: public-read", "\n", "\x00", "€"])
+def test_what_would_end_its_header_is_not_sent(end):
     with scripted(says(200)) as server:
-        bad = Credentials("AKIA", SECRET, f"{SECRET}\r\nx-amz-acl: public-read")
+        bad = Credentials("AKIA", SECRET, f"{SECRET}{end}x")
         with pytest.raises(UsageError) as caught:
             get(wire(server, credentials=lambda: bad))
     assert "x-amz-security-token" in str(caught.value)

@@ -22,7 +22,7 @@ from .trees import Counter, each
 
 Members = Mapping[Place, Sequence[Entry]]  # the files that lie at each place; equal ones share it
 
-_CUTS = 5  # times that the connection of one request may break
+_CUTS = 5  # times that a connection may break before the next file is whole
 
 
 class Feed:
@@ -72,17 +72,18 @@ class Fetch:
         return [place for bad in each(self._read, reads) for place in bad]
 
     def _read(self, read: Read) -> list[Place]:
-        left, bad = deque(read.places), list[Place]()
-        for cut in range(_CUTS):
+        left, bad, cuts = deque(read.places), list[Place](), 0
+        while left:
+            before = len(left)
             try:
                 self._go_on(read, left, bad)
-                break
             except ObjectNotFound:
                 return [*bad, *left]
             except AccessDenied:
                 raise
             except StorageError:
-                if cut == _CUTS - 1:
+                cuts = cuts + 1 if len(left) == before else 1
+                if cuts == _CUTS:
                     raise
         return bad
 

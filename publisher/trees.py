@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from .documents import DOCUMENTS
 from .errors import IntegrityError, UsageError
 from .files import sha256_of
 from .manifest import MANIFEST, MAX_MANIFEST, STATE, Entry, Manifest
@@ -43,10 +44,13 @@ def check_tree(tree: Path, manifest: Manifest, on_file: Progress = silent) -> No
     """
     Hash every file of a folder and compare with a manifest.
 
+    A plain tree copied out of a bucket may have SHA256SUMS, urls.txt and get.py beside them.
+
     Raises:
         IntegrityError: files are missing, changed or too many; `.paths` names them all.
     """
-    there = set(files_in(tree)) - {MANIFEST, STATE}
+    beside = {MANIFEST, STATE, *(DOCUMENTS - {e.path for e in manifest.entries})}
+    there = set(files_in(tree)) - beside
     here = [e for e in manifest.entries if e.path in there]
     sound = each(lambda e: is_file_of(tree / e.path, e), here, on_file)
     kinds: Mapping[str, list[str]] = {

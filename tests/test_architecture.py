@@ -35,6 +35,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "perturb",
         "progress",
         "prompts",
+        "reasons",
         "refine",
         "report",
         "rules",

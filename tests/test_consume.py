@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from publisher import consume, trees
 from publisher.consume import (
@@ -369,6 +374,142 @@ def test_endless_data_ends_at_the_promised_size(bucket, tmp_path):
     with pytest.raises(IntegrityError):
         pull(endless, "hands", "1.0.0", tmp_path / "out")
     assert endless.sent <= 2 * len(FILES) * 2**16
+
+
+# ── packs ────────────────────────────────────────────────────────────────────────────────────
+
+PICTURES = {f"train/images/{n:04}.jpg": b"picture %d" % n * 40 for n in range(30)}
+
+
+class Asked(MemoryBucket):
+    """Tells which stretches were read."""
+
+    def __init__(self, objects: dict[str, bytes]):
+        super().__init__()
+        self._objects = objects
+        self.reads: list[tuple[str, int]] = []
+
+    def read(self, key, *, start=0, length=None):
+        self.reads.append((key, length or len(self._objects.get(key, b""))))
+        return super().read(key, start=start, length=length)
+
+
+@pytest.fixture
+def packed(tmp_path) -> Asked:
+    bucket = MemoryBucket()
+    tree = make_tree(tmp_path / "packed", {**PICTURES, "val/images/twin.jpg": b"third picture"})
+    push(bucket, tree, "hands", "1.0.0", created=NOON, layout="packs")
+    return Asked(bucket._objects)
+
+
+def pack_with(bucket: MemoryBucket, body: bytes) -> str:
+    return next(k for k, b in bucket._objects.items() if k.startswith("packs/") and body in b)
+
+
+def test_a_pack_that_is_wanted_comes_in_one_request(packed, tmp_path):
+    planned = plan_pull(packed, "hands", "1.0.0", tmp_path / "out").plan
+    release = pull(packed, "hands", "1.0.0", tmp_path / "out")
+    assert read_tree(release.path).items() >= PICTURES.items()
+    assert (release.plan.requests, release.plan.transfer) == (planned.requests, planned.transfer)
+    assert len(packed.reads) == release.plan.requests
+    assert sum(size for _, size in packed.reads) == release.plan.transfer
+    assert len({key for key, _ in packed.reads}) == len(packed.reads)
+
+
+def test_one_split_reads_nothing_of_another(packed, tmp_path):
+    pull(packed, "hands", "1.0.0", tmp_path / "out", splits=["val"])
+    assert pack_with(packed, b"picture 7") not in {key for key, _ in packed.reads}
+
+
+def test_one_missing_picture_is_read_out_of_its_pack(packed, tmp_path):
+    out = pull(packed, "hands", "1.0.0", tmp_path / "out").path
+    (out / "train/images/0007.jpg").unlink()
+    packed.reads.clear()
+    pull(packed, "hands", "1.0.0", out)
+    assert packed.reads == [(pack_with(packed, b"picture 7"), len(b"picture 7" * 40))]
+
+
+def test_equal_files_are_fetched_once(packed, tmp_path):
+    out = pull(packed, "hands", "1.0.0", tmp_path / "out").path
+    assert (out / "val/images/twin.jpg").read_bytes() == b"third picture"
+    assert (out / "val/images/000003.jpg").read_bytes() == b"third picture"
+
+
+def test_a_connection_that_breaks_inside_of_a_pack_is_taken_up_there(packed, tmp_path):
+    flaky = Breaks(packed._objects, times=12, after=3000)
+    release = pull(flaky, "hands", "1.0.0", tmp_path / "out")
+    assert read_tree(release.path).items() >= PICTURES.items()
+    assert flaky.times < 12
+    assert flaky.bytes <= release.plan.transfer  # not one byte twice
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_any_damage_to_a_pack_is_found_and_the_right_files_named(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("packs")
+    bucket = MemoryBucket()
+    tree = make_tree(folder / "tree", dict(list(PICTURES.items())[:5]))
+    push(bucket, tree, "hands", "1.0.0", created=NOON, layout="packs")
+    key = data.draw(st.sampled_from(sorted(k for k in bucket._objects if k.startswith("packs/"))))
+    good = bucket._objects[key]
+    at = data.draw(st.integers(0, len(good) - 1))
+    cut = data.draw(st.booleans())
+    bucket._objects[key] = good[:at] if cut else flipped(good, at)
+    with tarfile.open(fileobj=io.BytesIO(good)) as tar:
+        ends = {m.name: (m.offset_data, m.offset_data + m.size) for m in tar}
+    hit = {p for p, (start, stop) in ends.items() if at < stop and (cut or at >= start)}
+    with pytest.raises(IntegrityError) as caught:
+        verify_remote(bucket, "hands", deep=True)
+    assert set(caught.value.paths) == (hit or {key})
+    out = folder / "out"
+    if hit:
+        with pytest.raises(IntegrityError) as caught:
+            pull(bucket, "hands", "1.0.0", out)
+        assert set(caught.value.paths) == hit
+        installed = {p: b for p, b in read_tree(out).items() if not p.startswith(".publisher")}
+        assert installed == {p: b for p, b in read_tree(tree).items() if p not in hit}
+    else:
+        pull(bucket, "hands", "1.0.0", out)
+    bucket._objects[key] = good
+    pull(bucket, "hands", "1.0.0", out).verify()
+
+
+def flipped(body: bytes, at: int) -> bytes:
+    return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+
+
+def test_packs_that_were_swapped_are_seen_by_a_shallow_look_too(packed):
+    one, two = (pack_with(packed, b) for b in (b"picture 7", b'{"images":[3]}'))
+    packed._objects[one], packed._objects[two] = packed._objects[two], packed._objects[one]
+    with pytest.raises(IntegrityError) as caught:
+        verify_remote(packed, "hands")
+    assert set(PICTURES) <= set(caught.value.paths)
+
+
+@pytest.mark.parametrize("how", ["elsewhere", "overlapping", "unknown file", "wrong size"])
+def test_a_lying_index_installs_nothing_wrong(packed, tmp_path, how):
+    record = resolve(packed, "hands", "1.0.0")
+    stored = record.shards["split/train"]
+    there = dict(Index.from_bytes(packed._objects[index_key(stored.index)], stored))
+    (first, a), (second, b) = [(s, p) for s, p in there.items() if p.key.startswith("packs/")][:2]
+    if how == "elsewhere":
+        there[first], there[second] = (replace(p, size=q.size) for p, q in ((b, a), (a, b)))
+    elif how == "overlapping":
+        there[first] = replace(a, offset=b.offset + 1)
+    elif how == "unknown file":
+        del there[first]
+    else:
+        there[first] = replace(a, size=a.size - 1)
+    index = Index.of(there).to_bytes()
+    digest = hashlib.sha256(index).hexdigest()
+    packed.put(index_key(digest), index)
+    shards = {**record.shards, "split/train": msgspec.structs.replace(stored, index=digest)}
+    body = msgspec.structs.replace(record, shards=shards).to_bytes()
+    packed.put("datasets/hands/releases/1.0.0.json", body)
+    with pytest.raises(IntegrityError):
+        pull(packed, "hands", "1.0.0", tmp_path / "out")
+    for path, body in read_tree(tmp_path / "out").items() if (tmp_path / "out").exists() else ():
+        assert path.startswith(".publisher") or body in {*FILES.values(), *PICTURES.values()}
 
 
 # ── hostile publishers ───────────────────────────────────────────────────────────────────────

@@ -1,13 +1,24 @@
 from __future__ import annotations
 
+import hashlib
+import io
+import subprocess
+import tarfile
 import threading
 from dataclasses import replace
 from itertools import count
 
 import pytest
 
-from publisher import sending
-from publisher.consume import channels, pull, resolve, verify_remote, versions
+from publisher import publish, sending
+from publisher.consume import (
+    channels,
+    pull,
+    resolve,
+    verify_folder,
+    verify_remote,
+    versions,
+)
 from publisher.errors import (
     FormatError,
     IntegrityError,
@@ -433,3 +444,251 @@ def test_a_whole_life_on_every_bucket(opened, tree, tmp_path, layout):
     assert list(caught.value.paths) == ["val/images/000003.jpg"]
     with pytest.raises(PublisherError, match=r"val/images/000003\.jpg"):
         pull(bucket, "hands", "latest", tmp_path / f"{next(numbers)}")
+
+
+# ── packs ────────────────────────────────────────────────────────────────────────────────────
+
+
+def packs_in(bucket: MemoryBucket) -> dict[str, bytes]:
+    return {k: b for k, b in bucket._objects.items() if k.startswith("packs/")}
+
+
+def many(folder, count=50, **changes):
+    """A tree with that many pictures of some bytes."""
+    pictures = {f"train/images/{n:04}.jpg": b"picture %d" % n * 20 for n in range(count)}
+    return make_tree(folder, {**pictures, **changes})
+
+
+def test_anyone_can_unpack_a_pack(tmp_path):
+    bucket = MemoryBucket()
+    put(bucket, many(tmp_path / "tree"), layout="packs")
+    found = {}
+    for key, body in packs_in(bucket).items():
+        assert key == f"packs/{key[6:8]}/{hashlib.sha256(body).hexdigest()}.tar"
+        with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+            names = [m.name for m in tar]
+            assert names == sorted(names)
+            assert len({("/images/" in n, "val" in n) for n in names}) == 1
+            found |= {n: tar.extractfile(n).read() for n in names}
+    tree = read_tree(tmp_path / "tree")
+    assert found.items() <= tree.items()
+    assert {"train/images/0000.jpg", "train/images/session 2/ä.jpg"} <= found.keys()
+
+
+def test_the_same_files_make_the_same_objects_wherever_they_are(tmp_path):
+    stores = []
+    for n in range(2):
+        bucket = MemoryBucket()
+        put(bucket, many(tmp_path / f"t{n}"), layout="packs")
+        stores.append(bucket._objects)
+    assert stores[0] == stores[1]
+
+
+def test_a_new_version_leaves_the_old_packs_alone_and_sends_one_more(tmp_path):
+    bucket = MemoryBucket()
+    put(bucket, many(tmp_path / "t1"), layout="packs")
+    before = dict(bucket._objects)
+    tree = many(tmp_path / "t2", **{"train/images/new1.jpg": b"new", "train/images/new2.jpg": b"2"})
+    pushed = put(bucket, tree, "1.1.0", layout="packs")
+    assert [e.path for e in pushed.plan.move] == ["train/images/new1.jpg", "train/images/new2.jpg"]
+    assert pushed.plan.requests == 1
+    new = bucket._objects.keys() - before.keys()
+    kinds = sorted(k.split("/")[0] for k in new)
+    # one pack, the list and the index of train, the record, and three documents
+    assert kinds == ["datasets"] * 4 + ["index", "manifests", "packs"]
+    verify_remote(bucket, "hands", "1.0.0", deep=True)
+    verify_remote(bucket, "hands", "1.1.0", deep=True)
+
+
+def test_new_annotations_send_no_picture(tmp_path):
+    bucket = MemoryBucket()
+    put(bucket, many(tmp_path / "t1"), layout="packs")
+    pictures = next(k for k, b in packs_in(bucket).items() if b"picture 7" in b)
+    tree = many(tmp_path / "t2", **{"annotations/instances_train.json": b"better"})
+    assert put(bucket, tree, "1.1.0", layout="packs").plan.move_bytes == len(b"better")
+    assert sum(b"picture 7" in b for b in packs_in(bucket).values()) == 1
+    assert pictures in bucket._objects
+
+
+def test_content_that_comes_back_from_an_older_version_is_not_sent_again(tmp_path):
+    bucket = MemoryBucket()
+    first = many(tmp_path / "t1")
+    put(bucket, first, "1.0.0", layout="packs")
+    put(bucket, many(tmp_path / "t2", **{"README.md": b"worse"}), "1.1.0", layout="packs")
+    assert put(bucket, first, "1.2.0", layout="packs").plan.move == ()
+
+
+def test_what_an_earlier_version_has_lost_is_sent_again_by_the_next(tmp_path):
+    bucket = MemoryBucket()
+    put(bucket, many(tmp_path / "t1"), layout="packs")
+    lost = next(k for k, b in packs_in(bucket).items() if b"picture 7" in b)
+    del bucket._objects[lost]
+    put(bucket, many(tmp_path / "t2", **{"README.md": b"new"}), "1.1.0", layout="packs")
+    verify_remote(bucket, "hands", "1.1.0", deep=True)
+
+
+def test_a_lost_pack_is_put_back_by_the_version_that_made_it(tmp_path):
+    bucket = MemoryBucket()
+    first, second = many(tmp_path / "t1"), many(tmp_path / "t2")
+    put(bucket, first, "1.0.0", layout="packs")
+    gone = "train/images/0003.jpg"
+    (second / gone).unlink()
+    files = {p: b for p, b in read_tree(second).items() if p != gone}
+    (second / "manifest.json").write_bytes(manifest(files).to_bytes())
+    assert put(bucket, second, "1.1.0", layout="packs").plan.move == ()
+    whole = dict(bucket._objects)
+    lost = next(k for k, b in packs_in(bucket).items() if b"picture 7" in b)
+    del bucket._objects[lost]
+    with pytest.raises(IntegrityError, match="alone do not make it"):
+        put(bucket, second, "1.1.0")
+    assert put(bucket, first, "1.0.0").status == "already published"
+    assert bucket._objects == whole
+
+
+def test_an_unchanged_push_asks_little(tmp_path):
+    class Counts(MemoryBucket):
+        asked = 0
+
+        def _count(name):
+            def call(self, *args, **options):
+                self.asked += 1
+                return getattr(MemoryBucket, name)(self, *args, **options)
+
+            return call
+
+        get, head, put, list = map(_count, ("get", "head", "put", "list"))
+
+    for layout in LAYOUTS:
+        bucket = Counts()
+        tree = many(tmp_path / layout, 1_000)
+        put(bucket, tree, layout=layout)
+        bucket.asked = 0
+        put(bucket, tree)
+        assert bucket.asked <= 35
+
+
+def test_a_dataset_that_has_grown_too_large_for_a_tree_keeps_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "PLAIN_FILES", 60)
+    bucket = MemoryBucket()
+    assert put(bucket, many(tmp_path / "t1", 50)).layout == "plain"
+    grown = put(bucket, many(tmp_path / "t2", 70), "1.1.0")
+    assert grown.layout == "packs"
+    assert len(grown.plan.move) == 20
+    assert read_tree(pull(bucket, "hands", "1.1.0", tmp_path / "out").path) == read_tree(
+        tmp_path / "t2"
+    )
+
+
+# ── plain trees ──────────────────────────────────────────────────────────────────────────────
+
+
+def copied(bucket: MemoryBucket, version: str, to):
+    """What `aws s3 cp --recursive` of a version's folder gives."""
+    for o in bucket.list(stored("", version)):
+        path = to / o.key.removeprefix(stored("", version))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bucket.get(o.key))
+    return to
+
+
+def test_the_folder_of_a_small_version_is_its_tree(tree, tmp_path):
+    bucket = MemoryBucket()
+    twice = {"val/images/copy.jpg": FILES["train/images/000001.jpg"]}
+    tree = make_tree(tmp_path / "twice", twice)
+    put(bucket, tree)
+    nxt = make_tree(tmp_path / "next", {**twice, "README.md": b"better"})
+    put(bucket, nxt, "1.1.0")
+    for version, source in (("1.0.0", tree), ("1.1.0", nxt)):
+        out = copied(bucket, version, tmp_path / version)
+        beside = {"SHA256SUMS", "urls.txt", "get.py"}
+        assert {p: b for p, b in read_tree(out).items() if p not in beside} == read_tree(source)
+        verify_folder(out)
+        assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=out).returncode == 0
+
+
+def test_files_are_kept_once(tree):
+    bucket = MemoryBucket()
+    put(bucket, tree)
+    for path, body in FILES.items():
+        if path != "provenance.json":
+            assert [k for k, b in bucket._objects.items() if b == body] == [stored(path)]
+
+
+def test_browsers_get_pictures_as_pictures(tree, tmp_path):
+    told = {}
+
+    class Told(MemoryBucket):
+        def put(self, key, body, **options):
+            told[key] = options.get("content_type"), options.get("cache_control")
+            return super().put(key, body, **options)
+
+    put(Told(), tree)
+    assert told[stored("train/images/000001.jpg")] == (
+        "image/jpeg",
+        "public, max-age=31536000, immutable",
+    )
+    assert told[stored("README.md")][0] == "text/markdown; charset=utf-8"
+    assert told[stored("annotations/instances_val.json")][0] == "application/json"
+    assert told["datasets/hands/channels/latest.json"] == ("application/json", "no-cache")
+
+
+def test_a_tree_half_put_by_a_push_that_never_ended_does_not_stay(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr("publisher.trees.THREADS", 1)
+    bucket = FailsAfter(9)
+    with pytest.raises(StorageError):
+        put(bucket, make_tree(tmp_path / "other", {"README.md": b"# Other\n"}))
+    assert len(contents(bucket)) == 5
+    bucket.left = 10_000
+    pushed = put(bucket, tree)
+    assert (pushed.status, pushed.layout) == ("published", "packs")  # that folder is taken
+    assert {p.removeprefix(stored("")) for p in bucket._objects if p.startswith(stored(""))} == {
+        "SHA256SUMS",
+        "urls.txt",
+        "get.py",
+    }
+    assert read_tree(pull(bucket, "hands", "1.0.0", tmp_path / "out").path) == FILES
+    assert put(bucket, tree).status == "already published"
+
+
+def test_who_comes_too_late_leaves_nothing_in_the_folder(tree, tmp_path):
+    class Overtaken(MemoryBucket):
+        """Another content becomes the version while ours is sent."""
+
+        def put(self, key, body, **options):
+            if "/releases/" in key and b"overtaker" not in body:
+                self.put = super().put
+                other = make_tree(tmp_path / "other", {"README.md": b"# Other\n"})
+                push(self, other, "hands", "1.0.0", created="overtaker")
+            return super().put(key, body, **options)
+
+    bucket = Overtaken()
+    with pytest.raises(VersionConflict):
+        put(bucket, tree)
+    assert {k for k in bucket._objects if k.startswith(stored(""))} == {
+        stored("SHA256SUMS"),
+        stored("urls.txt"),
+        stored("get.py"),
+    }
+    assert read_tree(pull(bucket, "hands", "1.0.0", tmp_path / "out").path) == read_tree(
+        tmp_path / "other"
+    )
+
+
+@pytest.mark.parametrize("path", ["SHA256SUMS", "Get.py", "x" * 200 + "/" + "y" * 600])
+def test_names_that_cannot_lie_plainly_go_into_packs(tmp_path, path):
+    if len(path) > 100:
+        path = "/".join(["x" * 150] * 5)
+    tree = make_tree(tmp_path / "t", {path: b"ours"})
+    assert put(MemoryBucket(), tree).layout == "packs"
+    with pytest.raises(UsageError, match="cannot lie plainly"):
+        put(MemoryBucket(), tree, layout="plain")
+
+
+def test_large_files_are_objects_of_their_own(tmp_path):
+    bucket = MemoryBucket()
+    big = bytes(range(256)) * 4096  # 1 MiB
+    tree = make_tree(tmp_path / "t", {"train/images/big.png": big})
+    put(bucket, tree, layout="packs")
+    assert bucket._objects[f"blobs/{hashlib.sha256(big).hexdigest()[:2]}/"
+                           f"{hashlib.sha256(big).hexdigest()}"] == big  # fmt: skip
+    assert not any(len(b) > len(big) for b in packs_in(bucket).values())

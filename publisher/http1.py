@@ -21,6 +21,7 @@ from typing import Protocol, TypeAlias, cast
 BLOCK = 2**20  # bytes read at a time
 _SEND = 2**17  # bytes written at a time: each has the read timeout for itself, on slow lines too
 MAX_HEAD = 2**16  # bytes of an answer's first lines
+_SMALL = 2**16  # bytes that are not worth two looks
 _MAX_IDLE = 64  # connections that wait for their next request
 _FRESH = 1.0  # seconds that a waiting connection is trusted to be open still
 _PATIENCE = 1.0  # seconds that a server has to ask for a body that was announced
@@ -189,6 +190,8 @@ class Answer:
 
     def _some(self, most: int) -> bytes:
         """What is there, so that a connection which breaks later has not taken it along."""
+        if most <= _SMALL:
+            return self._take(most)
         block = self._stream.read1(min(BLOCK, most))
         if not block:
             raise CutShort(f"{most} bytes are missing")

@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,11 +20,12 @@ class Says:
     An answer, byte by byte, and what happens to the connection after it.
 
     Args:
+        text: or what makes it of the request.
         early: answer as soon as the headers are there, and never ask for the body.
         go_on: ask for an announced body.
     """
 
-    text: bytes
+    text: bytes | Callable[[Heard], bytes]
     then: Then = "keep"
     early: bool = False
     go_on: bool = True
@@ -117,7 +118,8 @@ def _serve(client: socket.socket, server: Server, stop: threading.Event) -> None
                     client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                 body = _exactly(client, size, stop)
             server.heard.append(Heard(method, target, headers, body, len(body) == size))
-            client.sendall(answer.text)
+            text = answer.text
+            client.sendall(text if isinstance(text, bytes) else text(server.heard[-1]))
             if answer.then == "stall":
                 stop.wait(10)
             if answer.then == "reset":

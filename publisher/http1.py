@@ -105,13 +105,9 @@ class Answer:
 
     def read(self, limit: int) -> bytes | None:
         """The whole body; None, and the connection ends, where it has more than `limit` bytes."""
-        if self._left is not None and not self._chunked:
-            if self._left > limit:
-                self.close()
-                return None
-            body = self._take(self._left) if self._left else b""
-            self._done()
-            return body
+        if self._left is not None and self._left > limit:
+            self.close()
+            return None
         found = bytearray()
         for block in self.blocks():
             found += block

@@ -23,12 +23,14 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "curves",
         "dataset",
         "distance",
+        "documents",
         "eligibility",
         "drawing",
         "lazy",
         "manifest",
         "masks",
         "names",
+        "packs",
         "panoptic",
         "perturb",
         "progress",
@@ -39,6 +41,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "rules",
         "runs",
         "scoring",
+        "sigv4",
         "outlines",
         "png",
         "png_read",
@@ -48,16 +51,20 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "provenance"}
-    | {"ritm", "sheet", "spill", "storage", "trees", "workspace"},
-    {"checking", "consume", "conversion", "dealing", "intake", "joining"}
-    | {"judging", "publish", "refining", "release", "scaffold", "training"},
+    {"engine", "files", "findings", "formats", "get", "http1", "images", "journal"}
+    | {"json_stream", "provenance", "ritm", "s3_wire", "sheet", "spill", "storage"}
+    | {"trees", "workspace"},
+    {"checking", "consume", "conversion", "dealing", "fetching", "intake", "joining"}
+    | {"judging", "publish", "refining", "release", "scaffold", "sending", "training"},
     {"api"},
     {"cli", "__main__"},
 )
 HOME = {
     "boto3": ("storage",),
     "botocore": ("storage",),
+    "urllib3": ("storage",),
+    "socket": ("http1",),
+    "hmac": ("sigv4",),
     "pycocotools": ("masks",),
     "safetensors": ("ritm",),
     "torch": ("ritm",),

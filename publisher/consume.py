@@ -66,8 +66,8 @@ _SPARE = 2**26  # bytes of disk to leave free
 
 def names(bucket: Bucket) -> tuple[str, ...]:
     """The datasets in a bucket that have a version, sorted."""
-    parts = (o.key.split("/") for o in bucket.list("datasets/"))
-    return tuple(sorted({p[1] for p in parts if len(p) == 4 and p[2] == RELEASES}))
+    found = bucket.folders("datasets/")
+    return tuple(name for name in found if any(bucket.list(f"datasets/{name}/{RELEASES}/")))
 
 
 def versions(bucket: Bucket, name: str) -> tuple[Version, ...]:

@@ -367,13 +367,11 @@ class _Push:
             self._put("put-index", index_key(digests[name]), index)
         return digests
 
-    def _put(self, step: str, key: str, body: bytes, cache: str = FOR_EVER) -> bool:
-        """Put a list or document where it is not yet; was another one there?"""
+    def _put(self, step: str, key: str, body: bytes, cache: str = FOR_EVER) -> None:
+        """Put a list or document where it is not yet."""
         found, digest = self._stock.find(key), _sha256(body)
-        if is_sound(found, len(body), digest):
-            return False
-        write(self._bucket, step, key, body, digest, found, content_type(key), cache)
-        return found is not None
+        if not is_sound(found, len(body), digest):
+            write(self._bucket, step, key, body, digest, found, content_type(key), cache)
 
     def _commit(
         self, order: _Order, indexes: Mapping[str, str], created: str
@@ -407,7 +405,7 @@ class _Push:
             stands = find_record(self._bucket, self._name, self._version)
             if stands is None:
                 raise StorageError(f"{key} was there and is gone", hint="try again") from None
-            if stands.root != ours.root:
+            if stands.root != ours.root and stands.layout == "packs":
                 self._leave(order)
             self._refuse_other(stands)
             return stands, stands == ours
@@ -423,8 +421,7 @@ class _Push:
         """
         Put what people without publisher need beside the version, which is published already.
 
-        Where another list of checksums was there, a push that never came to its end has left
-        files of other content, which go.
+        What else lies there, of a version in packs, is of a push that never came to its end.
         """
         bodies = {SUMS: sums(self._manifest.entries), SCRIPT: _script()}
         bodies[URLS] = urls(self._keys(record.layout, places), self._folder)
@@ -434,13 +431,11 @@ class _Push:
                 bodies[PROVENANCE] = (self._tree / PROVENANCE).read_bytes()
         self._stock.look(self._folder, len(bodies))
         for name in sorted(set(bodies) - skip):
-            key = self._folder + name
-            replaced = self._put("put-document", key, bodies[name], _ASK_AGAIN)
-            if replaced and name == SUMS and record.layout == "packs":
-                keep = {self._folder + n for n in bodies}
-                stray = [o.key for o in self._bucket.list(self._folder) if o.key not in keep]
-                with suppress(AccessDenied):
-                    each(self._bucket.delete, stray)
+            self._put("put-document", self._folder + name, bodies[name], _ASK_AGAIN)
+        if record.layout == "packs":
+            there = {o.key for o in self._bucket.list(self._folder)}
+            with suppress(AccessDenied):
+                each(self._bucket.delete, sorted(there - {self._folder + n for n in bodies}))
 
     def _keys(self, layout: Layout, places: Mapping[str, Place]) -> Iterable[str]:
         """The objects that hold what SHA256SUMS lists."""

@@ -100,6 +100,9 @@ class Bucket(Protocol):
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Key and size of every object whose key begins with `prefix`, sorted by key."""
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The next part of all keys that begin with `prefix` and go on below it, sorted."""
+
     def delete(self, key: str) -> None:
         """Remove an object; it may be gone already."""
 
@@ -213,6 +216,10 @@ class MemoryBucket:
             if key.startswith(prefix):
                 yield ObjectInfo(key, len(body), _info(key, body).etag)
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        below = (k.removeprefix(prefix) for k in self._objects.copy() if k.startswith(prefix))
+        return tuple(sorted({rest.partition("/")[0] for rest in below if "/" in rest}))
+
     def delete(self, key: str) -> None:
         self._objects.pop(key, None)
 
@@ -305,6 +312,13 @@ class LocalBucket:
             with suppress(FileNotFoundError):  # deleted since
                 stat = (self._root / key).stat()
                 yield ObjectInfo(key, stat.st_size, "")
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        place = self._root / safe_path(prefix.rstrip("/")) if prefix else self._root
+        with self._errors(prefix), suppress(FileNotFoundError):
+            found = sorted(p.name for p in place.iterdir() if p.is_dir() and p.name != self._TMP)
+            return tuple(name for name in found if any((place / name).iterdir()))
+        return ()
 
     def delete(self, key: str) -> None:
         with self._errors(key), self._locked():
@@ -490,6 +504,14 @@ class S3Bucket:
             for page in pages.paginate(Bucket=self._name, Prefix=self._prefix + prefix):
                 for o in page.get("Contents", ()):
                     yield ObjectInfo(o["Key"].removeprefix(self._prefix), o["Size"], o["ETag"])
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        pages, full = self._client.get_paginator("list_objects_v2"), self._prefix + prefix
+        found: set[str] = set()
+        with self._errors(prefix):
+            for page in pages.paginate(Bucket=self._name, Prefix=full, Delimiter="/"):
+                found |= {p["Prefix"][len(full) : -1] for p in page.get("CommonPrefixes", ())}
+        return tuple(sorted(found))
 
     def delete(self, key: str) -> None:
         with self._errors(key, right="delete"), _boto_errors():

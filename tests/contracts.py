@@ -160,6 +160,12 @@ class BucketContract:
         ]
         assert list(bucket.list("nothing/")) == []
 
+    def test_folders_are_the_next_parts_of_keys(self, bucket):
+        for key in ["d/ä b/1", "d/a/x/2", "d/a/3", "d/file", "e/4"]:
+            bucket.put(key, b"")
+        assert bucket.folders("d/") == ("a", "ä b")
+        assert bucket.folders("nothing/") == ()
+
     def test_head_agrees_with_put(self, bucket):
         put, head = bucket.put("k", b"abc"), bucket.head("k")
         assert (put.key, put.size, put.etag) == (head.key, head.size, head.etag)

@@ -44,6 +44,18 @@ def test_push_says_one_fact_and_counts(remote, tmp_path):
     assert "2.0.0" not in ok("list", f"{remote}/hands").stdout
 
 
+@pytest.mark.parametrize(("layout", "requests"), [("packs", 6), ("plain", len(FILES))])
+def test_the_layout_can_be_chosen_and_a_dry_run_says_what_it_costs(tmp_path, layout, requests):
+    make_tree(tmp_path / "tree")
+    push = ("push", tmp_path / "tree", f"file://{tmp_path}/b/hands", "--version", "1.0.0")
+    planned = ok(*push, "--layout", layout, "--dry-run")
+    assert f"that is {requests} requests and " in planned.stderr
+    said = json.loads(ok(*push, "--layout", layout, "--json").stdout)
+    assert (said["layout"], said["requests"]) == (layout, requests)
+    assert f"layout     {layout}\n" in ok("show", f"file://{tmp_path}/b/hands").stdout
+    assert json.loads(ok(*push, "--layout", layout, "--json").stdout)["requests"] == 0
+
+
 def test_list_gives_datasets_or_versions_newest_first(remote):
     assert ok("list", remote).stdout == "feet\nhands\n"
     assert ok("list", f"{remote}/hands").stdout == "1.1.0  latest\n1.0.0  stable\n"
@@ -67,6 +79,8 @@ def test_pull_one_split_and_verify(remote, tmp_path):
     out = tmp_path / "out"
     planned = ok("pull", f"{remote}/hands@1.0.0", "-o", out, "--split", "val", "--dry-run")
     assert "would fetch 5 files" in planned.stderr
+    assert "that is 5 requests and 55 bytes for files" in planned.stderr
+    assert "$0.0000 on AWS S3" in planned.stderr
     assert not out.exists()
     said = json.loads(ok("pull", f"{remote}/hands@1.0.0", "-o", out, "--json").stdout)
     assert (said["splits"], said["fetched"]["files"]) == (["train", "val"], len(FILES))

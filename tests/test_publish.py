@@ -674,6 +674,38 @@ def test_who_comes_too_late_leaves_nothing_in_the_folder(tree, tmp_path):
     )
 
 
+def test_who_differs_in_splits_alone_and_comes_too_late_removes_nothing(tree, tmp_path):
+    """The same files make the same list of checksums, so both fill one folder."""
+    other = make_tree(tmp_path / "other")
+    moved = [replace(e, split="val") if e.path == "README.md" else e for e in manifest().entries]
+    (other / "manifest.json").write_bytes(Manifest("hands", tuple(moved)).to_bytes())
+
+    class Overtaken(MemoryBucket):
+        def put(self, key, body, **options):
+            if "/releases/" in key and b"overtaker" not in body:
+                self.put = super().put
+                push(self, other, "hands", "1.0.0", created="overtaker")
+            return super().put(key, body, **options)
+
+    bucket = Overtaken()
+    with pytest.raises(VersionConflict):
+        put(bucket, tree)
+    assert read_tree(pull(bucket, "hands", "1.0.0", tmp_path / "out").path) == FILES
+
+
+def test_a_plain_push_that_was_cut_short_may_be_ended_in_packs(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr("publisher.trees.THREADS", 1)
+    bucket = FailsAfter(9)
+    with pytest.raises(StorageError):
+        put(bucket, tree)
+    bucket.left = 10_000
+    put(bucket, tree, layout="packs")
+    assert sorted(k for k in bucket._objects if k.startswith(stored(""))) == sorted(
+        map(stored, ["SHA256SUMS", "urls.txt", "get.py"])
+    )
+    verify_remote(bucket, "hands", deep=True)
+
+
 @pytest.mark.parametrize("path", ["SHA256SUMS", "Get.py", "x" * 200 + "/" + "y" * 600])
 def test_names_that_cannot_lie_plainly_go_into_packs(tmp_path, path):
     if len(path) > 100:

@@ -67,9 +67,7 @@ def serve(
     data.mkdir(parents=True, exist_ok=True)
     base = _free_ports(8)
     binary = weed()
-    command = (
-        _weed_command(binary, data, base, identities) if binary else _moto_command(base + 6)
-    )
+    command = _weed_command(binary, data, base, identities) if binary else _moto_command(base + 6)
     server = Server("SeaweedFS" if binary else "moto", f"http://127.0.0.1:{base + 6}")
     with (data / "server.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -13,7 +13,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -200,6 +200,34 @@ def _shard(bucket: Bucket, name: str, shard: StoredShard) -> tuple[Entry, ...]:
             [shard.key],
             hint="the maintainer can push the same release again, which puts it back",
         ) from error
+
+
+def fetch(
+    bucket: Bucket, entries: Sequence[Entry], folder: Path, on_file: Progress = silent
+) -> dict[Entry, Path]:
+    """
+    Fetch some files of a version into a folder; every byte is checked.
+
+    Each is called by its digest, with the extension that it has in the version.
+
+    Raises:
+        IntegrityError: bytes in the bucket are wrong or missing; `.paths` names the files.
+    """
+
+    def place(entry: Entry) -> Path:
+        return folder / f"{entry.sha256}{Path(entry.path).suffix}"
+
+    def one(entry: Entry) -> bool:
+        try:
+            return _download(bucket, entry, place(entry))
+        except ObjectNotFound:
+            return False
+
+    wanted = distinct(entries)
+    sound = each(one, wanted, on_file)
+    if wrong := [e.path for e, good in zip(wanted, sound, strict=True) if not good]:
+        raise IntegrityError(f"{bucket.url} has missing or wrong bytes for {listing(wrong)}", wrong)
+    return {e: place(e) for e in entries}
 
 
 # ── pull ─────────────────────────────────────────────────────────────────────────────────────

@@ -18,16 +18,19 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {
         "calibration",
         "card",
+        "changelog",
         "components",
         "conservation",
         "curves",
         "dataset",
+        "diff",
         "distance",
         "eligibility",
         "drawing",
         "lazy",
         "manifest",
         "masks",
+        "matching",
         "names",
         "panoptic",
         "perturb",
@@ -49,7 +52,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     },
     {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "provenance"}
     | {"ritm", "sheet", "spill", "storage", "trees", "workspace"},
-    {"checking", "consume", "conversion", "dealing", "intake", "joining"}
+    {"checking", "comparing", "consume", "conversion", "dealing", "intake", "joining"}
     | {"judging", "publish", "refining", "release", "scaffold", "training"},
     {"api"},
     {"cli", "__main__"},

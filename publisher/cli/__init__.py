@@ -15,7 +15,7 @@ import click
 
 from .. import __version__
 from ..errors import IntegrityError, InvalidDataset, PublisherError
-from . import bucket, dataset, refine, ritm, scaffold
+from . import bucket, dataset, maintain, refine, ritm, scaffold
 
 
 class Commands(click.Group):
@@ -57,6 +57,6 @@ def main() -> None:
     """Take image-segmentation datasets from the annotation tool to published versions."""
 
 
-groups = (dataset, refine, ritm, bucket, scaffold)
+groups = (dataset, refine, ritm, bucket, maintain, scaffold)
 for command in (c for group in groups for c in group.COMMANDS):
     main.add_command(command)

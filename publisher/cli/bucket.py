@@ -11,6 +11,7 @@ import click
 from .talk import json_option, progress, say, show_json, table
 
 if TYPE_CHECKING:
+    from ..comparing import Proposal
     from ..consume import Planned, Release
     from ..manifest import Plan, Record
     from ..storage import Bucket
@@ -20,7 +21,7 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 _new = click.Path(path_type=Path)
 
 
-def _server_options(command: Callable[..., None]) -> Callable[..., None]:
+def server_options(command: Callable[..., None]) -> Callable[..., None]:
     """How to reach the bucket, where AWS_* variables do not say it."""
     url = click.option("--endpoint-url", metavar="URL", help="Of an S3-compatible server.")
     profile = click.option("--profile", metavar="NAME", help="Of the AWS configuration.")
@@ -33,11 +34,16 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would h
 @click.command()
 @click.argument("tree", metavar="RELEASE", type=_folder)
 @click.argument("target", metavar="REMOTE/NAME")
-@click.option("--version", required=True, metavar="X.Y.Z", help="The number; it never changes.")
+@click.option(
+    "--version",
+    required=True,
+    metavar="X.Y.Z|auto",
+    help="The number; it never changes. auto: the next one, by what changed.",
+)
 @click.option("--channel", default="latest", show_default=True, help="Moves to this version.")
 @click.option("--receipt", type=_new, help="Write name, version and root to this JSON file.")
 @_dry_run_option
-@_server_options
+@server_options
 @json_option
 def push(
     tree: Path,
@@ -57,6 +63,9 @@ def push(
     from ..files import canonical_json, write_atomic
 
     ref, bucket = _open(target, endpoint_url, profile, bare=True)
+    proposal = _proposal(bucket, ref.name, tree, as_json) if version == "auto" else None
+    if proposal is not None:
+        version = str(proposal.version)
     with progress("files", quiet=as_json) as on_file:
         pushed = publish.push(
             bucket,
@@ -73,7 +82,8 @@ def push(
         write_atomic(receipt, canonical_json(facts, indent=1))
     if as_json:
         counts = _counts(pushed.plan, "sent", "reused")
-        show_json({"status": pushed.status, **facts, **counts})
+        why = {"reasons": list(proposal.reasons)} if proposal is not None else {}
+        show_json({"status": pushed.status, **facts, **counts, **why})
         return
     click.echo(f"{ref.name} {version} {pushed.status} {pushed.record.root}")
     _say_plan(pushed.plan, "would send" if dry_run else "sent", "were in the bucket")
@@ -84,7 +94,7 @@ def push(
 @click.option("-o", "--out", required=True, type=_new, help="New folder, or that of a pull before.")
 @click.option("--split", "splits", multiple=True, help="Only this split; repeatable.")
 @_dry_run_option
-@_server_options
+@server_options
 @json_option
 def pull(
     reference: str,
@@ -118,7 +128,7 @@ def pull(
 
 @click.command("list")
 @click.argument("remote", metavar="REMOTE[/NAME]")
-@_server_options
+@server_options
 @json_option
 def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
     """List the datasets of a bucket, or the versions of a dataset, newest first."""
@@ -145,7 +155,7 @@ def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: b
 
 @click.command()
 @click.argument("reference", metavar="REF")
-@_server_options
+@server_options
 @json_option
 def show(reference: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
     """Say what a version holds: splits, sizes, root, when it was published."""
@@ -172,7 +182,7 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
 @click.command()
 @click.argument("subject", metavar="REF|DIR")
 @click.option("--deep", is_flag=True, help="Of a bucket: read and hash every byte.")
-@_server_options
+@server_options
 @json_option
 def verify(
     subject: str, deep: bool, endpoint_url: str | None, profile: str | None, as_json: bool
@@ -212,6 +222,17 @@ def _open(
     if bare and "@" in text.rpartition("/")[2]:
         raise UsageError("here goes REMOTE/NAME without @", hint="see --version, or `show`")
     return ref, open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
+
+
+def _proposal(bucket: Bucket, name: str, tree: Path, as_json: bool) -> Proposal:
+    """The number that the content of a release calls for; says why."""
+    from .. import comparing
+
+    with progress("images", quiet=as_json) as on_image:
+        found = comparing.propose(bucket, name, tree, on_image)
+    kind = f"a {found.level} version after {found.since}: " if found.level else ""
+    say(f"{name} {found.version}: {kind}{'; '.join(found.reasons)}")
+    return found
 
 
 def _facts(record: Record) -> dict[str, Any]:

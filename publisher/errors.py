@@ -152,6 +152,10 @@ class PreconditionFailed(StorageError):
     exit_code = 6
 
 
+class VersionWarning(UserWarning):
+    """A version was yanked or is deprecated; the message says why, and what to use instead."""
+
+
 @contextmanager
 def at(*where: str | int) -> Iterator[None]:
     """Say where a FormatError inside came from: `with at("annotations", 3): ...`."""

@@ -25,20 +25,17 @@ from .errors import (
     IntegrityError,
     ObjectExists,
     ObjectNotFound,
-    PreconditionFailed,
     StorageError,
     UsageError,
     VersionConflict,
 )
+from .maintain import advance
 from .manifest import (
-    MAX_DOCUMENT,
-    ChannelState,
     Entry,
     Manifest,
     Plan,
     Record,
     blob_key,
-    channel_key,
     distinct,
     plan,
     record_key,
@@ -50,7 +47,6 @@ from .trees import check_tree, each, is_file_of, read_manifest
 from .version import Channel, Version, check_name
 
 _SMALL = 2**23  # bytes of a file that is read once, hashed, and sent from memory
-_TRIES = 20  # at moving a channel that others move too
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,29 +259,8 @@ def _commit(bucket: Bucket, ours: Record) -> Record:
 
 
 def _advance(bucket: Bucket, name: str, channel: Channel, version: Version, root: str) -> None:
-    """Let a channel point to this version, by compare-and-swap; never back to an older one."""
-    key, state = channel_key(name, channel), ChannelState(str(version), root)
-    for _ in range(_TRIES):
-        found = _head(bucket, key)  # first the etag, then the body: so it is never too new
-        try:
-            if found is not None:
-                now = ChannelState.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key)
-                if Version.parse(now.version) >= version:
-                    return
-            _failpoint("put-channel")
-            bucket.put(
-                key,
-                state.to_bytes(),
-                if_absent=found is None,
-                if_match=found.etag if found else None,
-                content_type="application/json",
-            )
-            return
-        except (ObjectExists, PreconditionFailed, ObjectNotFound):
-            continue  # someone else moved it; look again
-    raise StorageError(
-        f"channel {channel} of {name} moves too often", hint="the version is published; push again"
-    )
+    """Let a channel point to this version; never back to an older one."""
+    advance(bucket, name, channel, version, root, lambda: _failpoint("put-channel"))
 
 
 _passed: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))

@@ -89,3 +89,84 @@ def test_push_finds_the_number_and_says_why(home):
 def test_diff_of_what_is_not_there(home):
     assert run("diff", home / "release", home / "nowhere").exit_code == 2
     assert run("diff", home / "release", f"file://{home}/bucket/feet").exit_code == 4
+
+
+def two_versions(home) -> str:
+    target = f"file://{home}/bucket/hands"
+    ok("push", shifted(home), target, "--version", "1.1.0")
+    return target
+
+
+def test_channel_yank_and_deprecate_are_told_by_list_and_show(home):
+    target = two_versions(home)
+    moved = ok("channel", f"{target}@1.0.0", "stable")
+    assert (moved.stdout, moved.stderr) == ("hands@stable is 1.0.0\n", "it is new\n")
+    ok("yank", f"{target}@1.1.0", "--reason", "cameras are mixed up", "--superseded-by", "1.0.0")
+    ok("deprecate", f"{target}@1.0.0", "--reason", "old")
+    assert ok("list", target).stdout == (
+        "1.1.0  latest, yanked: cameras are mixed up; use 1.0.0\n1.0.0  stable, deprecated: old\n"
+    )
+    newest, _ = json.loads(ok("list", target, "--json").stdout)["versions"]
+    assert newest["status"]["state"] == "yanked"
+    shown = ok("show", f"{target}@1.1.0")
+    assert "status     yanked: cameras are mixed up; use 1.0.0\nchannels   latest\n" in shown.stdout
+    assert shown.stderr == ("warning: hands 1.1.0 is yanked: cameras are mixed up; use 1.0.0\n")
+    ok("yank", f"{target}@1.1.0", "--undo", "--reason", "they are not")
+    assert ok("list", target).stdout.startswith("1.1.0  latest\n")
+    again = ok("yank", f"{target}@1.1.0", "--undo", "--reason", "still not")
+    assert again.stdout == "hands 1.1.0 is already active\n"
+
+
+def test_a_pull_of_a_yanked_version_warns_loudly_every_time(home):
+    target = two_versions(home)
+    ok("yank", f"{target}@1.1.0", "--reason", "cameras are mixed up")
+    for out in ("one", "two"):
+        got = ok("pull", f"{target}@1.1.0", "-o", home / out, "--json")
+        assert got.stderr == "warning: hands 1.1.0 is yanked: cameras are mixed up\n"
+        assert json.loads(got.stdout)["version"] == "1.1.0"
+    passed_over = ok("pull", f"{target}@latest", "-o", home / "three")
+    assert passed_over.stdout.startswith("hands 1.0.0 pulled ")
+    assert "hands@latest is 1.1.0, which is yanked" in passed_over.stderr
+
+
+def test_a_dry_run_of_them_changes_nothing(home):
+    target = two_versions(home)
+    planned = ok("yank", f"{target}@1.1.0", "--reason", "wrong", "--dry-run")
+    assert planned.stdout == "hands 1.1.0 would be yanked\n"
+    said = json.loads(ok("channel", f"{target}@1.0.0", "stable", "--dry-run", "--json").stdout)
+    assert (said["status"], said["was"]) == ("planned", None)
+    assert ok("list", target).stdout == "1.1.0  latest\n1.0.0\n"
+
+
+def test_channels_go_back_only_when_told_to(home):
+    target = two_versions(home)
+    refused = run("channel", f"{target}@1.0.0", "latest")
+    assert refused.exit_code == 6
+    assert "hint: say --allow-rollback" in refused.stderr
+    assert ok("channel", f"{target}@1.0.0", "latest", "--allow-rollback").stderr == (
+        "it was 1.1.0\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("yank", "@latest", "--reason", "x"), 2),
+        (("yank", "@9.0.0", "--reason", "x"), 4),
+        (("yank", "@1.0.0", "--reason", " "), 2),
+        (("yank", "@1.0.0"), 2),
+        (("deprecate", "@^1", "--reason", "x"), 2),
+        (("channel", "@1.0.0", "Stable"), 2),
+        (("channel", "@9.0.0", "stable"), 4),
+    ],
+)
+def test_what_they_refuse(home, arguments, code):
+    command, selector, *rest = arguments
+    assert run(command, f"file://{home}/bucket/hands{selector}", *rest).exit_code == code
+
+
+def test_a_reason_cannot_speak_to_the_terminal(home):
+    target = f"file://{home}/bucket/hands"
+    ok("yank", f"{target}@1.0.0", "--reason", "red \x1b[31m\u202eevil")
+    assert "\x1b" not in ok("list", target).stdout
+    assert "\u202e" not in ok("show", f"{target}@1.0.0").stdout

@@ -13,7 +13,7 @@ from .talk import json_option, progress, say, show_json, table
 if TYPE_CHECKING:
     from ..comparing import Proposal
     from ..consume import Planned, Release
-    from ..manifest import Plan, Record
+    from ..manifest import Plan, Record, Status
     from ..storage import Bucket
     from ..version import Reference
 
@@ -28,7 +28,7 @@ def server_options(command: Callable[..., None]) -> Callable[..., None]:
     return url(profile(command))
 
 
-_dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would happen; do nothing.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would happen; do nothing.")
 
 
 @click.command()
@@ -42,7 +42,7 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would h
 )
 @click.option("--channel", default="latest", show_default=True, help="Moves to this version.")
 @click.option("--receipt", type=_new, help="Write name, version and root to this JSON file.")
-@_dry_run_option
+@dry_run_option
 @server_options
 @json_option
 def push(
@@ -62,7 +62,7 @@ def push(
     from .. import publish
     from ..files import canonical_json, write_atomic
 
-    ref, bucket = _open(target, endpoint_url, profile, bare=True)
+    ref, bucket = opened(target, endpoint_url, profile, bare=True)
     proposal = _proposal(bucket, ref.name, tree, as_json) if version == "auto" else None
     if proposal is not None:
         version = str(proposal.version)
@@ -93,7 +93,7 @@ def push(
 @click.argument("reference", metavar="REF")
 @click.option("-o", "--out", required=True, type=_new, help="New folder, or that of a pull before.")
 @click.option("--split", "splits", multiple=True, help="Only this split; repeatable.")
-@_dry_run_option
+@dry_run_option
 @server_options
 @json_option
 def pull(
@@ -108,7 +108,7 @@ def pull(
     """Fetch a version, or some splits of it. Every byte is checked; run again to go on."""
     from .. import consume
 
-    ref, bucket = _open(reference, endpoint_url, profile)
+    ref, bucket = opened(reference, endpoint_url, profile)
     with progress("files", quiet=as_json) as on_file:
         what = (bucket, ref.name, ref.selector, out)
         got: Planned | Release
@@ -139,18 +139,26 @@ def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: b
     remote = remote.rstrip("/")
     found = consume.names(open_bucket(remote, endpoint_url=endpoint_url, profile=profile))
     if found:
-        _show_rows("datasets", "dataset", [(name, ()) for name in found], as_json)
+        if as_json:
+            show_json({"datasets": [{"dataset": name, "channels": []} for name in found]})
+        else:
+            click.echo("\n".join(found))
         return
     try:
-        ref, bucket = _open(remote, endpoint_url, profile, bare=True)
+        ref, bucket = opened(remote, endpoint_url, profile, bare=True)
     except UsageError:  # a bare bucket
         raise VersionNotFound(f"no dataset in {remote}") from None
     versions = consume.versions(bucket, ref.name)
     if not versions:
         raise VersionNotFound(f"no dataset in {remote}")
-    points = consume.channels(bucket, ref.name)
-    rows = [(str(v), tuple(c for c, at in points.items() if at == v)) for v in versions[::-1]]
-    _show_rows("versions", "version", rows, as_json)
+    points, said = consume.channels(bucket, ref.name), consume.statuses(bucket, ref.name)
+    rows = [(v, [c for c, at in points.items() if at == v], said.get(v)) for v in versions[::-1]]
+    if as_json:
+        shown = [{"version": str(v), "channels": c, **_plain(s)} for v, c, s in rows]
+        show_json({"versions": shown})
+        return
+    for version, names, status in rows:
+        click.echo(f"{version}  {', '.join([*names, *_told(status)])}".rstrip())
 
 
 @click.command()
@@ -158,20 +166,29 @@ def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: b
 @server_options
 @json_option
 def show(reference: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
-    """Say what a version holds: splits, sizes, root, when it was published."""
+    """Say what a version holds: splits, sizes, root, when it was published, if it was yanked."""
     import msgspec
 
     from .. import consume
     from ..dataset import ordered_splits
+    from ..version import Version
 
-    ref, bucket = _open(reference, endpoint_url, profile)
+    ref, bucket = opened(reference, endpoint_url, profile)
     record = consume.resolve(bucket, ref.name, ref.selector)
+    version = Version.parse(record.version)
+    points = [c for c, at in consume.channels(bucket, ref.name).items() if at == version]
+    status = consume.find_status(bucket, ref.name, version)
     if as_json:
-        show_json(msgspec.to_builtins(record))
+        plain = msgspec.to_builtins(record)
+        show_json({**plain, "channels": points, **_plain(status)})
         return
     click.echo(f"{record.name} {record.version}")
     click.echo(f"root       {record.root}")
     click.echo(f"published  {record.created} by {record.tool}")
+    for text in _told(status):
+        click.echo(f"status     {text}")
+    if points:
+        click.echo(f"channels   {', '.join(points)}")
     splits = [(n, record.splits[n]) for n in ordered_splits(set(record.splits))]
     rows = [(n, str(s.images), str(s.files), f"{s.bytes:,}") for n, s in splits]
     rows.append(("all", "", str(record.files_total), f"{record.bytes_total:,}"))
@@ -192,7 +209,7 @@ def verify(
 
     with progress("files", quiet=as_json) as on_file:
         if "://" in subject:
-            ref, bucket = _open(subject, endpoint_url, profile)
+            ref, bucket = opened(subject, endpoint_url, profile)
             manifest = consume.verify_remote(
                 bucket, ref.name, ref.selector, deep=deep, on_file=on_file
             )
@@ -210,7 +227,7 @@ def verify(
 COMMANDS = [push, pull, list_, show, verify]
 
 
-def _open(
+def opened(
     text: str, endpoint_url: str | None, profile: str | None, *, bare: bool = False
 ) -> tuple[Reference, Bucket]:
     """A reference and its bucket; `bare` where no @version may follow the name."""
@@ -253,11 +270,13 @@ def _say_plan(plan: Plan, moved: str, kept: str) -> None:
     )
 
 
-def _show_rows(
-    plural: str, singular: str, rows: list[tuple[str, tuple[str, ...]]], as_json: bool
-) -> None:
-    if as_json:
-        show_json({plural: [{singular: name, "channels": list(c)} for name, c in rows]})
-        return
-    for name, points in rows:
-        click.echo(f"{name}  {', '.join(points)}".rstrip())
+def _told(status: Status | None) -> list[str]:
+    from ..names import printable
+
+    return [] if status is None or status.state == "active" else [printable(str(status))]
+
+
+def _plain(status: Status | None) -> dict[str, Any]:
+    import msgspec
+
+    return {} if status is None else {"status": msgspec.to_builtins(status)}

@@ -1,4 +1,4 @@
-"""Commands for maintainers of published versions: diff."""
+"""Commands for maintainers of published versions: diff, channel, yank, deprecate."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .bucket import server_options
-from .talk import json_option, progress, say, show_parts, table
+from .bucket import dry_run_option, opened, server_options
+from .talk import json_option, progress, say, show_json, show_parts, table
 
 if TYPE_CHECKING:
     from ..comparing import Compared
+    from ..maintain import State
 
 _new = click.Path(path_type=Path)
 
@@ -47,9 +48,9 @@ def diff(
     from ..files import write_atomic
     from ..storage import open_bucket
 
-    opened = partial(open_bucket, endpoint_url=endpoint_url, profile=profile)
+    open_ = partial(open_bucket, endpoint_url=endpoint_url, profile=profile)
     with progress("images", quiet=as_json or markdown) as on_image:
-        found = comparing.compare(before, after, open_=opened, on_image=on_image)
+        found = comparing.compare(before, after, open_=open_, on_image=on_image)
     section = found.section(title or found.title)
     if changelog is not None:
         old = changelog.read_text("utf-8") if changelog.exists() else ""
@@ -79,4 +80,136 @@ def _show(found: Compared) -> None:
     say(f"{found.after} is a {found.verdict.level} version after {found.before}")
 
 
-COMMANDS = [diff]
+@click.command()
+@click.argument("reference", metavar="REF")
+@click.argument("name", metavar="CHANNEL")
+@click.option("--allow-rollback", is_flag=True, help="Also to an older version than now.")
+@dry_run_option
+@server_options
+@json_option
+def channel(
+    reference: str,
+    name: str,
+    allow_rollback: bool,
+    dry_run: bool,
+    endpoint_url: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Let a channel, such as stable, point to a version. `push --channel` does it, too."""
+    from .. import maintain
+    from ..version import Channel
+
+    goal = Channel(name)
+    ref, bucket = opened(reference, endpoint_url, profile)
+    moved = maintain.move_channel(
+        bucket, ref.name, goal, ref.selector, allow_rollback=allow_rollback, dry_run=dry_run
+    )
+    done = "would be" if dry_run and moved.moved else "is"
+    if as_json:
+        status = "unchanged" if not moved.moved else "planned" if dry_run else "moved"
+        facts = {"channel": name, "version": moved.version, "was": moved.was}
+        show_json({"name": ref.name, "status": status, **facts})
+        return
+    click.echo(f"{ref.name}@{name} {done} {moved.version}")
+    if moved.moved:
+        say(f"it was {moved.was}" if moved.was else "it is new")
+
+
+_reason_option = click.option("--reason", required=True, help="What is wrong; readers see it.")
+_instead_option = click.option("--superseded-by", metavar="X.Y.Z", help="What to use instead.")
+
+
+@click.command()
+@click.argument("reference", metavar="REF")
+@_reason_option
+@_instead_option
+@click.option("--undo", is_flag=True, help="Take it back; --reason says why.")
+@dry_run_option
+@server_options
+@json_option
+def yank(
+    reference: str,
+    reason: str,
+    superseded_by: str | None,
+    undo: bool,
+    dry_run: bool,
+    endpoint_url: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """
+    Withdraw a version: channels and ranges pass over it from now on.
+
+    Nothing is deleted. Who asks for this very number, or root, still gets it, with a warning.
+    """
+    state: State = "active" if undo else "yanked"
+    where = (reference, endpoint_url, profile)
+    _mark(where, state, reason, superseded_by, dry_run=dry_run, as_json=as_json)
+
+
+@click.command()
+@click.argument("reference", metavar="REF")
+@_reason_option
+@_instead_option
+@click.option("--undo", is_flag=True, help="Take it back; --reason says why.")
+@dry_run_option
+@server_options
+@json_option
+def deprecate(
+    reference: str,
+    reason: str,
+    superseded_by: str | None,
+    undo: bool,
+    dry_run: bool,
+    endpoint_url: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Advise against a version: everyone still gets it, with a warning."""
+    state: State = "active" if undo else "deprecated"
+    where = (reference, endpoint_url, profile)
+    _mark(where, state, reason, superseded_by, dry_run=dry_run, as_json=as_json)
+
+
+def _mark(
+    where: tuple[str, str | None, str | None],
+    state: State,
+    reason: str,
+    superseded_by: str | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from datetime import UTC, datetime
+
+    from .. import maintain
+    from ..errors import UsageError
+    from ..version import Version
+
+    ref, bucket = opened(*where)
+    if not isinstance(ref.selector, Version):
+        raise UsageError(
+            "this is said of one version, by its number",
+            hint=f"such as {ref.remote}/{ref.name}@1.2.0",
+        )
+    changed = maintain.mark(
+        bucket,
+        ref.name,
+        ref.selector,
+        state,
+        reason,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        superseded_by=Version.parse(superseded_by) if superseded_by else None,
+        dry_run=dry_run,
+    )
+    done = "unchanged" if not changed else "planned" if dry_run else "changed"
+    if as_json:
+        facts = {"name": ref.name, "version": str(ref.selector), "state": state}
+        show_json({"status": done, **facts})
+        return
+    verb = "is" if done == "changed" else "would be" if done == "planned" else "is already"
+    click.echo(f"{ref.name} {ref.selector} {verb} {state}")
+
+
+COMMANDS = [diff, channel, yank, deprecate]

@@ -44,6 +44,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "outlines",
         "png",
         "png_read",
+        "policy",
         "split",
         "stats",
         "topology",
@@ -52,7 +53,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     },
     {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "provenance"}
     | {"ritm", "sheet", "spill", "storage", "trees", "workspace"},
-    {"checking", "comparing", "consume", "conversion", "dealing", "intake", "joining"}
+    {"checking", "comparing", "consume", "conversion", "dealing", "doctor", "intake", "joining"}
     | {"judging", "maintain", "publish", "refining", "release", "scaffold", "training"},
     {"api"},
     {"cli", "__main__"},

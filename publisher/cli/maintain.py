@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
+from ..names import one_line
 from .bucket import dry_run_option, opened, server_options
 from .talk import json_option, progress, say, show_json, show_parts, table
 
 if TYPE_CHECKING:
     from ..comparing import Compared
     from ..maintain import State
+    from ..policy import Part
 
 _new = click.Path(path_type=Path)
 
@@ -212,4 +215,81 @@ def _mark(
     click.echo(f"{ref.name} {ref.selector} {verb} {state}")
 
 
-COMMANDS = [diff, channel, yank, deprecate]
+@click.command()
+@click.argument("remote", metavar="REMOTE")
+@click.option("--reader", "readers", multiple=True, metavar="ARN", help="Who may read; * is all.")
+@click.option("--publisher", "publishers", multiple=True, metavar="ARN", help="Who may publish.")
+@click.option(
+    "--only",
+    "parts",
+    multiple=True,
+    type=click.Choice(["reader", "publisher", "write-once"]),
+    help="Only these statements; repeatable.",
+)
+@json_option
+def policy(
+    remote: str,
+    readers: tuple[str, ...],
+    publishers: tuple[str, ...],
+    parts: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """
+    Print a bucket policy to paste: who may read and publish, and what nobody may change.
+
+    Nothing is asked of a server. A bucket has one policy: put these statements beside yours.
+    """
+    import json
+
+    from .. import policy as policies
+
+    chosen = cast("tuple[Part, ...]", parts) or policies.PARTS
+    said = policies.policy(remote.rstrip("/"), readers=readers, publishers=publishers, parts=chosen)
+    if as_json:
+        show_json(said)
+        return
+    click.echo(json.dumps(said, indent=2))
+    for given, part, placeholder in (
+        (readers, "reader", policies.READER),
+        (publishers, "publisher", policies.PUBLISHER),
+    ):
+        if part in chosen and not given:
+            say(f"note: put who it is in the place of {placeholder}, or say --{part} ARN")
+
+
+@click.command()
+@click.argument("remote", metavar="[REMOTE]", required=False)
+@server_options
+@json_option
+def doctor(
+    remote: str | None, endpoint_url: str | None, profile: str | None, as_json: bool
+) -> None:
+    """
+    Look at this machine and a bucket: what works, what does not, and what to do next.
+
+    Small objects are put under doctor/ and removed. The exit code is that of the first failure.
+    """
+    from dataclasses import asdict
+    from itertools import chain
+
+    from .. import doctor as doctors
+    from ..storage import open_bucket
+
+    checks = doctors.machine()
+    if remote is not None:
+        bucket = open_bucket(remote.rstrip("/"), endpoint_url=endpoint_url, profile=profile)
+        checks = chain(checks, doctors.examine(bucket))
+    found = []
+    for check in checks:
+        found.append(check)
+        if as_json:
+            continue
+        click.echo(f"{check.state:<4}  {check.what}: {one_line(check.found)}")
+        if check.hint and check.state != "ok":
+            click.echo(f"      hint: {check.hint}")
+    if as_json:
+        show_json({"checks": [asdict(check) for check in found]})
+    sys.exit(next((c.code for c in found if c.state == "fail"), 0))
+
+
+COMMANDS = [diff, channel, yank, deprecate, policy, doctor]

@@ -28,6 +28,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "eligibility",
         "drawing",
         "lazy",
+        "lock",
         "manifest",
         "masks",
         "matching",
@@ -53,7 +54,17 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     },
     {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "provenance"}
     | {"ritm", "sheet", "spill", "storage", "trees", "workspace"},
-    {"checking", "comparing", "consume", "conversion", "dealing", "doctor", "intake", "joining"}
+    {
+        "checking",
+        "comparing",
+        "consume",
+        "conversion",
+        "dealing",
+        "doctor",
+        "intake",
+        "joining",
+        "locking",
+    }
     | {"judging", "maintain", "publish", "refining", "release", "scaffold", "training"},
     {"api"},
     {"cli", "__main__"},

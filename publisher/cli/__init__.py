@@ -40,14 +40,17 @@ class Commands(click.Group):
 
 @contextmanager
 def _warnings_said() -> Iterator[None]:
-    """What a version's maintainer says against it goes to stderr, every time, on one line."""
+    """What a version's maintainers say against it goes to stderr, on one line each."""
+    told: set[str] = set()
     with warnings.catch_warnings():
         warnings.simplefilter("always", VersionWarning)
         show = warnings.showwarning
 
         def tell(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, VersionWarning):
-                say(f"warning: {message}")
+                if str(message) not in told:
+                    say(f"warning: {message}")
+                told.add(str(message))
             else:
                 show(message, category, *where, **more)
 

@@ -93,6 +93,11 @@ def push(
 @click.argument("reference", metavar="REF")
 @click.option("-o", "--out", required=True, type=_new, help="New folder, or that of a pull before.")
 @click.option("--split", "splits", multiple=True, help="Only this split; repeatable.")
+@click.option("--lock", type=_new, help="Obey this file; where it does not know REF, write it in.")
+@click.option("--update", is_flag=True, help="With --lock: take what REF means now.")
+@click.option(
+    "--allow-rollback", is_flag=True, help="With --update: also where a channel went back."
+)
 @dry_run_option
 @server_options
 @json_option
@@ -100,22 +105,33 @@ def pull(
     reference: str,
     out: Path,
     splits: tuple[str, ...],
+    lock: Path | None,
+    update: bool,
+    allow_rollback: bool,
     dry_run: bool,
     endpoint_url: str | None,
     profile: str | None,
     as_json: bool,
 ) -> None:
     """Fetch a version, or some splits of it. Every byte is checked; run again to go on."""
-    from .. import consume
+    from .. import consume, locking
 
+    if lock is None and (update or allow_rollback):
+        raise click.UsageError("--update and --allow-rollback go with --lock")
     ref, bucket = opened(reference, endpoint_url, profile)
+    selector, settled = ref.selector, None
+    if lock is not None:
+        settled = locking.settle(bucket, ref, lock, update=update, allow_rollback=allow_rollback)
+        selector = settled.version
     with progress("files", quiet=as_json) as on_file:
-        what = (bucket, ref.name, ref.selector, out)
+        what = (bucket, ref.name, selector, out)
         got: Planned | Release
         if dry_run:
             got = consume.plan_pull(*what, splits=splits, on_file=on_file)
         else:
             got = consume.pull(*what, splits=splits, remote=ref.remote, on_file=on_file)
+    if settled is not None and not dry_run:
+        settled.keep(got.root)
     facts = {"name": got.name, "version": got.version, "root": got.root, "path": str(out)}
     done = "planned" if dry_run else "pulled"
     if as_json:

@@ -9,7 +9,7 @@ import pytest
 from publisher import comparing
 from publisher.comparing import compare, propose
 from publisher.consume import pull
-from publisher.errors import UsageError
+from publisher.errors import IntegrityError, UsageError
 from publisher.manifest import blob_key
 from publisher.publish import push
 from publisher.storage import MemoryBucket
@@ -17,6 +17,7 @@ from publisher.trees import read_manifest
 
 from .makers import picture
 from .releases import Watched, built, dataset, edited, opener
+from .test_maintain import opened  # noqa: F401  a fixture
 
 NOON = "2026-01-01T12:00:00+00:00"
 
@@ -93,6 +94,30 @@ def test_of_a_bucket_only_annotations_are_fetched_and_each_content_once(home):
         if e.path.startswith("annotations/instances_")
     }
     assert set(read) == annotations
+
+
+def test_versions_in_every_kind_of_bucket_are_compared_and_numbered(home, opened):  # noqa: F811
+    push(opened(), home / "release", "hands", "1.0.0", created=NOON)
+    edited(home / "dataset", lambda rows: shift(rows[0]))
+    tree = built(home / "dataset", home / "next")
+    assert str(propose(opened(), "hands", tree).version) == "2.0.0"
+    push(opened(), tree, "hands", "2.0.0", created=NOON)
+    found = compare("s3://bucket/hands@^1", "s3://bucket/hands", open_=lambda _: opened())
+    assert (found.before, found.after, found.title) == ("hands 1.0.0", "hands 2.0.0", "2.0.0")
+    assert found.verdict.reasons == ("1 mask changed, mean IoU 0.600",)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b.replace(b"1", b"2", 1), None])
+def test_damaged_annotations_are_never_compared(home, damage):
+    bucket = MemoryBucket()
+    push(bucket, home / "release", "hands", "1.0.0", created=NOON)
+    entries = read_manifest(home / "release").entries
+    key = blob_key(next(e.sha256 for e in entries if e.path.endswith("instances_train.json")))
+    good = bucket._objects.pop(key)
+    if damage is not None:
+        bucket._objects[key] = damage(good)
+    with pytest.raises(IntegrityError, match=r"instances_train\.json"):
+        compare("s3://bucket/hands", str(home / "release"), open_=opener(bucket))
 
 
 def test_pictures_are_told_apart_by_their_bytes(home):

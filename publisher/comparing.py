@@ -187,7 +187,7 @@ def _opened(text: str, open_: Open, folder: Path) -> _Opened:
 def _of_record(bucket: Bucket, record: Record, folder: Path) -> _Opened:
     manifest = consume.read_version(bucket, record)
     wanted = [e for e in manifest.entries if _annotated_split(e) is not None]
-    files = consume.fetch(bucket, wanted, folder)
+    files = consume.fetch(bucket, record, wanted, folder)
     found = _of_release(f"{record.name} {record.version}", manifest, files)
     return replace(found, version=record.version)
 

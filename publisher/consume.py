@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import warnings
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,11 +28,11 @@ from .errors import (
     IntegrityError,
     ObjectNotFound,
     PublisherError,
-    StorageError,
     UsageError,
     VersionNotFound,
     VersionWarning,
 )
+from .fetching import Fetch, looks_sound, reads_sound
 from .files import canonical_json, write_atomic
 from .manifest import (
     CHANNELS,
@@ -48,23 +48,22 @@ from .manifest import (
     Record,
     Status,
     StoredShard,
-    blob_key,
     channel_key,
-    distinct,
     max_shard_bytes,
     plan,
     read_shard,
     record_key,
+    shard_key,
     status_key,
 )
 from .names import listing
+from .packs import Index, Place, Read, index_key, max_index_bytes, reads
 from .progress import Progress, silent
 from .storage import Bucket
-from .trees import check_tree, each, files_in, is_file_of, read_manifest
+from .trees import Counter, check_tree, each, files_in, is_file_of, read_manifest
 from .version import Caret, Channel, RootPrefix, Selector, Version, check_name, parse_selector
 
 _PARTS = ".publisher.parts"  # files on their way, and lists of what pulls may have put there
-_CUTS = 5  # times that one file's connection may break
 _SPARE = 2**26  # bytes of disk to leave free
 
 
@@ -256,42 +255,92 @@ def read_version(bucket: Bucket, record: Record, splits: Collection[str] = ()) -
 
 
 def _shard(bucket: Bucket, name: str, shard: StoredShard) -> tuple[Entry, ...]:
+    key = shard_key(shard.sha256)
     try:
-        return read_shard(bucket.get(shard.key, limit=max_shard_bytes(shard)), name, shard.plain)
+        return read_shard(bucket.get(key, limit=max_shard_bytes(shard)), name, shard.plain)
     except (ObjectNotFound, FormatError, IntegrityError) as error:
-        raise IntegrityError(
-            f"{shard.key} in {bucket.url}, the file list of {name}: {error}",
-            [shard.key],
-            hint="the maintainer can push the same release again, which puts it back",
-        ) from error
+        raise _damaged_list(bucket, key, f"the file list of {name}", error) from error
+
+
+def read_index(bucket: Bucket, shard: StoredShard) -> Index:
+    """
+    Fetch and check what says where the files of a shard lie.
+
+    Raises:
+        IntegrityError: it is missing or damaged; `.paths` names its object.
+    """
+    key = index_key(shard.index)
+    try:
+        body = bucket.get(key, limit=max_index_bytes(shard))
+        if hashlib.sha256(body).hexdigest() != shard.index:
+            raise IntegrityError("it is damaged")
+        return Index.from_bytes(body, shard)
+    except (ObjectNotFound, FormatError, IntegrityError) as error:
+        raise _damaged_list(bucket, key, "which says where files lie", error) from error
+
+
+def locate(bucket: Bucket, record: Record, manifest: Manifest) -> dict[Place, list[Entry]]:
+    """
+    Where the bytes of the files of a manifest lie.
+
+    Raises:
+        IntegrityError: an index is missing, damaged, or does not know a file.
+    """
+    here = sorted({e.shard for e in manifest.entries})
+    indexes = dict(
+        zip(here, each(lambda s: read_index(bucket, record.shards[s]), here), strict=True)
+    )
+    places: dict[Place, list[Entry]] = defaultdict(list)
+    for entry in manifest.entries:
+        try:
+            places[indexes[entry.shard].place_of(entry)].append(entry)
+        except FormatError as error:
+            key = index_key(record.shards[entry.shard].index)
+            raise _damaged_list(bucket, key, "which says where files lie", error) from error
+    return places
+
+
+def _damaged_list(bucket: Bucket, key: str, what: str, error: Exception) -> IntegrityError:
+    return IntegrityError(
+        f"{key} in {bucket.url}, {what}: {error}",
+        [key],
+        hint="the maintainer can push the same release again, which puts it back",
+    )
 
 
 def fetch(
-    bucket: Bucket, entries: Sequence[Entry], folder: Path, on_file: Progress = silent
+    bucket: Bucket,
+    record: Record,
+    entries: Sequence[Entry],
+    folder: Path,
+    on_file: Progress = silent,
 ) -> dict[Entry, Path]:
     """
-    Fetch some files of a version into a folder; every byte is checked.
+    Fetch some files of a version into a folder, where they are not yet; every byte is checked.
 
     Each is called by its digest, with the extension that it has in the version.
 
     Raises:
+        UsageError: the disk is full.
         IntegrityError: bytes in the bucket are wrong or missing; `.paths` names the files.
     """
-
-    def place(entry: Entry) -> Path:
-        return folder / f"{entry.sha256}{Path(entry.path).suffix}"
-
-    def one(entry: Entry) -> bool:
-        try:
-            return _download(bucket, entry, place(entry))
-        except ObjectNotFound:
-            return False
-
-    wanted = distinct(entries)
-    sound = each(one, wanted, on_file)
-    if wrong := [e.path for e, good in zip(wanted, sound, strict=True) if not good]:
-        raise IntegrityError(f"{bucket.url} has missing or wrong bytes for {listing(wrong)}", wrong)
-    return {e: place(e) for e in entries}
+    named = {e: f"{e.sha256}{Path(e.path).suffix}" for e in entries}
+    missing = tuple(e for e in entries if not (folder / named[e]).exists())
+    size, free = sum(e.size for e in missing), shutil.disk_usage(folder).free
+    if size + _SPARE > free:
+        raise UsageError(
+            f"{size:,} bytes do not fit on the disk of {folder}: {free:,} are free",
+            hint="TMPDIR says where temporary files go",
+        )
+    places = locate(bucket, record, Manifest(record.name, missing))
+    files = {place: [replace(es[0], path=named[es[0]])] for place, es in places.items()}
+    done = Counter(on_file, len(files))
+    bad = set(Fetch(bucket, folder, folder, files, done).all(reads(places)))
+    if wrong := [e.path for place in bad for e in places[place]]:
+        raise IntegrityError(
+            f"{bucket.url} has missing or wrong bytes for {listing(sorted(wrong))}", sorted(wrong)
+        )
+    return {e: folder / name for e, name in named.items()}
 
 
 # ── pull ─────────────────────────────────────────────────────────────────────────────────────
@@ -398,16 +447,29 @@ class _Pull:
         if chosen and here is not None and here.root == record.root:
             chosen |= set(here.splits)
         self._manifest = read_version(bucket, record, chosen)
+        self._places = {
+            e: place
+            for place, entries in locate(bucket, record, self._manifest).items()
+            for e in entries
+        }
         self._splits = tuple(s for s in record.splits if not chosen or s in chosen)
 
     def planned(self) -> Planned:
         """Compare the folder with the version."""
         self._stale()
-        entries = self._manifest.entries
-        sound = each(lambda e: is_file_of(self._to / e.path, e), entries, self._on_file)
-        present = {e for e, good in zip(entries, sound, strict=True) if good}
+        there = set(files_in(self._to))
+        old = [e for e in self._manifest.entries if e.path in there]
+        sound = each(lambda e: is_file_of(self._to / e.path, e), old, self._on_file)
+        present = {e for e, good in zip(old, sound, strict=True) if good}
+        asked = reads(self._places[e] for e in self._manifest.entries if e not in present)
+        todo = plan(
+            self._manifest.entries,
+            present,
+            requests=len(asked),
+            transfer=sum(r.stop - r.start for r in asked),
+        )
         r = self._record
-        return Planned(r.name, r.version, r.root, self._splits, plan(entries, present))
+        return Planned(r.name, r.version, r.root, self._splits, todo)
 
     def run(self, origin: str) -> Release:
         """Fetch what is missing."""
@@ -477,7 +539,14 @@ class _Pull:
         folders = {p for e in todo.move for p in _parents(e.path)}
         for folder in sorted(folders):
             _make_folder(self._to / folder)
-        wrong = [p for p in each(self._fetch_one, todo.move, self._on_file) if p is not None]
+        wanted: dict[Place, list[Entry]] = defaultdict(list)
+        for entry in todo.move:
+            wanted[self._places[entry]].append(entry)
+        count = Counter(self._on_file, len(todo.move))
+        fetch = Fetch(self._bucket, self._to, self._parts, wanted, count)
+        bad = fetch.all(reads(wanted))
+        bad = fetch.all([Read((place,)) for place in bad])  # once more, each by itself
+        wrong = sorted(e.path for place in bad for e in wanted[place])
         if wrong:
             raise IntegrityError(
                 f"{self._bucket.url} has missing or wrong bytes for {listing(wrong)}",
@@ -485,19 +554,6 @@ class _Pull:
                 hint="nothing wrong was installed; the maintainer can find and mend it with "
                 "`publisher verify --deep`",
             )
-
-    def _fetch_one(self, entry: Entry) -> str | None:
-        """Fetch a file and move it to its name; give its path if its bytes are wrong."""
-        part = self._parts / hashlib.sha256(entry.path.encode()).hexdigest()
-        try:
-            for _ in range(2):  # a part from before, or a byte on its way, may be at fault
-                if _download(self._bucket, entry, part):
-                    os.replace(part, self._to / entry.path)
-                    return None
-                part.unlink()
-        except ObjectNotFound:
-            pass
-        return entry.path
 
     def _finish(self, origin: str) -> Release:
         record = self._record
@@ -513,36 +569,6 @@ class _Pull:
         )
         write_atomic(self._to / STATE, canonical_json(msgspec.to_builtins(state), indent=1))
         return state.release(self._to)
-
-
-def _download(bucket: Bucket, entry: Entry, part: Path) -> bool:
-    """Bring a part to its end, going on where it is; are its bytes right?"""
-    for cut in range(_CUTS):
-        try:
-            return _go_on(bucket, entry, part)
-        except (ObjectNotFound, AccessDenied):
-            raise
-        except StorageError:
-            if cut == _CUTS - 1:
-                raise
-    raise AssertionError("unreachable")
-
-
-def _go_on(bucket: Bucket, entry: Entry, part: Path) -> bool:
-    digest = hashlib.sha256()
-    with part.open("a+b") as out:
-        out.seek(0)
-        while block := out.read(2**20):
-            digest.update(block)
-        size = out.tell()
-        if size < entry.size:
-            for block in bucket.read(blob_key(entry.sha256), start=size):
-                size += len(block)
-                if size > entry.size:  # never more than was promised
-                    return False
-                digest.update(block)
-                out.write(block)
-    return size == entry.size and digest.hexdigest() == entry.sha256
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -641,38 +667,21 @@ def verify_remote(
     Raises:
         IntegrityError: objects are missing or wrong; `.paths` names the files.
     """
-    manifest = read_version(bucket, resolve(bucket, name, selector))
-    entries = distinct(manifest.entries)
-    check = _reads_sound if deep else _looks_sound
-    sound = each(lambda e: check(bucket, e), entries, on_file)
-    bad = {e.sha256 for e, good in zip(entries, sound, strict=True) if not good}
-    if bad:
-        paths = [e.path for e in manifest.entries if e.sha256 in bad]
+    record = resolve(bucket, name, selector)
+    manifest = read_version(bucket, record)
+    places = locate(bucket, record, manifest)
+    objects: dict[str, list[Place]] = defaultdict(list)
+    for place in sorted(places):
+        objects[place.key].append(place)
+    check = reads_sound if deep else looks_sound
+    wrong = each(lambda key: check(bucket, objects[key], places), list(objects), on_file)
+    paths = sorted(path for found in wrong for path in found)
+    if paths:
+        keys = [key for key, found in zip(objects, wrong, strict=True) if found]
         raise IntegrityError(
             f"{bucket.url} has missing or wrong bytes for {listing(paths)}",
             paths,
             hint="the maintainer can delete what is wrong, then push the same release again, "
-            f"which puts it back: {listing([blob_key(sha256) for sha256 in sorted(bad)], 3)}",
+            f"which puts it back: {listing(keys, 3)}",
         )
     return manifest
-
-
-def _looks_sound(bucket: Bucket, entry: Entry) -> bool:
-    try:
-        found = bucket.head(blob_key(entry.sha256))
-    except ObjectNotFound:
-        return False
-    return found.size == entry.size and found.sha256 in {None, entry.sha256}
-
-
-def _reads_sound(bucket: Bucket, entry: Entry) -> bool:
-    digest, size = hashlib.sha256(), 0
-    try:
-        for block in bucket.read(blob_key(entry.sha256)):
-            digest.update(block)
-            size += len(block)
-            if size > entry.size:
-                return False
-    except ObjectNotFound:
-        return False
-    return size == entry.size and digest.hexdigest() == entry.sha256

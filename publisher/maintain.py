@@ -220,6 +220,7 @@ def _swap(
                 if_absent=etag is None,
                 if_match=etag,
                 content_type="application/json",
+                cache_control="no-cache",
             )
         except (ObjectExists, PreconditionFailed):
             continue

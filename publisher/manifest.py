@@ -42,6 +42,7 @@ Root = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Files = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILES)]
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
+Layout = Literal["packs", "plain"]  # small files in packs, or each file under its own name
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -238,9 +239,9 @@ def root_of(shards: Mapping[str, Shard]) -> str:
 
 
 class StoredShard(Shard, frozen=True):
-    """A shard, and the key of its lines."""
+    """A shard, and the index that says where the bytes of its files lie; see packs.py."""
 
-    key: Text
+    index: Digest
 
     @property
     def plain(self) -> Shard:
@@ -272,16 +273,26 @@ class Record(_Strict, frozen=True):
     bytes_total: Size
     splits: Annotated[dict[str, SplitFacts], msgspec.Meta(max_length=MAX_SHARDS)]
     shards: Annotated[dict[str, StoredShard], msgspec.Meta(max_length=MAX_SHARDS)]
+    layout: Layout  # how its files lie; the indexes say where
     provenance: Digest | None = None  # of provenance.json
-    blobs: str = "blobs/aa/sha256"  # the layout of the files' bytes; see `blob_key`
-    schema: str = "publisher/release/1"
+    schema: Literal["publisher/release/2"] = "publisher/release/2"
 
     @classmethod
-    def of(cls, manifest: Manifest, name: str, version: Version, created: str, tool: str) -> Record:
-        """The record that publishes a whole manifest."""
+    def of(
+        cls,
+        manifest: Manifest,
+        name: str,
+        version: Version,
+        created: str,
+        tool: str,
+        *,
+        layout: Layout,
+        indexes: Mapping[str, str],
+    ) -> Record:
+        """The record that publishes a whole manifest, with the digest of the index by shard."""
         provenance = next((e.sha256 for e in manifest.entries if e.path == PROVENANCE), None)
         shards = {
-            n: StoredShard(s.sha256, s.files, s.bytes, shard_key(s.sha256))
+            n: StoredShard(s.sha256, s.files, s.bytes, indexes[n])
             for n, s in manifest.shards.items()
         }
         return cls(
@@ -294,6 +305,7 @@ class Record(_Strict, frozen=True):
             bytes_total=manifest.size,
             splits={s: _facts(manifest, s) for s in manifest.splits},
             shards=shards,
+            layout=layout,
             provenance=provenance,
         )
 
@@ -313,9 +325,8 @@ class Record(_Strict, frozen=True):
         try:
             check_name(record.name)
             Version.parse(record.version)
-            for name, shard in record.shards.items():
+            for name in record.shards:
                 _check_shard_name(name)
-                safe_path(shard.key)
         except (PublisherError, ValueError) as error:
             raise _damaged(key, str(error)) from None
         if root_of(record.shards) != record.root:
@@ -424,6 +435,8 @@ class Plan:
 
     move: tuple[Entry, ...]  # to send, or to fetch
     keep: tuple[Entry, ...]  # already there
+    requests: int = 0  # that moving the files needs, without lists and records
+    transfer: int = 0  # bytes that these requests carry
 
     @property
     def move_bytes(self) -> int:
@@ -436,18 +449,25 @@ class Plan:
         return sum(e.size for e in self.keep)
 
 
-def plan(wanted: Iterable[Entry], present: Set[Entry]) -> Plan:
+def plan(
+    wanted: Iterable[Entry], present: Set[Entry], *, requests: int = 0, transfer: int = 0
+) -> Plan:
     """Part what is wanted into what has to move and what is there, both in order."""
     wanted = tuple(wanted)
     return Plan(
         tuple(e for e in wanted if e not in present),
         tuple(e for e in wanted if e in present),
+        requests,
+        transfer,
     )
 
 
 def distinct(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """One entry a content: equal bytes are stored once."""
-    return tuple({e.sha256: e for e in entries}.values())
+    """One entry a content, the first: equal bytes are stored once."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.sha256, entry)
+    return tuple(first.values())
 
 
 # ── location: what lies where in a bucket ────────────────────────────────────────────────────
@@ -465,6 +485,11 @@ def blob_key(sha256: str) -> str:
 def shard_key(sha256: str) -> str:
     """Where the lines of a shard lie."""
     return f"manifests/{sha256}.jsonl"
+
+
+def tree_key(name: str, version: Version | str, path: str = "") -> str:
+    """Where a version has what people look at; in the plain layout, all of its files."""
+    return f"datasets/{name}/v{version}/{path}"
 
 
 def record_key(name: str, version: Version) -> str:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -69,8 +69,8 @@ class Bucket(Protocol):
     def get(self, key: str, *, limit: int = LIMIT) -> bytes:
         """All bytes of an object; IntegrityError where it has more than `limit`."""
 
-    def read(self, key: str, *, start: int = 0) -> Iterator[bytes]:
-        """The bytes of an object from `start`, block by block."""
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes of an object from `start`, at most `length` of them, block by block."""
 
     def head(self, key: str) -> ObjectInfo: ...
 
@@ -83,7 +83,16 @@ class Bucket(Protocol):
         if_absent: bool = False,
         if_match: str | None = None,
         content_type: str | None = None,
+        cache_control: str | None = None,
     ) -> ObjectInfo: ...
+
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        """
+        Store the bytes of an object once more, without sending them; replaces.
+
+        IntegrityError where they are found not to have `sha256`. Some buckets cannot tell, and
+        give no sha256 back: then it is not known what was copied.
+        """
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Key and size of every object whose key begins with `prefix`, sorted by key."""
@@ -163,9 +172,10 @@ class MemoryBucket:
             raise _too_large(self.url, key, limit)
         return body
 
-    def read(self, key: str, *, start: int = 0) -> Iterator[bytes]:
-        body = self._body(key)
-        return (body[i : i + BLOCK] for i in range(start, len(body), BLOCK))
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        body = self._body(key)[start:]
+        body = body if length is None else body[:length]
+        return (body[i : i + BLOCK] for i in range(0, len(body), BLOCK))
 
     def head(self, key: str) -> ObjectInfo:
         return _info(key, self._body(key))
@@ -179,6 +189,7 @@ class MemoryBucket:
         if_absent: bool = False,
         if_match: str | None = None,
         content_type: str | None = None,  # noqa: ARG002  nobody asks for it here
+        cache_control: str | None = None,  # noqa: ARG002
     ) -> ObjectInfo:
         body = body.read_bytes() if isinstance(body, Path) else body
         _check_body(body, sha256, key)
@@ -190,6 +201,9 @@ class MemoryBucket:
                 raise PreconditionFailed(f"{key} in {self.url} changed since it was read")
             self._objects[key] = body
         return _info(key, body)
+
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        return self.put(key, self._body(source), sha256=sha256)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         for key, body in sorted(self._objects.copy().items()):
@@ -236,10 +250,12 @@ class LocalBucket:
             raise _too_large(self.url, key, limit)
         return body
 
-    def read(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         with self._errors(key), self._path(key).open("rb") as stream:
             stream.seek(start)
-            while block := stream.read(BLOCK):
+            left = 2**63 if length is None else length
+            while block := stream.read(min(BLOCK, left)):
+                left -= len(block)
                 yield block
 
     def head(self, key: str) -> ObjectInfo:
@@ -255,6 +271,7 @@ class LocalBucket:
         if_absent: bool = False,
         if_match: str | None = None,
         content_type: str | None = None,  # noqa: ARG002  a folder keeps none
+        cache_control: str | None = None,  # noqa: ARG002
     ) -> ObjectInfo:
         path, tmp = self._path(key), self._root / self._TMP / secrets.token_hex(16)
         with self._errors(key):
@@ -271,6 +288,12 @@ class LocalBucket:
                 raise ObjectExists(f"{self.url} has {key} already") from None
             finally:
                 tmp.unlink(missing_ok=True)
+
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        with self._errors(source):
+            if not self._path(source).is_file():
+                raise FileNotFoundError
+        return replace(self.put(key, self._path(source), sha256=sha256), sha256=sha256)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         with self._errors(prefix):
@@ -386,8 +409,12 @@ class S3Bucket:
                 raise _too_large(self.url, key, limit)
         return bytes(body)
 
-    def read(self, key: str, *, start: int = 0) -> Iterator[bytes]:
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        if length == 0:
+            return
         extra = {"Range": f"bytes={start}-"} if start else {}
+        if length is not None:
+            extra = {"Range": f"bytes={start}-{start + length - 1}"}
         with self._errors(key):
             try:
                 answer = self._client.get_object(**self._at(key), **extra)
@@ -412,6 +439,7 @@ class S3Bucket:
         if_absent: bool = False,
         if_match: str | None = None,
         content_type: str | None = None,
+        cache_control: str | None = None,
     ) -> ObjectInfo:
         request: dict[str, Any] = self._at(key)
         if if_absent:
@@ -420,6 +448,8 @@ class S3Bucket:
             request["IfMatch"] = if_match
         if content_type is not None:
             request["ContentType"] = content_type
+        if cache_control is not None:
+            request["CacheControl"] = cache_control
         if isinstance(body, bytes):
             digest = hashlib.sha256(body).hexdigest()
             if sha256 not in {None, digest}:
@@ -433,6 +463,15 @@ class S3Bucket:
         with self._errors(key, if_absent=if_absent, if_match=if_match):
             answer = self._put(body, request)
         return ObjectInfo(key, size, answer["ETag"], sha256)
+
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        request = {**self._at(key), "CopySource": self._at(source), "ChecksumAlgorithm": "SHA256"}
+        with self._errors(source):
+            self._client.copy_object(**request)
+        copied = self.head(key)
+        if copied.sha256 not in {None, sha256}:
+            raise _wrong_body(key)
+        return copied
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2")

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from .documents import DOCUMENTS
 from .errors import IntegrityError, UsageError
 from .files import sha256_of
 from .manifest import MANIFEST, MAX_MANIFEST, STATE, Entry, Manifest
@@ -43,10 +44,13 @@ def check_tree(tree: Path, manifest: Manifest, on_file: Progress = silent) -> No
     """
     Hash every file of a folder and compare with a manifest.
 
+    A plain tree copied out of a bucket may have SHA256SUMS, urls.txt and get.py beside them.
+
     Raises:
         IntegrityError: files are missing, changed or too many; `.paths` names them all.
     """
-    there = set(files_in(tree)) - {MANIFEST, STATE}
+    beside = {MANIFEST, STATE, *(DOCUMENTS - {e.path for e in manifest.entries})}
+    there = set(files_in(tree)) - beside
     here = [e for e in manifest.entries if e.path in there]
     sound = each(lambda e: is_file_of(tree / e.path, e), here, on_file)
     kinds: Mapping[str, list[str]] = {
@@ -87,9 +91,15 @@ def is_file_of(path: Path, entry: Entry) -> bool:
 # ── many at once ─────────────────────────────────────────────────────────────────────────────
 
 
-def each(work: Callable[[T], R], items: Sequence[T], on_item: Progress = silent) -> list[R]:
+def each(
+    work: Callable[[T], R],
+    items: Sequence[T],
+    on_item: Progress = silent,
+    *,
+    threads: int | None = None,
+) -> list[R]:
     """
-    Run `work` on all items in threads and give the results in the items' order.
+    Run `work` on all items in threads, THREADS at most, and give the results in their order.
 
     The first error ends it, after the calls that are under way.
     """
@@ -110,10 +120,28 @@ def each(work: Callable[[T], R], items: Sequence[T], on_item: Progress = silent)
         finally:
             stop.set()  # whoever ends, by an error or for want of work, ends all
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    count = min(threads or THREADS, THREADS, len(items))
+    if count == 0:
+        return []
+    with ThreadPoolExecutor(count) as pool:
         try:
-            for future in [pool.submit(drain) for _ in range(min(THREADS, len(items)))]:
+            for future in [pool.submit(drain) for _ in range(count)]:
                 future.result()
         finally:
             stop.set()
     return [results[i] for i in range(len(items))]
+
+
+class Counter:
+    """Tells a listener how many of many are done, from any thread."""
+
+    def __init__(self, listener: Progress, total: int) -> None:
+        self._listener = listener
+        self._done, self._total = 0, total
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """So many more are done."""
+        with self._lock:
+            self._done += count
+            self._listener(self._done, self._total)

@@ -88,6 +88,37 @@ class BucketContract:
         assert b"".join(bucket.read("k", start=len(body))) == b""
         assert max(map(len, bucket.read("k"))) <= 2**20
 
+    def test_reads_a_stretch_and_no_more(self, bucket):
+        body = bytes(range(256)) * 12_000
+        bucket.put("k", body)
+        for start, length in [(0, 1), (5, 2**20 + 7), (len(body) - 3, 3)]:
+            assert b"".join(bucket.read("k", start=start, length=length)) == body[start:][:length]
+        assert b"".join(bucket.read("k", start=len(body) - 3, length=99)) == body[-3:]
+        assert list(bucket.read("k", start=7, length=0)) == []
+
+    def test_copies_without_sending(self, bucket):
+        bucket.put("a/ä+%20 b.jpg", b"bytes", content_type="image/jpeg", cache_control="no-cache")
+        digest = hashlib.sha256(b"bytes").hexdigest()
+        info = bucket.copy("a/ä+%20 b.jpg", "b/copy.jpg", sha256=digest)
+        assert (info.key, info.size) == ("b/copy.jpg", 5)
+        assert info.sha256 in {None, digest}
+        assert bucket.get("b/copy.jpg") == bucket.get("a/ä+%20 b.jpg") == b"bytes"
+        bucket.put("b/copy.jpg", b"older")
+        bucket.copy("a/ä+%20 b.jpg", "b/copy.jpg", sha256=digest)
+        assert bucket.get("b/copy.jpg") == b"bytes"
+        with pytest.raises(ObjectNotFound):
+            bucket.copy("nope", "c", sha256=digest)
+
+    def test_a_copy_of_other_bytes_than_promised_is_an_error_where_the_bucket_can_tell(
+        self, bucket
+    ):
+        bucket.put("k", b"other bytes")
+        try:
+            copied = bucket.copy("k", "copy", sha256=hashlib.sha256(b"these").hexdigest())
+        except IntegrityError:
+            return
+        assert copied.sha256 is None
+
     def test_puts_files(self, bucket, tmp_path):
         path = Path(tmp_path / "source.bin")
         path.write_bytes(b"\x01" * 2_500_000)

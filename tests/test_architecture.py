@@ -25,6 +25,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "dataset",
         "diff",
         "distance",
+        "documents",
         "eligibility",
         "drawing",
         "lazy",
@@ -33,6 +34,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "masks",
         "matching",
         "names",
+        "packs",
         "panoptic",
         "perturb",
         "progress",
@@ -52,7 +54,8 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "provenance"}
+    {"engine", "files", "findings", "formats", "get", "images", "journal", "json_stream"}
+    | {"provenance"}
     | {"ritm", "sheet", "spill", "storage", "trees", "workspace"},
     {
         "checking",
@@ -61,11 +64,12 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "conversion",
         "dealing",
         "doctor",
+        "fetching",
         "intake",
         "joining",
         "locking",
     }
-    | {"judging", "maintain", "publish", "refining", "release", "scaffold", "training"},
+    | {"judging", "maintain", "publish", "refining", "release", "scaffold", "sending", "training"},
     {"api"},
     {"cli", "__main__"},
 )

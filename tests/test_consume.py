@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from publisher import consume, trees
 from publisher.consume import (
@@ -32,7 +37,8 @@ from publisher.errors import (
     VersionNotFound,
 )
 from publisher.files import canonical_json
-from publisher.manifest import Entry, Manifest, Record, blob_key, shard_key, shard_of
+from publisher.manifest import Entry, Manifest, Record, blob_key, shard_key, shard_of, tree_key
+from publisher.packs import Index, Place, index_key
 from publisher.publish import push
 from publisher.storage import MemoryBucket
 
@@ -42,17 +48,37 @@ NOON = "2026-01-01T12:00:00+00:00"
 BETTER = {"val/images/000003.jpg": b"better picture"}
 
 
+LAYOUTS = ["plain", "packs"]
+
+
 @pytest.fixture
 def bucket(tmp_path) -> MemoryBucket:
     """hands 1.0.0, and 1.1.0 with one better picture and one file less."""
+    return filled(tmp_path, "plain")
+
+
+@pytest.fixture(params=LAYOUTS)
+def either(tmp_path, request) -> MemoryBucket:
+    """The same in both layouts."""
+    return filled(tmp_path, request.param)
+
+
+def filled(tmp_path, layout) -> MemoryBucket:
     bucket = MemoryBucket()
-    push(bucket, make_tree(tmp_path / "t1"), "hands", "1.0.0", created=NOON)
+    push(bucket, make_tree(tmp_path / "t1"), "hands", "1.0.0", created=NOON, layout=layout)
     tree = make_tree(tmp_path / "t2", BETTER)
     (tree / "train/images/000001.jpg").unlink()
     files = {p: b for p, b in {**FILES, **BETTER}.items() if p != "train/images/000001.jpg"}
     (tree / "manifest.json").write_bytes(manifest(files).to_bytes())
-    push(bucket, tree, "hands", "1.1.0", created=NOON)
+    push(bucket, tree, "hands", "1.1.0", created=NOON, layout=layout)
     return bucket
+
+
+def stored(path: str) -> str:
+    """The key of a file of 1.0.0 in the plain layout."""
+    if path == "provenance.json":
+        return blob_key(entry(path, FILES[path]).sha256)
+    return tree_key("hands", "1.0.0", path)
 
 
 def flip(bucket: MemoryBucket, key: str, at: int = 0) -> None:
@@ -105,8 +131,8 @@ def test_one_record_cannot_stand_in_for_another(bucket):
 # ── pulling ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_pull_gives_the_tree_that_was_pushed(bucket, tmp_path):
-    release = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+def test_a_pull_gives_the_tree_that_was_pushed(either, tmp_path):
+    release = pull(either, "hands", "1.0.0", tmp_path / "out")
     assert read_tree(release.path) == FILES
     assert (release.path / "manifest.json").read_bytes() == manifest().to_bytes()
     assert Path(release) == tmp_path / "out"
@@ -117,8 +143,8 @@ def test_a_pull_gives_the_tree_that_was_pushed(bucket, tmp_path):
     release.verify()
 
 
-def test_one_split_is_that_split_its_annotations_and_what_is_common(bucket, tmp_path):
-    release = pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["val"])
+def test_one_split_is_that_split_its_annotations_and_what_is_common(either, tmp_path):
+    release = pull(either, "hands", "1.0.0", tmp_path / "out", splits=["val"])
     assert set(read_tree(release.path)) == {
         "README.md",
         "provenance.json",
@@ -131,9 +157,9 @@ def test_one_split_is_that_split_its_annotations_and_what_is_common(bucket, tmp_
     release.verify()
 
 
-def test_more_splits_of_the_same_version_are_added(bucket, tmp_path):
-    pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["val"])
-    release = pull(bucket, "hands", "1.0.0", tmp_path / "out", splits=["train"])
+def test_more_splits_of_the_same_version_are_added(either, tmp_path):
+    pull(either, "hands", "1.0.0", tmp_path / "out", splits=["val"])
+    release = pull(either, "hands", "1.0.0", tmp_path / "out", splits=["train"])
     assert release.splits == ("train", "val")
     assert read_tree(release.path) == FILES
     assert len(release.plan.keep) == 5
@@ -153,21 +179,21 @@ def test_a_dry_run_touches_nothing(bucket, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_next_version_fetches_only_what_changed_and_clears_what_is_gone(bucket, tmp_path):
-    pull(bucket, "hands", "1.0.0", tmp_path / "out")
-    release = pull(bucket, "hands", "1.1.0", tmp_path / "out")
+def test_the_next_version_fetches_only_what_changed_and_clears_what_is_gone(either, tmp_path):
+    pull(either, "hands", "1.0.0", tmp_path / "out")
+    release = pull(either, "hands", "1.1.0", tmp_path / "out")
     assert [e.path for e in release.plan.move] == ["val/images/000003.jpg"]
     assert not (tmp_path / "out/train/images/000001.jpg").exists()
     release.verify()
-    back = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    back = pull(either, "hands", "1.0.0", tmp_path / "out")
     assert read_tree(back.path) == FILES
 
 
-def test_changed_and_deleted_files_are_put_right(bucket, tmp_path):
-    release = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+def test_changed_and_deleted_files_are_put_right(either, tmp_path):
+    release = pull(either, "hands", "1.0.0", tmp_path / "out")
     (release.path / "README.md").write_bytes(b"scribbled")
     (release.path / "val/images/000003.jpg").unlink()
-    again = pull(bucket, "hands", "1.0.0", tmp_path / "out")
+    again = pull(either, "hands", "1.0.0", tmp_path / "out")
     assert {e.path for e in again.plan.move} == {"README.md", "val/images/000003.jpg"}
     assert read_tree(again.path) == FILES
 
@@ -182,8 +208,8 @@ class Breaks(MemoryBucket):
         self._after = after
         self.bytes = 0
 
-    def read(self, key, *, start=0):
-        body = b"".join(super().read(key, start=start))
+    def read(self, key, *, start=0, length=None):
+        body = b"".join(super().read(key, start=start, length=length))
         if self.times > 0 and len(body) > self._after:
             self.times -= 1
             self.bytes += self._after
@@ -220,42 +246,42 @@ def read_tree_without_parts(out: Path) -> list[str]:
     return [p for p in read_tree(out) if not p.startswith(".publisher.parts/")]
 
 
-def test_a_pull_of_another_version_may_follow_one_that_was_cut_short(bucket, tmp_path):
+def test_a_pull_of_another_version_may_follow_one_that_was_cut_short(either, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(StorageError):
-        pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.0.0", out)
-    pull(bucket, "hands", "1.1.0", out).verify()
+        pull(Breaks(either._objects, times=10**9, after=2), "hands", "1.0.0", out)
+    pull(either, "hands", "1.1.0", out).verify()
 
 
-def test_an_update_that_was_cut_short_is_no_longer_the_old_version(bucket, tmp_path):
+def test_an_update_that_was_cut_short_is_no_longer_the_old_version(either, tmp_path):
     out = tmp_path / "out"
-    pull(bucket, "hands", "1.0.0", out)
+    pull(either, "hands", "1.0.0", out)
     with pytest.raises(StorageError):
-        pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.1.0", out)
+        pull(Breaks(either._objects, times=10**9, after=2), "hands", "1.1.0", out)
     with pytest.raises(UsageError, match="no complete pull"):
         open_release(out)
 
 
-def test_a_damaged_part_of_an_earlier_pull_is_fetched_anew(bucket, tmp_path):
+def test_a_damaged_part_of_an_earlier_pull_is_fetched_anew(either, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(StorageError):
-        pull(Breaks(bucket._objects, times=10**9, after=2), "hands", "1.0.0", out)
+        pull(Breaks(either._objects, times=10**9, after=2), "hands", "1.0.0", out)
     for part in (out / ".publisher.parts").iterdir():
         if part.suffix != ".manifest":
             part.write_bytes(b"junk" * 1000)
-    assert read_tree(pull(bucket, "hands", "1.0.0", out).path) == FILES
+    assert read_tree(pull(either, "hands", "1.0.0", out).path) == FILES
 
 
-def test_denied_access_is_not_tried_again(bucket, tmp_path):
+def test_denied_access_is_not_tried_again(either, tmp_path):
     class Denies(MemoryBucket):
         asked = 0
 
-        def read(self, key, *, start=0):
-            self.asked += 1
+        def read(self, key, **options):
+            self.asked += key.startswith(("packs/", "blobs/", "datasets/hands/v"))
             raise AccessDenied("no")
 
     denies = Denies()
-    denies._objects = bucket._objects
+    denies._objects = either._objects
     with pytest.raises(AccessDenied):
         pull(denies, "hands", "1.0.0", tmp_path / "out")
     assert denies.asked <= trees.THREADS
@@ -265,13 +291,13 @@ def test_denied_access_is_not_tried_again(bucket, tmp_path):
 
 
 def keys_of_1_0_0(bucket) -> list[str]:
-    record = resolve(bucket, "hands", "1.0.0")
-    blobs = [blob_key(entry(p, b).sha256) for p, b in FILES.items()]
-    return ["datasets/hands/releases/1.0.0.json", *(s.key for s in record.shards.values()), *blobs]
+    shards = resolve(bucket, "hands", "1.0.0").shards.values()
+    lists = [*(shard_key(s.sha256) for s in shards), *(index_key(s.index) for s in shards)]
+    return ["datasets/hands/releases/1.0.0.json", *lists, *map(stored, FILES)]
 
 
 @pytest.mark.parametrize("how", ["first", "last", "shorter", "longer", "gone", "empty"])
-@pytest.mark.parametrize("number", range(1 + 4 + len(FILES)))
+@pytest.mark.parametrize("number", range(1 + 4 + 4 + len(FILES)))
 def test_damage_to_any_object_is_found_named_and_not_installed(bucket, tmp_path, number, how):
     key = keys_of_1_0_0(bucket)[number]
     good = bucket._objects[key]
@@ -281,7 +307,7 @@ def test_damage_to_any_object_is_found_named_and_not_installed(bucket, tmp_path,
         bucket.delete(key)
     else:
         bucket.put(key, {"shorter": good[:-1], "longer": good + b"!", "empty": b""}[how])
-    path = next((p for p, b in FILES.items() if blob_key(entry(p, b).sha256) == key), key)
+    path = next((p for p in FILES if stored(p) == key), key)
     expected = VersionNotFound if how == "gone" and "/releases/" in key else IntegrityError
     with pytest.raises(expected) as caught:
         pull(bucket, "hands", "1.0.0", tmp_path / "out")
@@ -311,7 +337,7 @@ def test_a_damaged_channel(bucket):
 def test_all_damaged_files_are_named(bucket, tmp_path):
     bad = ["README.md", "val/metadata.jsonl"]
     for path in bad:
-        flip(bucket, blob_key(entry(path, FILES[path]).sha256))
+        flip(bucket, stored(path))
     with pytest.raises(IntegrityError) as caught:
         pull(bucket, "hands", "1.0.0", tmp_path / "out")
     assert sorted(caught.value.paths) == bad
@@ -321,9 +347,9 @@ def test_a_byte_that_flips_on_its_way_once_does_no_harm(bucket, tmp_path):
     class Noisy(MemoryBucket):
         noise = 1
 
-        def read(self, key, *, start=0):
-            for block in super().read(key, start=start):
-                if key.startswith("blobs/") and self.noise:
+        def read(self, key, **options):
+            for block in super().read(key, **options):
+                if self.noise:
                     self.noise = 0
                     yield bytes([block[0] ^ 1]) + block[1:]
                 else:
@@ -338,7 +364,7 @@ def test_endless_data_ends_at_the_promised_size(bucket, tmp_path):
     class Endless(MemoryBucket):
         sent = 0
 
-        def read(self, key, *, start=0):
+        def read(self, key, **options):
             for _ in range(100):  # an end, lest a bug here fills somebody's disk
                 self.sent += 2**16
                 yield b"\0" * 2**16
@@ -350,20 +376,162 @@ def test_endless_data_ends_at_the_promised_size(bucket, tmp_path):
     assert endless.sent <= 2 * len(FILES) * 2**16
 
 
+# ── packs ────────────────────────────────────────────────────────────────────────────────────
+
+PICTURES = {f"train/images/{n:04}.jpg": b"picture %d" % n * 40 for n in range(30)}
+
+
+class Asked(MemoryBucket):
+    """Tells which stretches were read."""
+
+    def __init__(self, objects: dict[str, bytes]):
+        super().__init__()
+        self._objects = objects
+        self.reads: list[tuple[str, int]] = []
+
+    def read(self, key, *, start=0, length=None):
+        self.reads.append((key, length or len(self._objects.get(key, b""))))
+        return super().read(key, start=start, length=length)
+
+
+@pytest.fixture
+def packed(tmp_path) -> Asked:
+    bucket = MemoryBucket()
+    tree = make_tree(tmp_path / "packed", {**PICTURES, "val/images/twin.jpg": b"third picture"})
+    push(bucket, tree, "hands", "1.0.0", created=NOON, layout="packs")
+    return Asked(bucket._objects)
+
+
+def pack_with(bucket: MemoryBucket, body: bytes) -> str:
+    return next(k for k, b in bucket._objects.items() if k.startswith("packs/") and body in b)
+
+
+def test_a_pack_that_is_wanted_comes_in_one_request(packed, tmp_path):
+    planned = plan_pull(packed, "hands", "1.0.0", tmp_path / "out").plan
+    release = pull(packed, "hands", "1.0.0", tmp_path / "out")
+    assert read_tree(release.path).items() >= PICTURES.items()
+    assert (release.plan.requests, release.plan.transfer) == (planned.requests, planned.transfer)
+    assert len(packed.reads) == release.plan.requests
+    assert sum(size for _, size in packed.reads) == release.plan.transfer
+    assert len({key for key, _ in packed.reads}) == len(packed.reads)
+
+
+def test_one_split_reads_nothing_of_another(packed, tmp_path):
+    pull(packed, "hands", "1.0.0", tmp_path / "out", splits=["val"])
+    assert pack_with(packed, b"picture 7") not in {key for key, _ in packed.reads}
+
+
+def test_one_missing_picture_is_read_out_of_its_pack(packed, tmp_path):
+    out = pull(packed, "hands", "1.0.0", tmp_path / "out").path
+    (out / "train/images/0007.jpg").unlink()
+    packed.reads.clear()
+    pull(packed, "hands", "1.0.0", out)
+    assert packed.reads == [(pack_with(packed, b"picture 7"), len(b"picture 7" * 40))]
+
+
+def test_equal_files_are_fetched_once(packed, tmp_path):
+    out = pull(packed, "hands", "1.0.0", tmp_path / "out").path
+    assert (out / "val/images/twin.jpg").read_bytes() == b"third picture"
+    assert (out / "val/images/000003.jpg").read_bytes() == b"third picture"
+
+
+def test_a_connection_that_breaks_inside_of_a_pack_is_taken_up_there(packed, tmp_path):
+    flaky = Breaks(packed._objects, times=12, after=3000)
+    release = pull(flaky, "hands", "1.0.0", tmp_path / "out")
+    assert read_tree(release.path).items() >= PICTURES.items()
+    assert flaky.times < 12
+    assert flaky.bytes <= release.plan.transfer  # not one byte twice
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_any_damage_to_a_pack_is_found_and_the_right_files_named(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("packs")
+    bucket = MemoryBucket()
+    tree = make_tree(folder / "tree", dict(list(PICTURES.items())[:5]))
+    push(bucket, tree, "hands", "1.0.0", created=NOON, layout="packs")
+    key = data.draw(st.sampled_from(sorted(k for k in bucket._objects if k.startswith("packs/"))))
+    good = bucket._objects[key]
+    at = data.draw(st.integers(0, len(good) - 1))
+    cut = data.draw(st.booleans())
+    bucket._objects[key] = good[:at] if cut else flipped(good, at)
+    with tarfile.open(fileobj=io.BytesIO(good)) as tar:
+        ends = {m.name: (m.offset_data, m.offset_data + m.size) for m in tar}
+    hit = {p for p, (start, stop) in ends.items() if at < stop and (cut or at >= start)}
+    with pytest.raises(IntegrityError) as caught:
+        verify_remote(bucket, "hands", deep=True)
+    assert set(caught.value.paths) == (hit or {key})
+    out = folder / "out"
+    if hit:
+        with pytest.raises(IntegrityError) as caught:
+            pull(bucket, "hands", "1.0.0", out)
+        assert set(caught.value.paths) == hit
+        installed = {p: b for p, b in read_tree(out).items() if not p.startswith(".publisher")}
+        assert installed == {p: b for p, b in read_tree(tree).items() if p not in hit}
+    else:
+        pull(bucket, "hands", "1.0.0", out)
+    bucket._objects[key] = good
+    pull(bucket, "hands", "1.0.0", out).verify()
+
+
+def flipped(body: bytes, at: int) -> bytes:
+    return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+
+
+def test_packs_that_were_swapped_are_seen_by_a_shallow_look_too(packed):
+    one, two = (pack_with(packed, b) for b in (b"picture 7", b'{"images":[3]}'))
+    packed._objects[one], packed._objects[two] = packed._objects[two], packed._objects[one]
+    with pytest.raises(IntegrityError) as caught:
+        verify_remote(packed, "hands")
+    assert set(PICTURES) <= set(caught.value.paths)
+
+
+@pytest.mark.parametrize("how", ["elsewhere", "overlapping", "unknown file", "wrong size"])
+def test_a_lying_index_installs_nothing_wrong(packed, tmp_path, how):
+    record = resolve(packed, "hands", "1.0.0")
+    stored = record.shards["split/train"]
+    there = dict(Index.from_bytes(packed._objects[index_key(stored.index)], stored))
+    (first, a), (second, b) = [(s, p) for s, p in there.items() if p.key.startswith("packs/")][:2]
+    if how == "elsewhere":
+        there[first], there[second] = (replace(p, size=q.size) for p, q in ((b, a), (a, b)))
+    elif how == "overlapping":
+        there[first] = replace(a, offset=b.offset + 1)
+    elif how == "unknown file":
+        del there[first]
+    else:
+        there[first] = replace(a, size=a.size - 1)
+    index = Index.of(there).to_bytes()
+    digest = hashlib.sha256(index).hexdigest()
+    packed.put(index_key(digest), index)
+    shards = {**record.shards, "split/train": msgspec.structs.replace(stored, index=digest)}
+    body = msgspec.structs.replace(record, shards=shards).to_bytes()
+    packed.put("datasets/hands/releases/1.0.0.json", body)
+    with pytest.raises(IntegrityError):
+        pull(packed, "hands", "1.0.0", tmp_path / "out")
+    for path, body in read_tree(tmp_path / "out").items() if (tmp_path / "out").exists() else ():
+        assert path.startswith(".publisher") or body in {*FILES.values(), *PICTURES.values()}
+
+
 # ── hostile publishers ───────────────────────────────────────────────────────────────────────
 
 
 def publish_lines(bucket: MemoryBucket, lines: bytes, **change: object) -> None:
     """A version whose digests all fit, but whose file list somebody wrote by hand."""
-    digest = hashlib.sha256(lines).hexdigest()
+    digest, x = hashlib.sha256(lines).hexdigest(), hashlib.sha256(b"x").hexdigest()
+    size = int(change.get("bytes", 1)) if lines.count(b"\n") == 1 else 1
+    index = Index.of({x: Place(blob_key(x), 0, size, size)}).to_bytes()
+    bucket.put(index_key(hashlib.sha256(index).hexdigest()), index)
     bucket.put(shard_key(digest), lines)
-    facts = {"sha256": digest, "files": 1, "bytes": 1, "key": shard_key(digest), **change}
+    where = {"index": hashlib.sha256(index).hexdigest()}
+    facts = {"sha256": digest, "files": 1, "bytes": 1, **where, **change}
     template = Record.of(
         Manifest("hands", (Entry("a", 1, "0" * 64),)),
         "hands",
         consume.Version(6, 6, 6),
         NOON,
         "evil",
+        layout="packs",
+        indexes={"common": "0" * 64},
     )
     plain = msgspec.to_builtins(template)
     root = hashlib.sha256(canonical_json({"common": digest})).hexdigest()
@@ -551,7 +719,7 @@ def test_verify_works_on_a_release_that_was_never_pushed(tmp_path):
 
 def test_a_shallow_look_sees_missing_and_short_objects(bucket):
     verify_remote(bucket, "hands", "1.0.0")
-    bucket.delete(blob_key(entry("README.md", FILES["README.md"]).sha256))
+    bucket.delete(stored("README.md"))
     with pytest.raises(IntegrityError) as caught:
         verify_remote(bucket, "hands", "1.0.0")
     assert list(caught.value.paths) == ["README.md"]

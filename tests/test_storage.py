@@ -79,6 +79,14 @@ class S3Contract(BucketContract):
         assert [o.key for o in other.list()] == ["k"]
         assert other.url == f"s3://{bucket._name}/elsewhere/ours"
 
+    def test_browsers_and_caches_are_told_what_it_is(self, bucket):
+        bucket.put("k.jpg", b"1", content_type="image/jpeg", cache_control="max-age=60, immutable")
+        bucket.copy("k.jpg", "copy.jpg", sha256=hashlib.sha256(b"1").hexdigest())
+        for key in ("k.jpg", "copy.jpg"):
+            told = bucket._client.head_object(Bucket=bucket._name, Key=bucket._prefix + key)
+            assert told["ContentType"] == "image/jpeg"
+            assert told["CacheControl"] == "max-age=60, immutable"
+
 
 class TestS3BucketOnMoto(S3Contract):
     @pytest.fixture

@@ -13,9 +13,11 @@ from .talk import json_option, progress, say, show_json, table
 if TYPE_CHECKING:
     from ..comparing import Proposal
     from ..consume import Planned, Release
-    from ..manifest import Plan, Record, Status
+    from ..manifest import Layout, Plan, Status
     from ..storage import Bucket
     from ..version import Reference
+
+_PUT, _GET, _OUT = 0.005 / 1000, 0.0004 / 1000, 0.09 / 2**30  # $ a request, a byte to the internet
 
 _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 _new = click.Path(path_type=Path)
@@ -41,6 +43,11 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would ha
     help="The number; it never changes. auto: the next one, by what changed.",
 )
 @click.option("--channel", default="latest", show_default=True, help="Moves to this version.")
+@click.option(
+    "--layout",
+    type=click.Choice(["packs", "plain"]),
+    help="Small files together, or each under its own name. Small datasets are plain.",
+)
 @click.option("--receipt", type=_new, help="Write name, version and root to this JSON file.")
 @dry_run_option
 @server_options
@@ -50,6 +57,7 @@ def push(
     target: str,
     version: str,
     channel: str,
+    layout: Layout | None,
     receipt: Path | None,
     dry_run: bool,
     endpoint_url: str | None,
@@ -74,19 +82,23 @@ def push(
             version,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             channel=channel,
+            layout=layout,
             dry_run=dry_run,
             on_file=on_file,
         )
-    facts = _facts(pushed.record)
+    facts = {"name": pushed.name, "version": pushed.version, "root": pushed.root}
     if receipt is not None and not dry_run:
         write_atomic(receipt, canonical_json(facts, indent=1))
     if as_json:
         counts = _counts(pushed.plan, "sent", "reused")
         why = {"reasons": list(proposal.reasons)} if proposal is not None else {}
+        facts = {**facts, "layout": pushed.layout}
         show_json({"status": pushed.status, **facts, **counts, **why})
         return
-    click.echo(f"{ref.name} {version} {pushed.status} {pushed.record.root}")
+    click.echo(f"{ref.name} {version} {pushed.status} {pushed.root}")
     _say_plan(pushed.plan, "would send" if dry_run else "sent", "were in the bucket")
+    if dry_run:
+        _say_cost(pushed.plan, _PUT)
 
 
 @click.command()
@@ -140,6 +152,8 @@ def pull(
         return
     click.echo(f"{got.name} {got.version} {done} {got.root} {out}")
     _say_plan(got.plan, "would fetch" if dry_run else "fetched", "were there already")
+    if dry_run:
+        _say_cost(got.plan, _GET, _OUT)
 
 
 @click.command("list")
@@ -205,6 +219,7 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
         click.echo(f"status     {text}")
     if points:
         click.echo(f"channels   {', '.join(points)}")
+    click.echo(f"layout     {record.layout}")
     splits = [(n, record.splits[n]) for n in ordered_splits(set(record.splits))]
     rows = [(n, str(s.images), str(s.files), f"{s.bytes:,}") for n, s in splits]
     rows.append(("all", "", str(record.files_total), f"{record.bytes_total:,}"))
@@ -268,15 +283,21 @@ def _proposal(bucket: Bucket, name: str, tree: Path, as_json: bool) -> Proposal:
     return found
 
 
-def _facts(record: Record) -> dict[str, Any]:
-    return {"name": record.name, "version": record.version, "root": record.root}
-
-
 def _counts(plan: Plan, moved: str, kept: str) -> dict[str, Any]:
     return {
         moved: {"files": len(plan.move), "bytes": plan.move_bytes},
         kept: {"files": len(plan.keep), "bytes": plan.keep_bytes},
+        "requests": plan.requests,
+        "transfer": plan.transfer,
     }
+
+
+def _say_cost(plan: Plan, request: float, byte: float = 0.0) -> None:
+    cost = plan.requests * request + plan.transfer * byte
+    say(
+        f"that is {plan.requests} requests and {plan.transfer:,} bytes for files, and a few for "
+        f"lists: ${cost:.4f} on AWS S3, us-east-1"
+    )
 
 
 def _say_plan(plan: Plan, moved: str, kept: str) -> None:

@@ -13,11 +13,16 @@ import pytest
 
 from publisher.consume import channels, pull, versions
 from publisher.errors import VersionNotFound
-from publisher.storage import open_bucket
+from publisher.storage import Bucket, open_bucket
 
 from ..trees import FILES, make_tree, read_tree
 
-STEPS = ["put-blob", "put-blob@4", "put-blob@9", "put-manifest", "put-manifest@4", "put-record"]
+STEPS = [
+    *[("plain", s) for s in ("put-claim", "put-blob", "put-blob@4", "put-blob@9")],
+    *[("packs", s) for s in ("put-blob", "put-blob@4", "put-blob@6", "put-index@2")],
+    ("packs", "put-manifest@4"),
+    ("packs", "put-record"),
+]
 
 
 def publisher(*arguments: object, failpoint: str = "") -> subprocess.CompletedProcess[str]:
@@ -38,23 +43,29 @@ def remote(request, tmp_path) -> str:
     return str(request.getfixturevalue("s3_remote"))
 
 
-@pytest.mark.parametrize("step", STEPS)
+def contents(bucket: Bucket) -> int:
+    """How many objects hold files."""
+    keys = (o.key for place in ("blobs/", "packs/", "datasets/hands/v") for o in bucket.list(place))
+    return sum(not k.endswith(("/SHA256SUMS", "/urls.txt", "/get.py")) for k in keys)
+
+
+@pytest.mark.parametrize(("layout", "step"), STEPS)
 def test_killed_before_the_commit_nothing_is_visible_and_the_repeat_finishes(
-    remote, tmp_path, step
+    remote, tmp_path, layout, step
 ):
     tree, bucket = make_tree(tmp_path / "tree"), open_bucket(remote)
-    push = ("push", tree, f"{remote}/hands", "--version", "1.0.0", "--json")
+    push = ("push", tree, f"{remote}/hands", "--version", "1.0.0", "--layout", layout, "--json")
     killed = publisher(*push, failpoint=step)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert versions(bucket, "hands") == ()
     with pytest.raises(VersionNotFound):
         pull(bucket, "hands", "latest", tmp_path / "out")
-    sent = sum(1 for _ in bucket.list("blobs/"))
+    sent = contents(bucket)
     again = publisher(*push)
     assert again.returncode == 0, again.stderr
     report = json.loads(again.stdout)
     assert report["status"] == "published"
-    assert report["sent"]["files"] == len(FILES) - sent  # only the rest
+    assert report["requests"] == {"plain": len(FILES), "packs": 6}[layout] - sent  # only the rest
     assert read_tree(pull(bucket, "hands", "latest", tmp_path / "out").path) == FILES
 
 
@@ -89,7 +100,7 @@ def test_two_processes_that_publish_one_version_with_different_content(remote, t
 def test_a_flipped_byte_in_the_bucket_is_exit_code_7_and_the_name_of_the_file(remote, tmp_path):
     tree, bucket = make_tree(tmp_path / "tree"), open_bucket(remote)
     assert publisher("push", tree, f"{remote}/hands", "--version", "1.0.0").returncode == 0
-    target = next(o for o in bucket.list("blobs/") if bucket.get(o.key) == b"third picture")
+    target = next(o for o in bucket.list("datasets/") if bucket.get(o.key) == b"third picture")
     bucket.put(target.key, b"Third picture")
     out = tmp_path / "out"
     failed = publisher("pull", f"{remote}/hands@1.0.0", "-o", out)

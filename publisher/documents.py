@@ -1,0 +1,38 @@
+"""
+What lies beside a version for people without publisher: checksums, addresses, a script. Pure.
+
+They say nothing that the record, the lists and the indexes do not say; who has publisher never
+reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from .manifest import PROVENANCE, Entry
+
+SUMS = "SHA256SUMS"
+URLS = "urls.txt"
+SCRIPT = "get.py"
+DOCUMENTS = frozenset({SUMS, URLS, SCRIPT})
+
+_UP = "../../../"  # from datasets/<name>/v<version>/ to where the keys begin
+
+
+def sums(entries: Iterable[Entry]) -> bytes:
+    """
+    What `sha256sum -c` reads: every file of a version.
+
+    Without provenance.json: the same data built from another commit has the same bytes here.
+    """
+    return "".join(f"{e.sha256}  {e.path}\n" for e in entries if e.path != PROVENANCE).encode()
+
+
+def urls(keys: Iterable[str], folder: str) -> bytes:
+    """Where the objects with these keys lie, one a line, seen from a folder of the bucket."""
+    lines = (
+        quote(key.removeprefix(folder)) if key.startswith(folder) else _UP + quote(key)
+        for key in sorted(set(keys))
+    )
+    return "".join(f"{line}\n" for line in lines).encode()

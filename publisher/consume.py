@@ -275,6 +275,7 @@ def fetch(
     Each is called by its digest, with the extension that it has in the version.
 
     Raises:
+        UsageError: the disk is full.
         IntegrityError: bytes in the bucket are wrong or missing; `.paths` names the files.
     """
 
@@ -288,6 +289,12 @@ def fetch(
             return False
 
     wanted = distinct(entries)
+    size, free = sum(e.size for e in wanted), shutil.disk_usage(folder).free
+    if size + _SPARE > free:
+        raise UsageError(
+            f"{size:,} bytes do not fit on the disk of {folder}: {free:,} are free",
+            hint="TMPDIR says where temporary files go",
+        )
     sound = each(one, wanted, on_file)
     if wrong := [e.path for e, good in zip(wanted, sound, strict=True) if not good]:
         raise IntegrityError(f"{bucket.url} has missing or wrong bytes for {listing(wrong)}", wrong)

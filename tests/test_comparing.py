@@ -10,7 +10,6 @@ from publisher import comparing
 from publisher.comparing import compare, propose
 from publisher.consume import pull
 from publisher.errors import IntegrityError, UsageError
-from publisher.manifest import blob_key
 from publisher.publish import push
 from publisher.storage import MemoryBucket
 from publisher.trees import read_manifest
@@ -86,14 +85,18 @@ def test_of_a_bucket_only_annotations_are_fetched_and_each_content_once(home):
     bucket.seen.clear()
     found = compare("s3://bucket/hands@1.0.0", "s3://bucket/hands@2.0.0", open_=opener(bucket))
     assert found.summary.counts["masks"] == 1
-    read = [k for k in bucket.seen if k.startswith("blobs/")]
-    annotations = {
-        blob_key(e.sha256)
+    files = {
+        (home / tree / e.path).read_bytes(): e.path
         for tree in ("release", "next")
         for e in read_manifest(home / tree).entries
-        if e.path.startswith("annotations/instances_")
     }
-    assert set(read) == annotations
+    read = [files[body] for k in bucket.seen if (body := bucket._objects.get(k)) in files]
+    assert sorted(read) == [
+        "annotations/instances_holdout.json",
+        "annotations/instances_train.json",
+        "annotations/instances_train.json",
+        "annotations/instances_val.json",
+    ]
 
 
 def test_versions_in_every_kind_of_bucket_are_compared_and_numbered(home, opened):  # noqa: F811
@@ -111,9 +114,9 @@ def test_versions_in_every_kind_of_bucket_are_compared_and_numbered(home, opened
 def test_damaged_annotations_are_never_compared(home, damage):
     bucket = MemoryBucket()
     push(bucket, home / "release", "hands", "1.0.0", created=NOON)
-    entries = read_manifest(home / "release").entries
-    key = blob_key(next(e.sha256 for e in entries if e.path.endswith("instances_train.json")))
-    good = bucket._objects.pop(key)
+    good = (home / "release" / "annotations" / "instances_train.json").read_bytes()
+    key = next(k for k, body in bucket._objects.items() if body == good)
+    del bucket._objects[key]
     if damage is not None:
         bucket._objects[key] = damage(good)
     with pytest.raises(IntegrityError, match=r"instances_train\.json"):

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,18 +52,22 @@ def weed() -> str | None:
 
 
 @contextmanager
-def serve(data: Path, *, gentle: bool = True, people: Sequence[str] = ()) -> Iterator[Server]:
+def serve(
+    data: Path, *, gentle: bool = True, identities: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[Server]:
     """
     Run a server with one bucket, BUCKET, until the block ends; `data` stays.
 
-    `gentle` lets SeaweedFS close its files, which takes some seconds; without it the server is
-    killed, as tests do. `people` are users of SeaweedFS who may do nothing until a bucket policy
-    says so; their keys are their names, and `<name>-secret`.
+    Args:
+        gentle: let SeaweedFS close its files, which takes some seconds; without it the server
+            is killed, as tests do.
+        identities: who may do what, beside the owner; see SeaweedFS's `s3.config`. moto lets
+            everybody do everything.
     """
     data.mkdir(parents=True, exist_ok=True)
     base = _free_ports(8)
     binary = weed()
-    command = _weed_command(binary, data, base, people) if binary else _moto_command(base + 6)
+    command = _weed_command(binary, data, base, identities) if binary else _moto_command(base + 6)
     server = Server("SeaweedFS" if binary else "moto", f"http://127.0.0.1:{base + 6}")
     with (data / "server.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
@@ -95,16 +99,16 @@ def client(server: Server) -> Any:
     )
 
 
-def _weed_command(binary: str, data: Path, base: int, people: Sequence[str]) -> list[str]:
-    everything = ["Admin", "Read", "List", "Tagging", "Write"]
-    identities = [
-        _identity("demo", ACCESS_KEY, SECRET_KEY, everything),
-        *(_identity(name, name, f"{name}-secret", []) for name in people),
-    ]
-    if people:
-        identities.append({"name": "anonymous", "actions": []})  # a policy may name everyone
+def _weed_command(
+    binary: str, data: Path, base: int, identities: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    owner = {
+        "name": "demo",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin", "Read", "List", "Tagging", "Write"],
+    }
     config = data / "s3.json"
-    config.write_text(json.dumps({"identities": identities}))
+    config.write_text(json.dumps({"identities": [owner, *identities]}))
     ports = {"master.port": 0, "volume.port": 2, "filer.port": 4, "s3.port": 6}
     return [
         binary,
@@ -125,14 +129,6 @@ def _weed_command(binary: str, data: Path, base: int, people: Sequence[str]) -> 
         "-s3.port.lance=0",
         f"-s3.config={config}",
     ]
-
-
-def _identity(name: str, key: str, secret: str, actions: list[str]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "credentials": [{"accessKey": key, "secretKey": secret}],
-        "actions": actions,
-    }
 
 
 def _moto_command(port: int) -> list[str]:

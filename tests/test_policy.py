@@ -19,6 +19,7 @@ from .test_cli_bucket import ok, run
 from .trees import FILES, make_tree, read_tree
 
 NOON = "2026-01-01T12:00:00+00:00"
+PEOPLE = ("reader", "publisher")
 ARN = "arn:aws:iam::000000000000:user/"
 
 
@@ -28,11 +29,17 @@ def guarded(tmp_path_factory):
     from .servers import need_seaweedfs
 
     need_seaweedfs()
-    people = ("reader", "publisher")
-    with s3_server().serve(
-        tmp_path_factory.mktemp("guarded"), gentle=False, people=people
-    ) as server:
+    identities = [
+        *({"name": who, "credentials": [key(who)], "actions": []} for who in PEOPLE),
+        {"name": "anonymous", "actions": []},  # so that a policy may name everyone
+    ]
+    folder = tmp_path_factory.mktemp("guarded")
+    with s3_server().serve(folder, gentle=False, identities=identities) as server:
         yield server
+
+
+def key(who: str) -> dict[str, str]:
+    return {"accessKey": who, "secretKey": f"{who}-secret"}
 
 
 @pytest.fixture
@@ -48,8 +55,8 @@ def act_as(guarded, monkeypatch):
             monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
             monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
         else:
-            monkeypatch.setenv("AWS_ACCESS_KEY_ID", who)
-            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"{who}-secret")
+            monkeypatch.setenv("AWS_ACCESS_KEY_ID", key(who)["accessKey"])
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key(who)["secretKey"])
         return open_bucket(remote)
 
     return opened

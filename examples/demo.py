@@ -41,7 +41,8 @@ def main() -> None:
     print(f"\npublished  {name}@{version}, kept in demo/s3")
     print("release    build/release: begin with its README.md")
     print(f"pulled     {PULLED}: one split, every byte checked")
-    print("masks      build/refinement/index.html: those that were refined, before and after")
+    print("masks      build/refinement/index.html: before and after; look at the cats and flowers,")
+    print("           which were outlined in a hurry")
     print("picture    examples/sample/overlay.jpg")
 
 

@@ -71,6 +71,16 @@ def coarseness(rings: Polygons, size: float) -> float:
     return sum(lengths) / len(lengths) / size if lengths else 0.0
 
 
+def doubt(coarseness: float) -> float:
+    """
+    How far from such an outline the object's border may well be, as a share of its size.
+
+    A sixteenth of the distance between vertices. Half of the pixels that the hands in
+    `perturb` get wrong lie within 1.25 of that from the outline, nine of ten within 2.3.
+    """
+    return min(max(coarseness, 0.04), 1.0) / 16
+
+
 def is_box(rings: Polygons) -> bool:
     """Is this one upright rectangle? It says where an object is, not how it looks."""
     if len(rings) != 1:

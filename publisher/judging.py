@@ -46,8 +46,8 @@ class Refiner(Protocol):
     """What is judged: something that refines pictures (H, W, 3) with their segments."""
 
     @property
-    def digests(self) -> Sequence[str]:
-        """The sha256 of each file of weights that it uses."""
+    def made(self) -> Mapping[str, Sequence[str]]:
+        """With what it makes masks; see `refine.made_with`."""
 
     def __call__(self, pictures: Sequence[tuple[Sample, Image]]) -> Sequence[Refined]:
         """Each picture refined, in order."""
@@ -58,7 +58,7 @@ class Networks:
 
     def __init__(self, weights: Sequence[str]) -> None:
         self.predictors = [ritm.load(name) for name in weights]
-        self.digests = tuple(p.digest for p in self.predictors)
+        self.made = refine.made_with(self.predictors)
 
     def __call__(self, pictures: Sequence[tuple[Sample, Image]]) -> Sequence[Refined]:
         return refine.refine(pictures, self.predictors)
@@ -174,7 +174,7 @@ class Judgement:
     """All objects that were judged, and why others were not, by level and reason."""
 
     seed: int
-    digests: tuple[str, ...]
+    made: Mapping[str, Sequence[str]]  # with what; see `refine.made_with`
     objects: tuple[Judged, ...]
     skipped: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
@@ -206,7 +206,7 @@ class Judgement:
         """All figures, without the objects."""
         return {
             "seed": self.seed,
-            "weights": list(self.digests),
+            **self.made,
             "levels": {level: figures.to_json() for level, figures in self.levels.items()},
             "sets": _nested(self.sets),
             "sizes": _nested(self.sizes),
@@ -281,7 +281,7 @@ def evaluate(
     """
     levels = _levels(levels)
     work = _Work(make, seed)
-    digests = tuple(work.refiner.digests)  # weights that do not load show before the work
+    made = work.refiner.made  # weights that do not load show before the work
     objects: list[Judged] = []
     skipped: Counter[tuple[str, str]] = Counter()
     with _chosen(path, limit) as (source, chosen):
@@ -298,7 +298,7 @@ def evaluate(
         raise InvalidDataset("there is no object to judge", hint=_why(skipped))
     order = {level: at for at, level in enumerate(levels)}
     objects.sort(key=lambda o: (order[o.level], o.file_name, o.segment_id))
-    return Judgement(seed, digests, tuple(objects), dict(sorted(skipped.items())))
+    return Judgement(seed, made, tuple(objects), dict(sorted(skipped.items())))
 
 
 def networks(weights: Sequence[str]) -> Callable[[], Refiner]:

@@ -62,6 +62,10 @@ class Predictor(Protocol):
     def digest(self) -> str:
         """The sha256 of its weights, in hex: what a refined mask was made with."""
 
+    @property
+    def precision(self) -> str:
+        """What it computes in, as "float32": with another, a mask may be a pixel different."""
+
     def predict(self, crops: Sequence[Crop]) -> list[NDArray[np.float32]]:
         """
         The logits of each crop, (h, w) float32, at the crop's own resolution.
@@ -172,8 +176,16 @@ def refine(
     scenes = [_Scene.of(sample, image, rules) for sample, image in pictures]
     objects = [o for scene in scenes for o in scene.objects]
     answers = iter(_decided(objects, predictors, rules))
-    digests = [p.digest for p in predictors]
-    return [scene.settled([next(answers) for _ in scene.objects], digests) for scene in scenes]
+    made = made_with(predictors)
+    return [scene.settled([next(answers) for _ in scene.objects], made) for scene in scenes]
+
+
+def made_with(predictors: Sequence[Predictor]) -> dict[str, list[str]]:
+    """What decides the answers of predictors, one entry for each: as it is kept of a mask."""
+    return {
+        "weights": [p.digest for p in predictors],
+        "precision": [p.precision for p in predictors],
+    }
 
 
 # ── what is asked about ──────────────────────────────────────────────────────────────────────
@@ -226,10 +238,9 @@ class _Object:
             eligibility.coarseness(_rings(segment), size),
         )
 
-    def prior(self, rules: Rules) -> Floats:
-        """The annotation as probabilities (h, w) that rise over the band."""
-        steepness = 4 / (rules.band * self.size)
-        return _sigmoid(self.depth * steepness)
+    def prior(self) -> Floats:
+        """The annotation as probabilities (h, w) that rise slowly where it is coarse."""
+        return _sigmoid(self.depth / (eligibility.doubt(self.coarseness) * self.size))
 
     def band(self, rules: Rules) -> BitMask:
         return np.abs(self.depth) <= rules.band * self.size
@@ -321,7 +332,7 @@ def _opinions(
     objects: Sequence[_Object], predictor: Predictor, rules: Rules, way: Way
 ) -> list[_Opinion | None]:
     """What one predictor says after all passes; None where it gives no usable answer."""
-    priors = [o.prior(rules) for o in objects]
+    priors = [o.prior() for o in objects]
     opinions = list[_Opinion | None]([None] * len(objects))
     asked = list(range(len(objects)))
     for left in reversed(range(way.passes)):
@@ -465,7 +476,7 @@ class _Scene:
                 objects.append(found)
         return cls(sample, tuple(masks), reasons, tuple(objects), claims)
 
-    def settled(self, answers: Sequence[_Answer], digests: Sequence[str]) -> Refined:
+    def settled(self, answers: Sequence[_Answer], made: Mapping[str, list[str]]) -> Refined:
         """
         Give each believed answer its pixels, and none that others have.
 
@@ -503,14 +514,14 @@ class _Scene:
             scores = {name: round(value, 4) for name, value in a.scores.items()}
             ident = self.sample.segments[o.index].id
             outcomes[o.index] = Outcome(ident, reason, a.route, scores, before, after, proposed)
-        return self._with([outcomes[k] for k in range(len(self.masks))], digests)
+        return self._with([outcomes[k] for k in range(len(self.masks))], made)
 
     def _placed(self, o: _Object, pixels: BitMask) -> Mask:
         return placed(pixels, o.left, o.top, self.claims.shape[:2])
 
-    def _with(self, outcomes: Sequence[Outcome], digests: Sequence[str]) -> Refined:
+    def _with(self, outcomes: Sequence[Outcome], made: Mapping[str, list[str]]) -> Refined:
         segments = tuple(
-            _changed(s, o, digests) if o.changed else s
+            _changed(s, o, made) if o.changed else s
             for s, o in zip(self.sample.segments, outcomes, strict=True)
         )
         changed = any(o.changed for o in outcomes)
@@ -541,17 +552,13 @@ def _read(
 _STALE = ("area", "bbox", "parts")  # what `origin` says of the geometry that was
 
 
-def _changed(segment: Segment, outcome: Outcome, digests: Sequence[str]) -> Segment:
+def _changed(segment: Segment, outcome: Outcome, made: Mapping[str, list[str]]) -> Segment:
     """The segment with its new pixels, and where they come from."""
     after = outcome.after
     assert after is not None  # it changed
     origin = {k: v for k, v in segment.origin.items() if k not in _STALE}
     if "shape" in origin:
         origin["shape"] = "mask"
-    origin["refined"] = {
-        "weights": list(digests),
-        "route": outcome.route,
-        "scores": dict(outcome.scores),
-    }
+    origin["refined"] = {**made, "route": outcome.route, "scores": dict(outcome.scores)}
     rle = Rle(after.height, after.width, after.counts.decode("ascii"))
     return replace(segment, segmentation=rle, origin=origin)

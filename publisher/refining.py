@@ -42,7 +42,8 @@ from .files import (
 from .journal import Journal
 from .perturb import LEVELS
 from .progress import Progress, silent
-from .refine import Outcome, Predictor, Refined, Rules, refine
+from .reasons import why
+from .refine import Outcome, Predictor, Refined, Rules, made_with, refine
 from .report import escaped, page, table
 from .rules.rule import Severity
 from .sheet import LEGEND, STYLE, Shown, figure
@@ -51,7 +52,7 @@ from .validate import Finding, finding_of
 SHIPPED = "shipped"  # all models that come with publisher
 REPORT, SHEET = "objects.jsonl", "index.html"
 CERTAINTY = "confidence"  # the score that says how sure a refined mask is, from 0 to 1
-SHOWN = 30  # objects of each of the two parts of the contact sheet
+SHOWN = 30  # objects of each part of the contact sheet
 UNSEEN = "no picture"  # the reason of segments whose picture cannot be looked at
 Load = Callable[[str, str], Predictor]
 """Loads weights by their name or path, onto a device; a function of a module."""
@@ -97,14 +98,14 @@ def load(name: str, device: str) -> Predictor:
 class Recipe:
     """All that decides what comes out, apart from the dataset."""
 
-    weights: tuple[str, ...]  # sha256 of each file
+    made: Mapping[str, Sequence[str]]  # with what; see `refine.made_with`
     rules: Rules
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as they are kept in the provenance."""
         plain: dict[str, Any] = {
             "tool": f"publisher {__version__}",
-            "weights": self.weights,
+            **self.made,
             "rules": asdict(self.rules),
         }
         return dict(parse_json(canonical_json(plain)))  # lists for tuples, as when it is read
@@ -189,11 +190,11 @@ def run(
         refuse_foreign(report, REPORT)
     names = _named(weights)
     refiner = _Refiner(load, names, device, rules or Rules())
-    digests = refiner.digests  # weights that do not load show before the work
+    made = refiner.made  # weights that do not load show before the work
     calibration = _calibrated(dataset, refiner, on_image) if calibrate else None
     if calibration is not None:
         refiner = replace(refiner, rules=calibration.raised(refiner.rules))
-    recipe = Recipe(digests, refiner.rules)
+    recipe = Recipe(made, refiner.rules)
     work = _Work(dataset.images, dataset.categories, refiner)
     journal = out.with_name(f".{out.name}.journal")
     with held(out.with_name(f"{journal.name}.lock"), out):
@@ -278,8 +279,8 @@ class _Refiner:
     rules: Rules
 
     @property
-    def digests(self) -> tuple[str, ...]:
-        return tuple(p.digest for p in self._predictors)
+    def made(self) -> Mapping[str, Sequence[str]]:
+        return made_with(self._predictors)
 
     def __call__(self, pictures: Sequence[tuple[Sample, NDArray[np.uint8]]]) -> list[Refined]:
         return refine(pictures, self._predictors, self.rules)
@@ -529,23 +530,27 @@ def _area(segment: Segment, sample: Sample) -> int:
 def _write_report(told: _Told, folder: Path, done: Refinement, pictures: Path) -> None:
     """Write a line for each object, and a page that shows those that are worth a look."""
     with new_folder(folder, marker=REPORT) as part:
-        most, least = _Least(SHOWN), _Least(2 * SHOWN)
+        most, least, stayed = _Least(2 * SHOWN), _Least(SHOWN), _Least(SHOWN)
         with (part / REPORT).open("wb") as stream:
             for sample, answer in told.answers():
                 for place, row in enumerate(answer.rows):
                     stream.write(msgspec.json.encode(row) + b"\n")
+                    chosen = _Chosen(sample, answer.line, place, row)
                     if row.refined:
-                        chosen = _Chosen(sample, answer.line, place, row)
                         most.add(row.iou, chosen)
                         least.add(row.scores.get(CERTAINTY, 1.0), chosen)
-        known = {(c.row.file, c.place) for c in most.found()}
-        others = [c for c in least.found() if (c.row.file, c.place) not in known][:SHOWN]
+                    elif row.route:
+                        stayed.add(-row.scores.get("coarseness", 0.0), chosen)
+        unsure = least.found()[: done.refined // 3]
+        known = {(c.row.file, c.place) for c in unsure}
+        others = [c for c in most.found() if (c.row.file, c.place) not in known][:SHOWN]
         parts = [
             f"<h1>Refined masks</h1><div class=cards>{_numbers(done)}</div>",
             LEGEND if done.refined else "<p>No mask was refined.</p>",
-            _figures("Most changed", most.found(), pictures),
-            _figures("Least certain", others, pictures),
-            table("What became of the outlines", ("What", "Segments"), _reason_rows(done)),
+            _figures("Most changed", others, pictures),
+            _figures("Least certain", unsure, pictures),
+            _figures("Asked about and left alone, the coarsest first", stayed.found(), pictures),
+            table("What became of the outlines", ("What", "Segments", "Why"), _reason_rows(done)),
             table("Pictures that could not be looked at", ("File", "Rule", "What"), _faults(done)),
         ]
         write_atomic(part / SHEET, page("Refined masks", parts, STYLE).encode())
@@ -588,27 +593,23 @@ def _figures(title: str, chosen: Sequence[_Chosen], pictures: Path) -> str:
     if not chosen:
         return ""
     drawn = "\n".join(_figure(c, picture(pictures, c.sample)) for c in chosen)
-    return f"<h2>{escaped(title)}</h2><div class=sheet>{drawn}</div>"
+    kind = "sheet" if chosen[0].row.refined else "'sheet stayed'"
+    return f"<h2>{escaped(title)}</h2><div class={kind}>{drawn}</div>"
 
 
 def _figure(chosen: _Chosen, image: NDArray[np.uint8]) -> str:
     row, size = chosen.row, (chosen.sample.height, chosen.sample.width)
-    after = workspace.sample_of(chosen.line.encode())
-    facts = [
-        row.category,
-        f"{row.reason} ({row.route})" if row.route else row.reason,
-        f"IoU with before {row.iou:.3f}",
-        f"{row.after - row.before:+,} px ({(row.after - row.before) / max(row.before, 1):+.1%})",
-    ]
-    if CERTAINTY in row.scores:
-        facts.append(f"{CERTAINTY} {row.scores[CERTAINTY]:.2f}")
-    shown = Shown(
-        title=f"{row.file} · segment {row.segment}",
-        facts=facts,
-        before=chosen.sample.segments[chosen.place].mask(*size),
-        after=after.segments[chosen.place].mask(*size),
-    )
-    return figure(image, shown)
+    before = chosen.sample.segments[chosen.place].mask(*size)
+    after = before
+    facts = [f"{row.reason} ({row.route})"]
+    if row.refined:
+        after = workspace.sample_of(chosen.line.encode()).segments[chosen.place].mask(*size)
+        change = row.after - row.before
+        facts.append(f"IoU with before {row.iou:.3f}")
+        facts.append(f"{change:+,} px ({change / max(row.before, 1):+.1%})")
+    facts += [f"{k} {row.scores[k]:.2f}" for k in (CERTAINTY, "coarseness") if k in row.scores]
+    title = f"{row.category} · {row.file} · segment {row.segment}"
+    return figure(image, Shown(title, facts, before, after))
 
 
 def _numbers(done: Refinement) -> str:
@@ -621,7 +622,7 @@ def _numbers(done: Refinement) -> str:
 
 
 def _reason_rows(done: Refinement) -> Iterator[tuple[str, ...]]:
-    return ((escaped(reason), f"{n:,}") for reason, n in done.reasons.items())
+    return ((escaped(r), f"{n:,}", escaped(why(r))) for r, n in done.reasons.items())
 
 
 def _faults(done: Refinement) -> Iterator[tuple[str, ...]]:

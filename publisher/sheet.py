@@ -8,7 +8,7 @@ which stay sharp and disappear under the mouse.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ from .report import escaped
 
 _MOST = 420  # pixels of a view along a side
 _CLOSE = 0.3  # of the object's longer side: what the close view shows
+_ROOM = 0.12  # of that side, around the object
+_WIDEST, _TALLEST = 1.5, 1.1  # a view's width to its height, and the other way round
+_LINES = ("old", "new")  # drawn over a dark case, which is seen on any ground
 
 Box = tuple[slice, slice]
 
@@ -36,14 +39,22 @@ class Shown:
 
 
 def figure(image: NDArray[np.uint8], shown: Shown) -> str:
-    """The HTML of one object on its picture (H, W, 3): all of it, and where it changed most."""
+    """
+    The HTML of one object on its picture (H, W, 3).
+
+    That is the object before, after, and where it changed most; or once, as it stayed.
+    """
     before, after = shown.before.to_array(), shown.after.to_array()
     whole = _around(before | after)
-    close = _where_most_changed(before ^ after, before | after)
+    views = [_view(image, whole, {"old": before})]
+    if shown.before != shown.after:
+        close = _where_most_changed(before ^ after, whole)
+        fills = {"added": after & ~before, "removed": before & ~after}
+        views.append(_view(image, whole, {"new": after}))
+        views.append(_view(image, close, {**fills, "old": before, "new": after}))
     said = "".join(f"<li>{escaped(fact)}</li>" for fact in shown.facts)
     return (
-        f"<figure><div class=views>{_view(image, before, after, whole)}"
-        f"{_view(image, before, after, close, filled=True)}</div>"
+        f"<figure><div class=views>{''.join(views)}</div>"
         f"<figcaption><b>{escaped(shown.title)}</b><ul>{said}</ul></figcaption></figure>"
     )
 
@@ -51,16 +62,22 @@ def figure(image: NDArray[np.uint8], shown: Shown) -> str:
 LEGEND = (
     "<p class=legend><span><i class=old></i>before</span><span><i class=new></i>after</span>"
     "<span><i class=added></i>added</span><span><i class=removed></i>taken away</span>"
-    "<span class=hint>Left the whole object, right where it changed most. "
+    "<span class=hint>Left before, then after, and right where it changed most. "
     "Point at a picture to see it without lines.</span></p>"
+    "<p class=hint>Confidence is how sure the network is of what it changed, from 0 to 1; "
+    "coarseness the way from vertex to vertex as a share of the object's size. An outline that was "
+    "better as it was stays so for good with an attribute <code>verified</code> that is true.</p>"
 )
 
 STYLE = """\
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(22rem, 1fr)); gap: 1rem; }
+body { max-width: 104rem; }
+.sheet { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 36rem), 1fr)); }
+.sheet.stayed { grid-template-columns: repeat(auto-fill, minmax(min(100%, 14rem), 1fr)); }
 figure { margin: 0; border: 1px solid var(--line); border-radius: .6rem; overflow: hidden;
   background: var(--wash); }
-.views { display: grid; grid-template-columns: 1fr 1fr; gap: 2px; background: #0b0f14; }
-.views svg { display: block; width: 100%; aspect-ratio: 1; background: #0b0f14; }
+.views { display: flex; gap: 2px; background: #0b0f14; }
+.views svg { display: block; min-width: 0; }
 .views path { fill: none; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
 .views .case { stroke: #000; stroke-opacity: .55; stroke-width: 4; }
 .views .old { stroke: #ff9f1c; stroke-width: 1.8; stroke-dasharray: 5 3; }
@@ -82,22 +99,21 @@ figcaption ul { margin: .15rem 0 0; padding: 0; list-style: none; color: var(--s
 """
 
 
-def _view(
-    image: NDArray[np.uint8], before: BitMask, after: BitMask, box: Box, *, filled: bool = False
-) -> str:
+def _view(image: NDArray[np.uint8], box: Box, lines: Mapping[str, BitMask]) -> str:
+    """A part of a picture, with masks (H, W) drawn over it, each as its kind is drawn."""
     part = image[box]
     height, width = part.shape[:2]
     shrink = min(1.0, _MOST / max(height, width))
     size = max(1, round(height * shrink)), max(1, round(width * shrink))
-    old, new = _shrunk(before[box], size), _shrunk(after[box], size)
+    paths = {kind: _path(_shrunk(mask[box], size)) for kind, mask in lines.items()}
+    cases = "".join(f'<path class=case d="{paths[k]}"/>' for k in _LINES if k in paths)
+    drawn = "".join(f'<path class={kind} d="{path}"/>' for kind, path in paths.items())
     body = b64encode(preview(part, *size)).decode()
-    paths = [("case", old), ("case", new), ("old", old), ("new", new)]
-    if filled:
-        paths[:0] = [("added", new & ~old), ("removed", old & ~new)]
-    drawn = "".join(f'<path class={kind} d="{_path(mask)}"/>' for kind, mask in paths)
+    share = f"flex:{100 * size[1] // size[0]} 1 0;aspect-ratio:{size[1]}/{size[0]}"
     return (
-        f'<svg viewBox="0 0 {size[1]} {size[0]}"><image href="data:image/jpeg;base64,{body}" '
-        f'width="{size[1]}" height="{size[0]}"/>{drawn}</svg>'
+        f'<svg viewBox="0 0 {size[1]} {size[0]}" style="{share}">'
+        f'<image href="data:image/jpeg;base64,{body}" width="{size[1]}" height="{size[0]}"/>'
+        f"{cases}{drawn}</svg>"
     )
 
 
@@ -119,19 +135,21 @@ def _path(mask: BitMask) -> str:
 
 
 def _around(mask: BitMask) -> Box:
-    """A square about a mask that has pixels, with some room, as far as the picture goes."""
+    """The part of a picture about a mask that has pixels, with some room, not too long."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     spans = [(int(at[0]), int(at[-1]) + 1) for at in (rows, columns)]
-    side = round(max(stop - start for start, stop in spans) * 1.3) + 8
-    return _square([(start + stop) // 2 for start, stop in spans], side, mask.shape)
+    room = 4 + round(_ROOM * max(stop - start for start, stop in spans))
+    height, width = (stop - start + 2 * room for start, stop in spans)
+    sides = max(height, round(width / _WIDEST)), max(width, round(height / _TALLEST))
+    return _part([(start + stop) // 2 for start, stop in spans], sides, mask.shape)
 
 
-def _where_most_changed(change: BitMask, mask: BitMask) -> Box:
-    """The square with the most pixels that changed, a third of the object along a side."""
-    rows, columns = _around(mask)
-    side = max(rows.stop - rows.start, columns.stop - columns.start)
-    close = min(max(24, round(side * _CLOSE)), *(s.stop - s.start for s in (rows, columns)))
-    sums = np.pad(change[rows, columns].astype(np.int32), ((1, 0), (1, 0)))
+def _where_most_changed(change: BitMask, box: Box) -> Box:
+    """The square in a part of the picture with the most pixels that changed."""
+    rows, columns = box
+    sides = [s.stop - s.start for s in box]
+    close = min(max(24, round(max(sides) * _CLOSE)), *sides)
+    sums = np.pad(change[box].astype(np.int32), ((1, 0), (1, 0)))
     sums = sums.cumsum(axis=0).cumsum(axis=1)
     inside = sums[close:, close:] - sums[:-close, close:] - sums[close:, :-close]
     inside += sums[:-close, :-close]
@@ -140,12 +158,11 @@ def _where_most_changed(change: BitMask, mask: BitMask) -> Box:
     return slice(top, top + close), slice(left, left + close)
 
 
-def _square(centre: Sequence[int], side: int, size: Sequence[int]) -> Box:
-    starts = [
-        max(0, min(middle - side // 2, most - side))
-        for middle, most in zip(centre, size, strict=True)
-    ]
+def _part(centre: Sequence[int], sides: Sequence[int], size: Sequence[int]) -> Box:
+    """Sides (height, width) about a centre, moved into a picture of this size."""
     rows, columns = (
-        slice(start, min(start + side, most)) for start, most in zip(starts, size, strict=True)
+        slice(start, min(start + side, most))
+        for middle, side, most in zip(centre, sides, size, strict=True)
+        for start in (max(0, min(middle - side // 2, most - side)),)
     )
     return rows, columns

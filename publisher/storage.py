@@ -1,9 +1,10 @@
 """
 Buckets: the few object-store operations that publishing needs, and nothing more.
 
-The only module that imports boto3, and only once a bucket on S3 is opened. An object store
-is no file system: a put is atomic, nobody sees half an object, and a put may be
-conditional. Versions rest on the last.
+The only module that imports boto3, and only once a bucket on S3 is opened: it knows
+credentials, regions, endpoints and what is rarely asked. Objects go by `s3_wire`, or by boto3
+too where the way is a special one. An object store is no file system: a put is atomic, nobody
+sees half an object, and a put may be conditional. Versions rest on the last.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import hashlib
 import os
 import secrets
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -29,18 +29,22 @@ from .errors import (
     ObjectExists,
     ObjectNotFound,
     PreconditionFailed,
+    PublisherError,
     StorageError,
     UsageError,
 )
 from .names import safe_path
+from .s3_wire import Address, Changed, Intercept, Refused, Slice, Unanswered, Wire, skew_of
+from .sigv4 import Credentials
 from .version import check_remote
 
 LIMIT = 2**26  # bytes that `get` reads unless told otherwise
 BLOCK = 2**20  # bytes that `read` yields at a time
-MAX_PUT = 5 * 2**30  # bytes of one S3 put; more needs a multipart upload
+MAX_PUT = 2**30  # bytes of one S3 put; more goes up in parts, and a part is what is sent again
+MAX_OBJECT = 5 * 2**40  # bytes, says S3
+_PART, _MAX_PARTS = 2**26, 10_000
 PROBE_KEY = "publisher.json"
 _PROBE = b'{"layout":"docs/bucket.md","schema":"publisher/bucket/1"}\n'
-_RACES = 8  # times that a put which collided with another is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,7 @@ def open_bucket(
     if scheme == "file":
         return LocalBucket(unquote(rest))
     name, _, prefix = rest.partition("/")
-    return S3Bucket(_client(endpoint_url, profile), name, prefix.strip("/"))
+    return _open_s3(name, prefix.strip("/"), endpoint_url, profile)
 
 
 def require_conditional_writes(bucket: Bucket) -> None:
@@ -393,17 +397,25 @@ def _install(tmp: Path, path: Path, *, create: bool) -> None:
 
 
 class S3Bucket:
-    """A bucket on S3 or a server that speaks it, or the part of one under a prefix."""
+    """
+    A bucket on S3 or a server that speaks it, or the part of one under a prefix.
 
-    def __init__(self, client: Any, name: str, prefix: str = "") -> None:
+    Args:
+        wire: the way that objects take; without it all goes by boto3's client.
+    """
+
+    def __init__(
+        self, client: Any, name: str, prefix: str = "", *, wire: Wire | None = None
+    ) -> None:
         self._client = client
         self._name = name
         self._prefix = f"{prefix}/" if prefix else ""
+        self._path: Wire | _Boto = wire or _Boto(client, name)
         self.url = f"s3://{name}" + (f"/{prefix}" if prefix else "")
 
     def get(self, key: str, *, limit: int = LIMIT) -> bytes:
         body = bytearray()
-        for block in self.read(key):  # only reading to the end notices a cut connection
+        for block in self.read(key):
             body += block
             if len(body) > limit:
                 raise _too_large(self.url, key, limit)
@@ -412,23 +424,22 @@ class S3Bucket:
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         if length == 0:
             return
-        extra = {"Range": f"bytes={start}-"} if start else {}
-        if length is not None:
-            extra = {"Range": f"bytes={start}-{start + length - 1}"}
+        stop = None if length is None else start + length
         with self._errors(key):
             try:
-                answer = self._client.get_object(**self._at(key), **extra)
-            except self._client.exceptions.ClientError as error:
-                if _code(error) in {"InvalidRange", "416"}:
-                    return  # `start` is the end
-                raise
-            with closing(answer["Body"]) as stream:
-                yield from stream.iter_chunks(BLOCK)
+                with closing(self._path.get(self._key(key), start=start, stop=stop)) as blocks:
+                    yield from blocks
+            except Refused as refused:
+                if refused.code not in {"InvalidRange", "416"}:  # `start` is the end
+                    raise
 
     def head(self, key: str) -> ObjectInfo:
         with self._errors(key):
-            answer = self._client.head_object(**self._at(key), ChecksumMode="ENABLED")
-        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], _sha256_in(answer))
+            headers = self._path.head(self._key(key), {"x-amz-checksum-mode": "ENABLED"})
+        size = headers.get("content-length", "")
+        if not size.isdecimal():
+            raise StorageError(f"{self.url} does not say how large {key} is")
+        return ObjectInfo(key, int(size), headers.get("etag", ""), _sha256_in(headers))
 
     def put(
         self,
@@ -441,33 +452,34 @@ class S3Bucket:
         content_type: str | None = None,
         cache_control: str | None = None,
     ) -> ObjectInfo:
-        request: dict[str, Any] = self._at(key)
-        if if_absent:
-            request["IfNoneMatch"] = "*"
+        size = len(body) if isinstance(body, bytes) else body.stat().st_size
+        if size > MAX_OBJECT:
+            raise UsageError(f"{key}: S3 takes no object above 5 TiB")
+        told = {"content-type": content_type, "cache-control": cache_control}
+        headers = {name: value for name, value in told.items() if value is not None}
+        condition = {"if-none-match": "*"} if if_absent else {}
         if if_match is not None:
-            request["IfMatch"] = if_match
-        if content_type is not None:
-            request["ContentType"] = content_type
-        if cache_control is not None:
-            request["CacheControl"] = cache_control
+            condition["if-match"] = if_match
         if isinstance(body, bytes):
             digest = hashlib.sha256(body).hexdigest()
             if sha256 not in {None, digest}:
                 raise _wrong_body(key)
-            sha256 = digest
-        if sha256 is not None:  # the server refuses a body that does not have it
-            request["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
-        size = body.stat().st_size if isinstance(body, Path) else len(body)
-        if size > MAX_PUT:
-            raise UsageError(f"{key}: files above 5 GiB cannot be published yet")
-        with self._errors(key, if_absent=if_absent, if_match=if_match):
-            answer = self._put(body, request)
-        return ObjectInfo(key, size, answer["ETag"], sha256)
+        else:
+            digest = sha256 or _digest(body)
+        with self._errors(key, right="write", if_absent=if_absent, if_match=if_match):
+            if isinstance(body, Path) and size > MAX_PUT:
+                etag = self._put_parts(key, Slice(body, 0, size, digest), headers, condition)
+            else:
+                what = body if isinstance(body, bytes) else Slice(body, 0, size, digest)
+                answer = self._path.put(self._key(key), what, headers | condition, sha256=digest)
+                etag = answer.get("etag", "")
+        return ObjectInfo(key, size, etag, digest)
 
     def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
-        request = {**self._at(key), "CopySource": self._at(source), "ChecksumAlgorithm": "SHA256"}
-        with self._errors(source):
-            self._client.copy_object(**request)
+        what = {"Bucket": self._name, "Key": self._key(source)}
+        where = {"Bucket": self._name, "Key": self._key(key), "ChecksumAlgorithm": "SHA256"}
+        with self._errors(source, right="write"), _boto_errors():
+            self._client.copy_object(CopySource=what, **where)
         copied = self.head(key)
         if copied.sha256 not in {None, sha256}:
             raise _wrong_body(key)
@@ -475,59 +487,95 @@ class S3Bucket:
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         pages = self._client.get_paginator("list_objects_v2")
-        with self._errors(prefix):
+        with self._errors(f"the list of {prefix or 'objects'}", right="list"), _boto_errors():
             for page in pages.paginate(Bucket=self._name, Prefix=self._prefix + prefix):
                 for o in page.get("Contents", ()):
                     yield ObjectInfo(o["Key"].removeprefix(self._prefix), o["Size"], o["ETag"])
 
     def delete(self, key: str) -> None:
-        with self._errors(key):
-            self._client.delete_object(**self._at(key))
+        with self._errors(key, right="delete"), _boto_errors():
+            self._client.delete_object(Bucket=self._name, Key=self._key(key))
 
-    def _at(self, key: str) -> dict[str, Any]:
-        return {"Bucket": self._name, "Key": self._prefix + _checked(key)}
+    def _key(self, key: str) -> str:
+        return self._prefix + _checked(key)
 
-    def _put(self, body: bytes | Path, request: dict[str, Any]) -> Any:
-        """S3 answers 409 where two conditional puts meet; one of them will win the next round."""
-        for attempt in range(_RACES):
-            try:
-                with _stream(body) as stream:
-                    return self._client.put_object(Body=stream, **request)
-            except self._client.exceptions.ClientError as error:
-                if _code(error) != "ConditionalRequestConflict" or attempt == _RACES - 1:
-                    raise
-            time.sleep(secrets.randbelow(100) / 1000 * 2**attempt)
-        raise AssertionError("unreachable")
+    def _put_parts(
+        self, key: str, whole: Slice, headers: Mapping[str, str], condition: Mapping[str, str]
+    ) -> str:
+        """
+        Send a large file in parts, which is atomic too: the last request makes it an object.
+
+        A server keeps no sha256 of an object that came in parts, only of each part; that of the
+        whole, which was compared before the last request, is kept as metadata.
+        """
+        self._check_condition(key, condition)  # before sending it all; and once more at the end
+        at = {"Bucket": self._name, "Key": self._key(key)}
+        with _boto_errors():
+            upload = self._client.create_multipart_upload(
+                **at,
+                **_as_arguments(headers),
+                ChecksumAlgorithm="SHA256",
+                Metadata={_KEPT: whole.sha256},
+            )
+        at["UploadId"] = upload["UploadId"]
+        try:
+            parts = [self._put_part(at, n, part) for n, part in _parts(whole)]
+            with _boto_errors():
+                done = self._client.complete_multipart_upload(
+                    **at, **_as_arguments(condition), MultipartUpload={"Parts": parts}
+                )
+        except BaseException:
+            with suppress(Refused, Unanswered), _boto_errors():
+                self._client.abort_multipart_upload(**at)
+            raise
+        return str(done["ETag"])
+
+    def _check_condition(self, key: str, condition: Mapping[str, str]) -> None:
+        if not condition:
+            return
+        etag = None
+        with suppress(ObjectNotFound):
+            etag = self.head(key).etag
+        if "if-none-match" in condition and etag is not None:
+            raise ObjectExists(f"{self.url} has {key} already")
+        if condition.get("if-match", etag) != etag:
+            raise PreconditionFailed(f"{key} in {self.url} changed since it was read")
+
+    def _put_part(self, at: Mapping[str, str], number: int, part: Slice) -> dict[str, Any]:
+        query = {"partNumber": str(number), "uploadId": at["UploadId"]}
+        answer = self._path.put(at["Key"], part, {}, sha256=part.sha256, query=query)
+        checksum = _base64(part.sha256)
+        return {"PartNumber": number, "ETag": answer.get("etag", ""), "ChecksumSHA256": checksum}
 
     @contextmanager
     def _errors(
-        self, key: str, *, if_absent: bool = False, if_match: str | None = None
+        self,
+        key: str,
+        *,
+        right: str = "read",
+        if_absent: bool = False,
+        if_match: str | None = None,
     ) -> Iterator[None]:
-        """Turn errors of botocore and below into ours, keeping the cause, never a secret."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        """Turn what the ways to S3 raise into our errors, keeping the cause, never a secret."""
         try:
             yield
-        except ClientError as error:
-            code = _code(error)
+        except Refused as refused:
+            code = refused.code
             if code in {"PreconditionFailed", "412"} and if_absent:
-                raise ObjectExists(f"{self.url} has {key} already") from error
+                raise ObjectExists(f"{self.url} has {key} already") from refused
             gone = code in {"NoSuchKey", "NotFound", "404"}
             if code in {"PreconditionFailed", "412"} or (gone and if_match is not None):
                 changed = f"{key} in {self.url} changed since it was read"
-                raise PreconditionFailed(changed) from error
-            raise self._translated(code, key, error) from error
-        except BotoCoreError as error:
-            raise self._unsent(type(error).__name__, key) from error
-        except (StorageError, FormatError, IntegrityError, UsageError):
-            raise
-        except Exception as error:
-            if not _is_network(error):
-                raise
-            raise self._unsent(type(error).__name__, key) from error
+                raise PreconditionFailed(changed) from refused
+            raise self._translated(refused, key, right) from refused
+        except Unanswered as unanswered:
+            raise self._unsent(unanswered.kind, key) from unanswered
+        except Changed as changed:
+            raise _wrong_body(key) from changed
 
-    def _translated(self, code: str, key: str, error: Any) -> Exception:
+    def _translated(self, refused: Refused, key: str, right: str) -> Exception:
         """What a server's answer means. Its text may repeat credentials, so it stays out."""
+        code = refused.code
         if code == "NoSuchBucket":
             return ObjectNotFound(
                 f"no bucket {self.url}", hint="check its name, the endpoint and the profile"
@@ -537,10 +585,17 @@ class S3Bucket:
         if code in {"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}:
             return _wrong_body(key)
         if code == "RequestTimeTooSkewed":
-            return StorageError(f"{self.url}: the clock is wrong", hint="set this machine's clock")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if code in _DENIED or status in {401, 403}:
-            hint = _DENIED.get(code, "ask the bucket's owner for access to it")
+            return StorageError(
+                f"{self.url}: this machine's clock is {_skew(refused.skew)} the server's",
+                hint="set this machine's clock",
+            )
+        if refused.status in {301, 302, 307, 308} or code == "AuthorizationHeaderMalformed":
+            return StorageError(
+                f"{self.url}: the bucket is in another region ({code})",
+                hint="set AWS_DEFAULT_REGION to the bucket's region; check --endpoint-url",
+            )
+        if code in {*_DENIED, "AccessDenied"} or refused.status in {401, 403}:
+            hint = _DENIED.get(code, f"ask the bucket's owner for the right to {right} it")
             if not self._signs():
                 hint = "no credentials were found: set AWS_* variables, or use --profile"
             return AccessDenied(f"{self.url}: access denied ({code}) to {key}", hint=hint)
@@ -565,8 +620,9 @@ class S3Bucket:
         return isinstance(self._client.meta.config.signature_version, str)
 
 
+_KEPT = "sha256"  # the name of the metadata that keeps it
+
 _DENIED = {
-    "AccessDenied": "ask the bucket's owner for access to it",
     "InvalidAccessKeyId": "the server does not know this access key; check AWS_ACCESS_KEY_ID, "
     "the profile and the endpoint",
     "SignatureDoesNotMatch": "the secret key is wrong; check AWS_SECRET_ACCESS_KEY",
@@ -576,9 +632,241 @@ _DENIED = {
 }
 
 
-def _client(endpoint_url: str | None, profile: str | None) -> Any:
-    """A boto3 client for threads; unsigned where there are no credentials, for public data."""
+def _parts(whole: Slice) -> Iterator[tuple[int, Slice]]:
+    """
+    Number and bytes of each part; the same file always has the same parts.
+
+    Raises:
+        Changed: the file is not what was promised; nothing but the last part is missing then.
+    """
+    size = max(_PART, -(-whole.size // _MAX_PARTS))
+    all_of_it = hashlib.sha256()
+    with whole.path.open("rb") as stream:
+        for number, start in enumerate(range(0, whole.size, size), 1):
+            length, digest = min(size, whole.size - start), hashlib.sha256()
+            for at in range(0, length, BLOCK):
+                block = stream.read(min(BLOCK, length - at))
+                digest.update(block)
+                all_of_it.update(block)
+            if start + length == whole.size and all_of_it.hexdigest() != whole.sha256:
+                raise Changed
+            yield number, Slice(whole.path, start, length, digest.hexdigest())
+
+
+# ── the way that objects take ────────────────────────────────────────────────────────────────
+
+
+class _Boto:
+    """boto3's client in the shape of a Wire, for ways that a Wire does not know."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def head(self, key: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+        with _boto_errors():
+            return _headers_of(
+                self._client.head_object(Bucket=self._name, Key=key, **_as_arguments(headers))
+            )
+
+    def get(
+        self, key: str, *, start: int = 0, stop: int | None = None
+    ) -> Generator[bytes, None, None]:
+        extra = {}
+        if start or stop is not None:
+            extra["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+        with _boto_errors():
+            answer = self._client.get_object(Bucket=self._name, Key=key, **extra)
+            with closing(answer["Body"]) as stream:
+                yield from stream.iter_chunks(BLOCK)
+
+    def put(
+        self,
+        key: str,
+        body: bytes | Slice,
+        headers: Mapping[str, str],
+        *,
+        sha256: str,
+        query: Mapping[str, str] | None = None,
+    ) -> Mapping[str, str]:
+        arguments: dict[str, Any] = {"Bucket": self._name, "Key": key, **_as_arguments(headers)}
+        arguments["ChecksumSHA256"] = _base64(sha256)
+        with _stream(body) as stream, _boto_errors():
+            if query:
+                part = {"PartNumber": int(query["partNumber"]), "UploadId": query["uploadId"]}
+                return _headers_of(self._client.upload_part(Body=stream, **arguments, **part))
+            return _headers_of(self._client.put_object(Body=stream, **arguments))
+
+
+def _as_arguments(headers: Mapping[str, str]) -> dict[str, str]:
+    names = {
+        "cache-control": "CacheControl",
+        "content-type": "ContentType",
+        "if-match": "IfMatch",
+        "if-none-match": "IfNoneMatch",
+        "x-amz-checksum-mode": "ChecksumMode",
+    }
+    return {names[name]: value for name, value in headers.items()}
+
+
+def _headers_of(answer: Any) -> Mapping[str, str]:
+    headers: Mapping[str, str] = answer["ResponseMetadata"]["HTTPHeaders"]
+    return headers
+
+
+@contextmanager
+def _stream(body: bytes | Slice) -> Iterator[bytes | BinaryIO]:
+    if isinstance(body, bytes):
+        yield body
+        return
+    with body.path.open("rb") as stream:
+        whole = os.fstat(stream.fileno()).st_size == body.size
+        stream.seek(body.start)
+        yield stream if whole else stream.read(body.size)
+
+
+@contextmanager
+def _boto_errors() -> Iterator[None]:
+    """What boto3 and all below it raise, as a Wire would say it."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ClientError as error:
+        answer = error.response.get("ResponseMetadata", {})
+        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        skew = skew_of(answer.get("HTTPHeaders", {}))
+        raise Refused(answer.get("HTTPStatusCode", 0), code, skew) from error
+    except (BotoCoreError, HTTPError, OSError) as error:
+        if isinstance(error, PublisherError):
+            raise
+        raise Unanswered(type(error).__name__) from error
+
+
+def _open_s3(name: str, prefix: str, endpoint_url: str | None, profile: str | None) -> S3Bucket:
+    client, session = _client(endpoint_url, profile)
+    return S3Bucket(client, name, prefix, wire=_wire(client, session, name))
+
+
+def _wire(client: Any, session: Any, name: str) -> Wire | None:
+    """A Wire that does as this client would, or None where that takes more than a Wire knows."""
+    import ssl
+
+    from botocore.httpsession import get_cert_path
+    from botocore.utils import get_environ_proxies
+
+    address, config = _address(client, name), client.meta.config
+    if address is None or config.client_cert is not None:
+        return None
+    if config.proxies or get_environ_proxies(address.url):
+        return None
+    tls = None
+    if address.url.startswith("https:"):
+        bundle = session.get_config_variable("ca_bundle") or True
+        try:
+            tls = ssl.create_default_context(cafile=get_cert_path(bundle))
+        except OSError as error:
+            raise UsageError(
+                "the file of trusted certificates cannot be used", hint="check AWS_CA_BUNDLE"
+            ) from error
+
+    def relocate() -> Address | None:
+        with suppress(Refused, Unanswered), _boto_errors():
+            client.head_bucket(Bucket=name)  # boto3 follows, and remembers where to
+        return _address(client, name)
+
+    return Wire(
+        address,
+        credentials=_signer(session.get_credentials()),
+        intercept=_interceptor(client),
+        relocate=relocate,
+        tls=tls,
+        timeouts=(config.connect_timeout, config.read_timeout),
+    )
+
+
+def _address(client: Any, name: str) -> Address | None:
+    """
+    Where botocore would send a request for an object, and how it would sign it.
+
+    A request is made up to the moment of signing, and dropped. None for buckets that want more
+    than a plain signature, such as S3 Express, and where a plugin adds to requests.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    probe = secrets.token_hex(16)
+    found: list[Address | None] = []
+
+    def catch(request: Any, signature_version: Any, **_: Any) -> None:
+        if not request.url.endswith(f"/{probe}"):
+            return
+        url, signing = request.url.removesuffix(f"/{probe}"), request.context.get("signing", {})
+        plain = {header.lower() for header in request.headers} <= {"user-agent"}
+        if not isinstance(signature_version, str):
+            found.append(Address(url, None) if plain else None)
+        elif request.context.get("auth_type") == signature_version == "s3v4":
+            region = signing.get("region") if signing.get("signing_name") == "s3" else None
+            found.append(Address(url, region) if plain and region else None)
+        raise _Caught
+
+    event = "before-sign.s3.HeadObject"
+    client.meta.events.register_first(event, catch, unique_id=probe)
+    try:
+        with suppress(_Caught, BotoCoreError):  # a name that no bucket can have is said later
+            client.head_object(Bucket=name, Key=probe)
+    finally:
+        client.meta.events.unregister(event, unique_id=probe)
+    return found[0] if found else None
+
+
+class _Caught(Exception):
+    """The request was seen, and need not be sent."""
+
+
+def _signer(found: Any) -> Callable[[], Credentials]:
+    """Credentials as they are now: botocore renews those of a session before they expire."""
+
+    def credentials() -> Credentials:
+        try:
+            now = found.get_frozen_credentials()
+        except Exception:
+            with _boto_errors():
+                raise
+        if not (now.access_key and now.secret_key):
+            raise Unanswered("NoCredentialsError")
+        return Credentials(now.access_key, now.secret_key, now.token)
+
+    return credentials
+
+
+def _interceptor(client: Any) -> Intercept:
+    """Let botocore's `before-send` handlers answer first: moto is one, and so are test faults."""
+    from botocore.awsrequest import AWSPreparedRequest, HeadersDict
+    from botocore.exceptions import BotoCoreError
+
+    def intercept(operation: str, method: str, url: str, headers: Any, body: Any) -> Any:
+        request = AWSPreparedRequest(method, url, HeadersDict(headers), body, False)
+        try:
+            answers = client.meta.events.emit(f"before-send.s3.{operation}", request=request)
+        except BotoCoreError as error:
+            raise ConnectionError(type(error).__name__) from error
+        for _, answer in answers:
+            if answer is not None:
+                return answer.status_code, answer.headers, answer.content
+        return None
+
+    return intercept
+
+
+def _client(endpoint_url: str | None, profile: str | None) -> tuple[Any, Any]:
+    """
+    A boto3 client for threads, and botocore's session that it came from.
+
+    It does not sign where there are no credentials, for public data.
+    """
     import boto3
+    import botocore.session
     from botocore import UNSIGNED
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
@@ -594,7 +882,8 @@ def _client(endpoint_url: str | None, profile: str | None) -> Any:
         max_pool_connections=32,
     )
     try:
-        session = boto3.Session(profile_name=profile)
+        core = botocore.session.Session(profile=profile)
+        session = boto3.Session(botocore_session=core)
         if session.get_credentials() is None:
             config = config.merge(Config(signature_version=UNSIGNED))
         client = session.client("s3", endpoint_url=endpoint_url, config=config)
@@ -606,7 +895,7 @@ def _client(endpoint_url: str | None, profile: str | None) -> Any:
             f"no S3 client can be made ({type(error).__name__})",
             hint="check the profile, the region and the endpoint URL",
         ) from error
-    return client
+    return client, core
 
 
 def _needs_path_style(client: Any) -> bool:
@@ -616,31 +905,32 @@ def _needs_path_style(client: Any) -> bool:
     return chosen == "auto" and ".amazonaws.com" not in host
 
 
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", "unknown"))
-
-
-def _is_network(error: Exception) -> bool:
-    from urllib3.exceptions import HTTPError
-
-    return isinstance(error, HTTPError | OSError)
-
-
-def _sha256_in(answer: Any) -> str | None:
-    """The checksum a server keeps; that of a multipart upload is no checksum of the object."""
-    text = answer.get("ChecksumSHA256")
-    if not text or "-" in text or answer.get("ChecksumType") == "COMPOSITE":
-        return None
+def _sha256_in(headers: Mapping[str, str]) -> str | None:
+    """Our metadata, or the checksum a server keeps; for parts its checksum is not of the object."""
+    kept, text = headers.get(f"x-amz-meta-{_KEPT}"), headers.get("x-amz-checksum-sha256")
+    if kept or not text or "-" in text or headers.get("x-amz-checksum-type") == "COMPOSITE":
+        return kept
     return base64.b64decode(text).hex()
 
 
-@contextmanager
-def _stream(body: bytes | Path) -> Iterator[bytes | BinaryIO]:
-    if isinstance(body, bytes):
-        yield body
-        return
-    with body.open("rb") as stream:
-        yield stream
+def _base64(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _skew(seconds: float | None) -> str:
+    """How this machine's clock stands to a server's: `3 min ahead of`."""
+    if seconds is None:
+        return "too far from"
+    size, side = abs(seconds), "ahead of" if seconds > 0 else "behind"
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if size >= 2 * length:
+            return f"{size / length:.0f} {unit} {side}"
+    return f"{size:.0f} s {side}"
 
 
 # ── what `doctor` asks ──────────────────────────────────────────────────────────────────────

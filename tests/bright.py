@@ -28,6 +28,7 @@ class Bright:
 
     def __init__(self, digest: str, wait: float = 0.0) -> None:
         self.digest = digest
+        self.precision = "float32"
         self._wait = wait
 
     def predict(self, crops: Sequence[Crop]) -> list[NDArray[np.float32]]:

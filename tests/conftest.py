@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from .servers import need_seaweedfs, s3_server
+from .servers import IDENTITIES, need_seaweedfs, s3_server
 
 
 @pytest.fixture(scope="session")
 def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A SeaweedFS server with one bucket; see examples/s3_server.py."""
+    """A SeaweedFS server with one bucket and IDENTITIES; see examples/s3_server.py."""
     need_seaweedfs()
-    with s3_server().serve(tmp_path_factory.mktemp("seaweedfs"), gentle=False) as server:
+    home = tmp_path_factory.mktemp("seaweedfs")
+    with s3_server().serve(home, gentle=False, identities=IDENTITIES) as server:
         yield server
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +14,28 @@ from typing import Any
 
 import pytest
 
+from publisher.s3_wire import Wire
 from publisher.storage import S3Bucket, open_bucket
+
+TEAM = "team"  # the prefix that the team of IDENTITIES may write to
+
+
+def _identity(name: str, *actions: str) -> dict[str, object]:
+    keys = {"accessKey": name, "secretKey": secret_of(name)}
+    return {"name": name, "credentials": [keys], "actions": list(actions)}
+
+
+def secret_of(name: str) -> str:
+    """The secret key of one of IDENTITIES."""
+    return f"{name}-canary-secret"
+
+
+_BUCKET = "publisher-demo"
+IDENTITIES: list[dict[str, object]] = [  # beside the owner, who may do everything
+    {"name": "anonymous", "actions": []},
+    _identity("reader", f"Read:{_BUCKET}", f"List:{_BUCKET}"),
+    _identity("team", *(f"{right}:{_BUCKET}/{TEAM}/*" for right in ("Read", "List", "Write"))),
+]
 
 
 def s3_server() -> ModuleType:
@@ -49,12 +70,17 @@ def moto_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Bucket]:
     with mock_aws():
         bucket = open_bucket("s3://releases/some/prefix")
         assert isinstance(bucket, S3Bucket)
-        call, lock = bucket._client._make_api_call, threading.Lock()
+        lock = threading.Lock()
 
-        def one_at_a_time(*args: Any) -> Any:
-            with lock:
-                return call(*args)
+        def one_at_a_time(call: Callable[..., Any]) -> Callable[..., Any]:
+            def locked(*args: Any) -> Any:
+                with lock:
+                    return call(*args)
 
-        bucket._client._make_api_call = one_at_a_time
+            return locked
+
+        bucket._client._make_api_call = one_at_a_time(bucket._client._make_api_call)
+        assert isinstance(bucket._path, Wire)
+        bucket._path._intercept = one_at_a_time(bucket._path._intercept)
         bucket._client.create_bucket(Bucket="releases")
         yield bucket

@@ -39,11 +39,13 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "perturb",
         "progress",
         "prompts",
+        "reasons",
         "refine",
         "report",
         "rules",
         "runs",
         "scoring",
+        "sigv4",
         "outlines",
         "png",
         "png_read",
@@ -54,9 +56,9 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "validate",
         "version",
     },
-    {"engine", "files", "findings", "formats", "get", "images", "journal", "json_stream"}
-    | {"provenance"}
-    | {"ritm", "sheet", "spill", "storage", "trees", "workspace"},
+    {"engine", "files", "findings", "formats", "get", "http1", "images", "journal"}
+    | {"json_stream", "provenance", "ritm", "s3_wire", "sheet", "spill", "storage"}
+    | {"trees", "workspace"},
     {
         "checking",
         "comparing",
@@ -76,6 +78,9 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
 HOME = {
     "boto3": ("storage",),
     "botocore": ("storage",),
+    "urllib3": ("storage",),
+    "socket": ("http1",),
+    "hmac": ("sigv4",),
     "pycocotools": ("masks",),
     "safetensors": ("ritm",),
     "torch": ("ritm",),

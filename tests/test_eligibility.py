@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from publisher.dataset import Segment
-from publisher.eligibility import coarseness, is_box, is_verified
+from publisher.eligibility import coarseness, doubt, is_box, is_verified
 from publisher.masks import Polygons
 
 SQUARE = (0.0, 0.0, 10.0, 0.0, 10.0, 10.0, 0.0, 10.0)
@@ -28,6 +28,13 @@ def test_repeated_vertices_and_ways_to_holes_do_not_count() -> None:
 def test_all_rings_count() -> None:
     small = tuple(np.array(SQUARE) / 10)
     assert coarseness((SQUARE, small), 10) == pytest.approx(0.55)
+
+
+def test_the_coarser_an_outline_the_more_it_is_doubted_within_limits() -> None:
+    doubts = [doubt(e) for e in (0.0, 0.04, 0.2, 0.5, 1.0, 9.0)]
+    assert doubts == sorted(doubts)
+    assert doubts[0] == doubts[1] > 0
+    assert doubts[-1] == doubts[-2] < 0.12  # of the size: the band in which pixels may change
 
 
 @pytest.mark.parametrize(

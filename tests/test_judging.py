@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import MappingProxyType
 from xml.etree import ElementTree
 
 import numpy as np
@@ -52,7 +53,7 @@ def rle_of(pixels):
 class Everything:
     """Refines every polygon by `better`, all equally sure."""
 
-    digests = ("0" * 64,)
+    made = MappingProxyType({"weights": ["0" * 64], "precision": ["float32"]})
 
     def __call__(self, pictures):
         return [self.refined(sample, image) for sample, image in pictures]

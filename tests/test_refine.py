@@ -302,3 +302,25 @@ def test_clicks_are_made_where_the_annotation_is_certain() -> None:
     for click in first.clicks:
         assert (depth[int(click.row), int(click.col)] > 0) == click.positive
         assert abs(depth[int(click.row), int(click.col)]) >= 6
+
+
+def test_a_network_is_told_how_far_an_outline_may_be_off() -> None:
+    """The prior of a coarse outline rises slowly where that of a finer one is nearly certain."""
+    turn = np.linspace(0, 2 * np.pi, 30, endpoint=False)
+    finer = 100 + 40 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    coarse = finer[::3]
+    image = np.full((200, 200, 3), 128, dtype=np.uint8)
+    unsure = []
+    for ring in (finer, coarse):
+        asked: list[Crop] = []
+
+        def answer(crop: Crop, asked: list[Crop] = asked) -> NDArray[np.float32]:
+            asked.append(crop)
+            return constant(crop)
+
+        segment = Segment(1, 1, (tuple(ring.ravel().tolist()),))
+        one(Sample(1, "a.jpg", 200, 200, (segment,)), image, answer)
+        prior = asked[0].prior
+        assert int((prior > 0.5).sum()) == segment.mask(200, 200).area
+        unsure.append(int(((prior > 0.1) & (prior < 0.9)).sum()))
+    assert unsure[0] * 2 < unsure[1]

@@ -310,9 +310,21 @@ def test_the_sheet_shows_the_most_changed_needs_nothing_else_and_has_a_bound(tmp
     make(tmp_path / "in", 6)
     refining.run(tmp_path / "in", tmp_path / "out", report=tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
-    assert page.count("<figure>") == 4  # two that changed most, and two others
-    assert page.count("data:image/jpeg;base64,") == 8
+    assert page.count("<figure>") == 4  # the two least certain, and two others that changed most
+    assert page.count("data:image/jpeg;base64,") == 12  # each before, after and close
+    assert page.index("Most changed") < page.index("Least certain")
     assert "http" not in page.replace('http-equiv="Content', "")
+
+
+def test_the_sheet_shows_what_a_network_was_asked_about_and_left_alone_and_says_why(tmp_path):
+    make(tmp_path / "in")
+    sure = Rules(confidence=1.1)  # surer than anything can be
+    refining.run(tmp_path / "in", tmp_path / "out", rules=sure, report=tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert page.count("<figure>") == page.count("data:image/jpeg;base64,") == 3  # no brush mask
+    assert "left alone" in page
+    assert "<td>not confident</td><td>3</td><td>the network is unsure" in page
+    assert "<td>brush mask</td><td>3</td><td>drawn pixel by pixel already</td>" in page
 
 
 def test_hostile_names_do_no_harm_in_the_sheet(tmp_path):
@@ -340,6 +352,7 @@ def test_a_release_says_how_many_masks_were_refined_and_by_what(tmp_path):
     dataset = workspace.read(tmp_path / "out")
     (recipe,) = dataset.provenance["refinements"]
     assert recipe["weights"] == [bright.load("bright", "cpu").digest]
+    assert recipe["precision"] == ["float32"]
     assert "confidence" in recipe["rules"]
     built = release.build(dataset, tmp_path / "release", Card("disks"))
     assert built.stats.to_json()["refined"] == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import logging
@@ -9,16 +10,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
+from publisher import storage
 from publisher.errors import (
     AccessDenied,
     IntegrityError,
+    ObjectExists,
     ObjectNotFound,
+    PreconditionFailed,
     StorageError,
     UsageError,
 )
+from publisher.s3_wire import Address, Wire
 from publisher.storage import (
     Bucket,
     MemoryBucket,
@@ -28,6 +35,7 @@ from publisher.storage import (
 )
 
 from .contracts import BucketContract
+from .scripted import refuses, says, scripted
 from .servers import moto_bucket
 
 SECRET = "wJalrXUtnFEMI-canary-secret"
@@ -87,12 +95,79 @@ class S3Contract(BucketContract):
             assert told["ContentType"] == "image/jpeg"
             assert told["CacheControl"] == "max-age=60, immutable"
 
+    @pytest.fixture
+    def large(self, monkeypatch, tmp_path) -> Path:
+        """A file that is large enough to go up in three parts."""
+        monkeypatch.setattr(storage, "MAX_PUT", 2**20)
+        monkeypatch.setattr(storage, "_PART", 5 * 2**20)  # as small as S3 takes them
+        path = tmp_path / "large"
+        path.write_bytes(bytes(range(256)) * 45_000)
+        return path
+
+    def test_a_large_file_goes_up_in_parts(self, bucket, large):
+        digest = hashlib.sha256(large.read_bytes()).hexdigest()
+        info = bucket.put("k", large, sha256=digest, if_absent=True, content_type="image/tiff")
+        head = bucket.head("k")
+        assert (info.size, info.etag, info.sha256) == (head.size, head.etag, head.sha256)
+        assert head.sha256 == digest
+        assert bucket.get("k") == large.read_bytes()
+        with pytest.raises(ObjectExists):
+            bucket.put("k", large, sha256=digest, if_absent=True)
+        assert bucket.put("k", large, if_match=info.etag).sha256 == digest
+        with pytest.raises(PreconditionFailed):
+            bucket.put("k", large, if_match='"00000000000000000000000000000000"')
+        assert _unfinished(bucket) == []
+
+    def test_a_large_file_that_changes_meanwhile_is_no_object(self, bucket, large):
+        with pytest.raises(IntegrityError):
+            bucket.put("k", large, sha256=hashlib.sha256(b"as it was").hexdigest())
+        with pytest.raises(ObjectNotFound):
+            bucket.head("k")
+        assert _unfinished(bucket) == []  # parts of nothing would be paid for
+
+    def test_a_large_file_whose_upload_is_interrupted_leaves_nothing(self, bucket, large):
+        def interrupt(**_: object) -> None:
+            raise KeyboardInterrupt
+
+        bucket._client.meta.events.register_first("before-send.s3.UploadPart", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            bucket.put("k", large)
+        assert _unfinished(bucket) == []
+
+    def test_of_two_large_files_one_is_created(self, bucket, large, monkeypatch):
+        """The other comes between our look and our last request."""
+        parts = storage._parts
+
+        def slow(whole):
+            yield from parts(whole)
+            bucket.put("k", b"theirs")
+
+        monkeypatch.setattr(storage, "_parts", slow)
+        with pytest.raises(ObjectExists):
+            bucket.put("k", large, if_absent=True)
+        assert bucket.get("k") == b"theirs"
+        assert _unfinished(bucket) == []
+
+
+def _unfinished(bucket: S3Bucket) -> list[str]:
+    found = bucket._client.list_multipart_uploads(Bucket=bucket._name)
+    return [u["Key"] for u in found.get("Uploads", [])]
+
 
 class TestS3BucketOnMoto(S3Contract):
     @pytest.fixture
     def bucket(self, monkeypatch) -> Iterator[Bucket]:
         with moto_bucket(monkeypatch) as bucket:
             yield bucket
+
+
+class TestS3BucketByBoto3OnMoto(S3Contract):
+    """The way of buckets that want more than a plain signature."""
+
+    @pytest.fixture
+    def bucket(self, monkeypatch) -> Iterator[Bucket]:
+        with moto_bucket(monkeypatch) as bucket:
+            yield S3Bucket(bucket._client, bucket._name, "some/prefix")
 
 
 class TestS3BucketOnSeaweedFS(S3Contract):
@@ -137,6 +212,120 @@ class TestS3BucketOnSeaweedFS(S3Contract):
         with pytest.raises(AccessDenied) as caught:
             open_bucket(s3_remote).put("k", b"1")
         assert "no credentials were found" in caught.value.hint
+
+
+# ── the way that is taken ────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def aws(monkeypatch, tmp_path):
+    """Some credentials, and nothing else of this machine's configuration."""
+    for name in [n for n in os.environ if n.startswith("AWS_") or n.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    return monkeypatch
+
+
+def address(remote: str, **options: str) -> Address | None:
+    bucket = open_bucket(remote, **options)
+    assert isinstance(bucket, S3Bucket)
+    return bucket._path._place.address if isinstance(bucket._path, Wire) else None
+
+
+def test_objects_go_where_botocore_would_send_them(aws):
+    assert address("s3://data") == Address("https://data.s3.amazonaws.com", "us-east-1")
+    assert address("s3://data.with.dots/p") == Address(
+        "https://s3.amazonaws.com/data.with.dots", "us-east-1"
+    )
+    own = address("s3://data", endpoint_url="http://127.0.0.1:9/base")
+    assert own == Address("http://127.0.0.1:9/base/data", "us-east-1")
+    aws.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    assert address("s3://data") == Address(
+        "https://data.s3.eu-central-1.amazonaws.com", "eu-central-1"
+    )
+    aws.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
+    dual = "https://data.s3.dualstack.eu-central-1.amazonaws.com"
+    assert address("s3://data") == Address(dual, "eu-central-1")
+
+
+def test_public_buckets_are_asked_without_a_signature(aws):
+    aws.delenv("AWS_ACCESS_KEY_ID")
+    aws.delenv("AWS_SECRET_ACCESS_KEY")
+    aws.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    aws.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    assert address("s3://data") == Address("https://data.s3.amazonaws.com", None)
+
+
+def test_special_ways_are_left_to_boto3(aws):
+    assert address("s3://data--use1-az4--x-s3") is None  # S3 Express has signatures of its own
+    aws.setenv("HTTPS_PROXY", "http://user:pass@127.0.0.1:9")
+    assert address("s3://data") is None
+    aws.setenv("NO_PROXY", "amazonaws.com")
+    assert address("s3://data") is not None
+
+
+def test_a_file_of_certificates_that_is_not_there(aws, tmp_path):
+    aws.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(UsageError) as caught:
+        open_bucket("s3://data")
+    assert "AWS_CA_BUNDLE" in caught.value.hint
+
+
+def test_credentials_of_a_session_are_renewed_before_they_expire(aws):
+    from botocore.credentials import RefreshableCredentials
+
+    def keys(name: str, minutes: int) -> dict[str, str]:
+        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=minutes)
+        times = {"expiry_time": end.isoformat()}
+        return {"access_key": name, "secret_key": SECRET, "token": f"of {name}", **times}
+
+    found = RefreshableCredentials.create_from_metadata(
+        keys("old", 1), lambda: keys("new", 60), "test"
+    )
+    now = storage._signer(found)()
+    assert (now.access_key, now.token) == ("new", "of new")
+
+
+def test_credentials_that_cannot_be_renewed(aws):
+    from botocore.exceptions import CredentialRetrievalError
+
+    class Broken:
+        def get_frozen_credentials(self):
+            raise CredentialRetrievalError(provider="test", error_msg=SECRET)
+
+    way = Wire(Address("http://127.0.0.1:9/b", "r"), credentials=storage._signer(Broken()))
+    bucket = S3Bucket(storage._client(None, None)[0], "b", wire=way)
+    with pytest.raises(AccessDenied, match="no usable credentials") as caught:
+        bucket.get("k")
+    assert SECRET not in f"{caught.value}{caught.value.hint}"
+
+
+def test_a_bucket_in_another_region_is_found_with_boto3(aws):
+    """Two requests learn it, one of ours and one of boto3's; all others go there at once."""
+    region = {"x_amz_bucket_region": "eu-west-1"}
+    moved = refuses(301, "PermanentRedirect", **region), says(301, **region)
+    with scripted(*moved, *[says(200, b"x")] * 3) as server:
+        bucket = open_bucket("s3://data", endpoint_url=server.url.removesuffix("/b"))
+        assert bucket.get("k") + bucket.get("k") == b"xx"
+    regions = [h.headers["authorization"].split("/")[2] for h in server.heard]
+    assert regions == ["us-east-1", "us-east-1", "eu-west-1", "eu-west-1", "eu-west-1"]
+
+
+def test_a_fault_before_sending_is_met_with_another_try(monkeypatch):
+    """Tests put faults where moto sits; the data path passes there too."""
+    faults = iter([ConnectionClosedError(endpoint_url="x"), ConnectionResetError()])
+
+    def fault(**_):
+        for error in faults:
+            raise error
+
+    monkeypatch.setattr("publisher.s3_wire.time.sleep", lambda _: None)
+    with moto_bucket(monkeypatch) as bucket:
+        bucket._client.meta.events.register_first("before-send.s3.PutObject", fault)
+        bucket.put("k", b"body", if_absent=True)
+        assert bucket.get("k") == b"body"
 
 
 def test_a_server_that_cannot_be_reached(monkeypatch):

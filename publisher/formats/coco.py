@@ -31,7 +31,7 @@ from ..conservation import Item, Tally
 from ..dataset import Category, Dataset, Sample, Segment
 from ..drawing import draw, keep_memory
 from ..errors import FormatError, at
-from ..files import SPARE, Tree, fast_json, own_names
+from ..files import SPARE, Tree, canonical_json, fast_json, own_names
 from ..json_stream import Document, Window, places
 from ..masks import Mask, Rle
 from ..names import safe_path
@@ -107,6 +107,7 @@ class _Writer:
         self._path = folder / name
         self._categories = categories
         self._images = Spill()
+        self._licences = _Licences()
         self._blocks: list[bytes] = [b'{"annotations":[']
         self._first = True
 
@@ -125,7 +126,8 @@ class _Writer:
             text = fast_json(rows)[1:-1]
             self._blocks.append(text if self._first else b"," + text)
             self._first = False
-        image = fast_json({**_extra(sample.source), **_image_json(sample)})
+        said = {**_extra(sample.source), **self._licences.of(sample), **_image_json(sample)}
+        image = fast_json(said)
         self._images.append(b"," + image if len(self._images) else image)
         if len(self._blocks) > 500:
             self._flush()
@@ -139,7 +141,32 @@ class _Writer:
         self._flush()
         for start in range(0, len(self._images), 2**20):
             self._stream.write(self._images.read(start, 2**20))
-        self._stream.write(b"]}")
+        licences = b',"licenses":' + fast_json(self._licences.said) if self._licences.said else b""
+        self._stream.write(b"]" + licences + b"}")
+
+
+class _Licences:
+    """What images say of their licences, as COCO's list; ids that mean two are given anew."""
+
+    def __init__(self) -> None:
+        self.said: list[dict[str, Any]] = []
+        self._ids: dict[bytes, int] = {}
+        self._taken: set[int] = set()
+
+    def of(self, sample: Sample) -> dict[str, int]:
+        """The key `license` of a sample's image, if its source told it."""
+        licence = sample.source.get("license")
+        if not isinstance(licence, dict):
+            return {}
+        key = canonical_json(licence)
+        if key not in self._ids:
+            wanted = licence.get("id")
+            if not isinstance(wanted, int) or wanted in self._taken:
+                wanted = max(self._taken, default=0) + 1
+            self._ids[key] = wanted
+            self._taken.add(wanted)
+            self.said.append({**licence, "id": self._ids[key]})
+        return {"license": self._ids[key]}
 
 
 def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[str, Any]:
@@ -347,13 +374,21 @@ class _File:
         self._sorted = self._order = np.empty(0, dtype=np.int64)  # image ids, and whose they are
         self._take()
         self.by_cvat = _by_cvat(self._others, self._first)
-        self._licences = _ids_of(self._others.get("licenses"))
+        self._licences = _licences_of(self._others.get("licenses"))
         for image_id, n in self.image_ids.repeated().items():
             said = f"image id {image_id} is used {n} times: whose are its annotations?"
             self.findings.append(Finding("I101", "error", said, self.name))
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def info_left(self) -> str | None:
+        """What to say where a file tells of its dataset: that belongs into a card."""
+        info = self._others.get("info")
+        told = sorted(k for k, v in info.items() if v) if isinstance(info, dict) else []
+        if self.by_cvat or not told:
+            return None
+        return f"{self.name}: info ({', '.join(told)[:80]}) is not kept; say it in the card"
 
     def headers(self) -> Iterator[Header]:
         """Of all images, in the order of the file."""
@@ -393,6 +428,7 @@ class _File:
             "subset": self.subset,
             "image_id": str(image.id),
             "name": name,
+            "license": self._licences.get(_key_of(image.license), {}),
             "extra": _extra_of(group.image),
         }
         sample = Sample(
@@ -449,7 +485,9 @@ class _File:
         return records.segment(row, by_cvat=self.by_cvat, bent=bent)
 
     def _licence(self, image: Image) -> Iterator[records.Mended]:
-        if image.license not in (msgspec.UNSET, None, *self._licences):
+        if image.license in (msgspec.UNSET, None):
+            return
+        if _key_of(image.license) not in self._licences:
             yield "I118", f"licence {str(image.license)[:40]} is not among the licences of the file"
 
     # ── the first pass ───────────────────────────────────────────────────────────────────────
@@ -638,9 +676,15 @@ def _id_of(raw: Raw) -> int:
     return found if isinstance(found, int) else 0
 
 
-def _ids_of(licences: Any) -> list[Any]:
+def _licences_of(licences: Any) -> dict[str, dict[str, Any]]:
+    """The licences of a file by their ids; CVAT's, which say nothing, are empty."""
     found = licences if isinstance(licences, list) else []
-    return [one.get("id") for one in found if isinstance(one, dict)]
+    told = {_key_of(one.get("id")): one for one in found if isinstance(one, dict)}
+    return {key: one if one.get("name") or one.get("url") else {} for key, one in told.items()}
+
+
+def _key_of(licence: Any) -> str:
+    return repr(licence)  # ids of any kind, 1 apart from "1"
 
 
 def _found(mended: records.Mended, file_name: str) -> Finding:
@@ -694,6 +738,7 @@ def _joined(files: Sequence[_File]) -> Reading:
     for f in files:
         f.shared = frozenset(owners)
     notes += [_overwritten(member, owners[member]) for member in sorted(owners)]
+    notes += [note for f in files if (note := f.info_left())]
     counted = Tally(sum(map(len, files)), sum(f.annotations for f in files))
     reading = Reading(
         name="",

@@ -83,7 +83,7 @@ def asked(pool: Pool, rng: np.random.Generator) -> Question:
     while True:
         example = turned(pool.drawn(rng), rng)
         drawn = bool(rng.random() < 0.5)
-        rough = redrawn(example.mask, rng) if drawn else np.zeros_like(example.mask)
+        rough = redrawn(example.mask, rng).mask if drawn else np.zeros_like(example.mask)
         if drawn and (not rough.any() or rough.all()):
             continue
         width = float(np.exp(rng.uniform(0, np.log(8))))  # pixels over which an outline is soft

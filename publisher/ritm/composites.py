@@ -35,14 +35,20 @@ class Example:
     mask: Bools
 
 
-def composite(photos: Sequence[Picture], rng: np.random.Generator) -> Example:
+def composite(
+    photos: Sequence[Picture], rng: np.random.Generator, silhouettes: Sequence[Bools] = ()
+) -> Example:
     """
     A shape with one texture on a ground with another, as cameras and codecs leave them.
 
     Some have little contrast, some shadows, and most have edges inside and outside that are
     not the outline: what a refiner has to tell apart.
+
+    Args:
+        silhouettes: masks (SIDE, SIDE) of real objects, which half of the shapes are taken
+            from; the outline is exact in the composite, however coarsely they were annotated.
     """
-    mask = shape(rng)
+    mask = shape(rng, silhouettes)
     photo = photos[int(rng.integers(len(photos)))]
     ground = _parts(_texture(photo, rng), photos, rng)
     other = photo if rng.random() < 0.15 else photos[int(rng.integers(len(photos)))]
@@ -80,27 +86,14 @@ def cut_out(image: Picture, mask: Bools, size: float) -> Example:
     return Example(np.clip(scaled + 0.5, 0, 255).astype(np.uint8), covered > 0.5)
 
 
-def shape(rng: np.random.Generator) -> Bools:
+def shape(rng: np.random.Generator, silhouettes: Sequence[Bools] = ()) -> Bools:
     """One connected shape (SIDE, SIDE) that does not touch the border."""
     while True:
-        radius = rng.uniform(30, 62)
-        kind = rng.random()
-        if kind < 0.35:
-            mask = _blob(radius, (SIDE / 2, SIDE / 2), rng)
-        elif kind < 0.65:
-            mask = _limbs(radius, rng)
-        elif kind < 0.8:
-            mask = _blob(radius * 0.7, (SIDE / 2, SIDE / 2), rng)
-            for _ in range(rng.integers(1, 4)):
-                middle = SIDE / 2 + rng.normal(0, radius * 0.6, 2)
-                mask |= _blob(radius * rng.uniform(0.25, 0.7), tuple(middle), rng)
-        elif kind < 0.9:
-            y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
-            mask = _noise(rng.uniform(8, 22), rng) + 2.2 - np.hypot(y, x) / radius * 2 > 0
+        if silhouettes and rng.random() < 0.5:
+            taken = silhouettes[int(rng.integers(len(silhouettes)))]
+            mask = np.rot90(taken, int(rng.integers(4)))
         else:
-            turn = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 10)))
-            away = radius * 1.3 * rng.uniform(0.4, 1, len(turn))
-            mask = _filled(SIDE / 2 + away * np.stack([np.cos(turn), np.sin(turn)]))
+            mask = _drawn(rng)
         if rng.random() < 0.5:
             rough = _noise(rng.uniform(1.5, 5), rng) * rng.uniform(0.5, 3)
             mask = signed(mask, 16) + rough > 0
@@ -119,6 +112,28 @@ def largest_part(mask: Bools) -> Bools:
 
 
 # ── shapes ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _drawn(rng: np.random.Generator) -> Bools:
+    """A blob, a figure with limbs, some blobs in one, a cloud or a polygon."""
+    radius = rng.uniform(30, 62)
+    kind = rng.random()
+    if kind < 0.35:
+        return _blob(radius, (SIDE / 2, SIDE / 2), rng)
+    if kind < 0.65:
+        return _limbs(radius, rng)
+    if kind < 0.8:
+        mask = _blob(radius * 0.7, (SIDE / 2, SIDE / 2), rng)
+        for _ in range(rng.integers(1, 4)):
+            middle = SIDE / 2 + rng.normal(0, radius * 0.6, 2)
+            mask |= _blob(radius * rng.uniform(0.25, 0.7), tuple(middle), rng)
+        return mask
+    if kind < 0.9:
+        y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+        return np.asarray(_noise(rng.uniform(8, 22), rng) + 2.2 - np.hypot(y, x) / radius * 2 > 0)
+    turn = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 10)))
+    away = radius * 1.3 * rng.uniform(0.4, 1, len(turn))
+    return _filled(SIDE / 2 + away * np.stack([np.cos(turn), np.sin(turn)]))
 
 
 def _blob(radius: float, middle: tuple[float, ...], rng: np.random.Generator) -> Bools:

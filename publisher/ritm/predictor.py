@@ -2,7 +2,8 @@
 A network at work: click by click for judges and annotators, in batches for refinement.
 
 Both ways share the weights. `Predictor.network` and sessions compute the official function in
-float32; `Predictor.predict` is the quick way, whose answers are the same up to rounding.
+float32; `Predictor.predict` is the quick way, whose answers are the same up to rounding. It
+rounds to bfloat16 where the machine computes with that.
 """
 
 from __future__ import annotations
@@ -74,14 +75,20 @@ class Predictor:
         network: `network(x, points)`, see `Network.forward`; exact, in float32.
         digest: sha256 of the file of weights, in hex.
         device: where it computes.
+        precision: of `predict`, "bfloat16" or "float32"; by default as `native` says.
     """
 
     def __init__(
-        self, network: Network | BoundaryNetwork, digest: str = "", device: str = "cpu"
+        self,
+        network: Network | BoundaryNetwork,
+        digest: str = "",
+        device: str = "cpu",
+        precision: str | None = None,
     ) -> None:
         self.device = _device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.digest = digest
+        self.precision = precision or native(self.device)
 
     def session(
         self,
@@ -105,9 +112,9 @@ class Predictor:
         """
         The logits of each crop, (h, w) float32; see `refine.Predictor`.
 
-        A CPU takes one crop after the other in one thread: batches gain nothing there. A GPU
-        takes batches of one size, in bfloat16; a crop's size decides which, and the last batch
-        is filled up, so that an answer does not depend on the others.
+        A CPU takes one crop after the other in one thread: batches gain little there. A GPU
+        takes batches of one size; a crop's size decides which, and the last batch is filled
+        up, so that an answer does not depend on the others.
 
         Raises:
             UsageError: a crop's arrays do not fit each other, its clicks are outside, or the
@@ -127,8 +134,14 @@ class Predictor:
 
     def _alone(self, crop: Crop) -> NDArray[np.float32]:
         x, points = _question(crop, self.device)  # (1, 4, H, W), or 2 with the mirror image
+        return _answer(self._logits(x, points), crop)
+
+    def _logits(self, x: Tensor, points: Tensor) -> Tensor:
+        """The logits (B, 1, H, W), float32, of crops as the network sees them, quickly."""
         x = x.contiguous(memory_format=torch.channels_last)
-        return _answer(self._quick.logits(x, points), crop)
+        rounded = self.precision == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=rounded):
+            return self._quick.logits(x, points)
 
     def _in_batches(self, crops: Sequence[Crop]) -> list[NDArray[np.float32]]:
         answers: dict[int, NDArray[np.float32]] = {}
@@ -170,13 +183,24 @@ class Predictor:
             padding = (0, size[1] - pixels.shape[3], 0, size[0] - pixels.shape[2])
             x[place] = F.pad(pixels, padding, mode="replicate")
             clicks[place, :, : points.shape[1] // 2] = points.reshape(len(pixels), 2, -1, 3)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            x = x.contiguous(memory_format=torch.channels_last)
-            logits = self._quick.logits(x, clicks.flatten(1, 2))  # (rows, 1, *size), float32
+        logits = self._logits(x, clicks.flatten(1, 2))  # (rows, 1, *size)
         return [
             _answer(logits[end - len(pixels) : end, :, : pixels.shape[2], : pixels.shape[3]], crop)
             for crop, (pixels, _), end in zip(crops, questions, ends.tolist(), strict=True)
         ]
+
+
+def native(device: torch.device) -> str:
+    """
+    "bfloat16" where a device computes with it, else "float32".
+
+    Convolutions in bfloat16 work on every CPU, but where they are made of float32 ones they are
+    slower than those, and torch calls that supported, too. So the CPU itself is asked.
+    """
+    if device.type != "cpu":
+        return "bfloat16"
+    known = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
+    return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
 
 
 def _device(name: str) -> torch.device:

@@ -6,7 +6,8 @@ border, light and colour. A part of the rough masks is what the network itself m
 mask before, so that it can be asked again about its own answers (RITM's iterative training).
 
 All of a step follows from (seed, step) and the weights before it: a run that was killed goes on
-from its last checkpoint to the same weights, bit for bit, as one that was not.
+from its last checkpoint to the same weights, bit for bit, as one that was not. Where the CPU
+computes in bfloat16, steps do, at half the cost; weights and losses stay in float32.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,15 +30,16 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .. import eligibility
 from ..errors import CheckpointError
 from ..files import write_atomic
 from ..masks import Mask
 from ..perturb import Hand, draw
 from ..progress import Progress, silent
-from .boundary import BoundaryNetwork
+from .boundary import REACH, BoundaryNetwork, depth_in
 from .composites import SIDE, Example
 from .network import Network
-from .predictor import one_thread
+from .predictor import native, one_thread
 
 WINDOW = 96  # pixels; what a step sees of an example
 BATCH = 16
@@ -130,7 +132,12 @@ class Course(ABC, Generic[N]):
         """Take one step, and give its loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        with torch.random.fork_rng(devices=[]):
+        rounded = native(torch.device("cpu")) == "bfloat16"
+        with (
+            torch.random.fork_rng(devices=[]),
+            # entered at each step: it keeps the rounded weights for as long as it lasts
+            torch.autocast("cpu", torch.bfloat16, enabled=rounded),
+        ):
             torch.manual_seed(self.seed * 2**32 + self.step)  # for dropout
             loss = self.loss(pool, np.random.default_rng([self.seed, self.step]))
         self.optimiser.zero_grad()
@@ -197,37 +204,62 @@ class BoundaryCourse(Course[BoundaryNetwork]):
     @torch.no_grad()
     def _batch(self, pool: Pool, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """What is seen (B, 6, w, w), the truth and where it counts fully (B, 1, w, w) each."""
-        pictures: list[NDArray[np.uint8]] = []
-        roughs: list[NDArray[np.bool_]] = []
-        truths: list[NDArray[np.bool_]] = []
-        while len(pictures) < self.batch:
+        drawn: list[_Drawn] = []
+        while len(drawn) < self.batch:
             example = turned(pool.drawn(rng), rng)
             rough = redrawn(example.mask, rng)
-            if rough.any() and not rough.all():
-                pictures.append(relit(example.image, rng))
-                roughs.append(rough)
-                truths.append(example.mask)
+            if rough.mask.any() and not rough.mask.all():
+                drawn.append(_Drawn(relit(example.image, rng), example.mask, *rough))
         x = torch.empty(self.batch, 4, SIDE, SIDE)
-        x[:, :3] = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 255
-        x[:, 3] = torch.from_numpy(np.stack(roughs))
-        again = torch.from_numpy(np.flatnonzero(rng.random(self.batch) < 0.25))
-        for _ in range(int(rng.integers(1, 3)) if len(again) and self.step > _WARM else 0):
-            answer = (self.average.logits(x[again]) > 0).float()
-            x[again, 3:] = torch.where(answer.sum((2, 3), True) > 100, answer, x[again, 3:])
-        seen = BoundaryNetwork.seen(x)
-        truth = torch.from_numpy(np.stack(truths))[:, None].float()
-        band = (seen[:, 5:].abs() < math.tanh(_BAND / 24)).float()
+        x[:, :3] = torch.from_numpy(np.stack([d.image for d in drawn])).permute(0, 3, 1, 2) / 255
+        x[:, 3] = torch.from_numpy(np.stack([d.rough for d in drawn]))
+        again = np.flatnonzero(rng.random(self.batch) < 0.25)
+        passes = int(rng.integers(1, 3))
+        if len(again) and self.step > _WARM:
+            doubts = torch.tensor([drawn[b].doubt for b in again])[:, None, None, None]
+            x[again] = self._asked_about_its_answers(_with_doubt(x[again], doubts), passes)
+        else:
+            again = again[:0]
         windows = [_window(x[b, 3].numpy() > 0.5, rng) for b in range(self.batch)]
-        return tuple(  # type: ignore[return-value]
-            torch.stack([full[b][:, window[0], window[1]] for b, window in enumerate(windows)])
-            for full in (seen, truth, band)
+        seen = torch.stack(
+            [
+                _seen_in(x[b : b + 1], *windows[b], None if b in again else drawn[b].doubt)
+                for b in range(self.batch)
+            ]
         )
+        truth = torch.stack(
+            [torch.from_numpy(drawn[b].truth)[windows[b]][None].float() for b in range(self.batch)]
+        )
+        return seen, truth, (seen[:, 5:].abs() < math.tanh(_BAND / 24)).float()
+
+    def _asked_about_its_answers(self, x: Tensor, passes: int) -> Tensor:
+        """Pictures and priors (B, 4, H, W), the priors as the network answers to them."""
+        for _ in range(passes):
+            answer = self.average.logits(x).sigmoid()
+            covered = (answer > 0.5).sum((2, 3), keepdim=True)
+            usable = (covered > 100) & (covered < SIDE * SIDE - 100)  # it has a border
+            x = torch.cat([x[:, :3], torch.where(usable, answer, x[:, 3:])], 1)
+        return x
+
+
+class Rough(NamedTuple):
+    """A mask (H, W) bool as some hand drew it, and how unsure its outline is, in pixels."""
+
+    mask: NDArray[np.bool_]
+    doubt: float
+
+
+class _Drawn(NamedTuple):
+    image: NDArray[np.uint8]
+    truth: NDArray[np.bool_]
+    rough: NDArray[np.bool_]
+    doubt: float
 
 
 def hand_of(rng: np.random.Generator) -> Hand:
     """A hand of any regime: fine, mild, medium or coarse; now and then biased or shifted."""
     regime = rng.random()
-    if regime < 0.2:
+    if regime < 0.15:
         tolerance, jitter = rng.uniform(0.004, 0.015), rng.uniform(0.001, 0.005)
     elif regime < 0.5:
         tolerance, jitter = rng.uniform(0.015, 0.04), rng.uniform(0.004, 0.015)
@@ -235,7 +267,7 @@ def hand_of(rng: np.random.Generator) -> Hand:
         tolerance, jitter = rng.uniform(0.04, 0.1), rng.uniform(0.01, 0.035)
     if rng.random() < 0.7:
         return Hand(tolerance, jitter)
-    return Hand(tolerance, jitter, growth=rng.normal(0, 0.025), shift=abs(rng.normal(0, 0.025)))
+    return Hand(tolerance, jitter, growth=rng.normal(0, 0.03), shift=abs(rng.normal(0, 0.035)))
 
 
 def turned(example: Example, rng: np.random.Generator) -> Example:
@@ -247,10 +279,13 @@ def turned(example: Example, rng: np.random.Generator) -> Example:
     return Example(np.ascontiguousarray(image), np.ascontiguousarray(mask))
 
 
-def redrawn(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+def redrawn(mask: NDArray[np.bool_], rng: np.random.Generator) -> Rough:
     """A mask (H, W) as some hand would have drawn it; it may be empty."""
     polygons = draw(Mask.from_array(mask), hand_of(rng), rng)
-    return Mask.from_polygons(polygons, *mask.shape).to_array().astype(bool)
+    rough = Mask.from_polygons(polygons, *mask.shape)
+    size = math.sqrt(rough.area)
+    doubt = size * eligibility.doubt(eligibility.coarseness(polygons, size)) if size else 1.0
+    return Rough(rough.to_array().astype(bool), doubt)
 
 
 def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -261,6 +296,28 @@ def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
     if rng.random() < 0.15:
         lit[:] = lit.mean(axis=2, keepdims=True)
     return np.asarray(np.clip(lit, 0, 255), dtype=np.uint8)
+
+
+def _with_doubt(x: Tensor, doubt: Tensor | float) -> Tensor:
+    """Pictures with rough masks (B, 4, H, W), the masks as probabilities: see `refine`."""
+    depth = depth_in(x[:, 3:] > 0.5)
+    return torch.cat([x[:, :3], (depth / doubt).sigmoid()], 1)
+
+
+def _seen_in(x: Tensor, rows: slice, columns: slice, doubt: float | None) -> Tensor:
+    """
+    What is seen of a window (6, w, w) of one picture (1, 4, H, W), as if all were looked at.
+
+    Args:
+        doubt: in pixels, where the picture's last channel is a rough mask and no prior yet.
+    """
+    top, left = max(rows.start - REACH, 0), max(columns.start - REACH, 0)
+    around = x[..., top : rows.stop + REACH, left : columns.stop + REACH]
+    depth = depth_in(around[:, 3:] > 0.5)
+    if doubt is not None:
+        around = torch.cat([around[:, :3], (depth / doubt).sigmoid()], 1)
+    seen = BoundaryNetwork.looked_at(around, depth)[0]
+    return seen[:, rows.start - top :, columns.start - left :][:, :WINDOW, :WINDOW]
 
 
 def _window(rough: NDArray[np.bool_], rng: np.random.Generator) -> tuple[slice, slice]:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from publisher import intake, json_stream, spill
+from publisher import conversion, intake, json_stream, spill
 from publisher.errors import FormatError, InvalidDataset
 from publisher.files import open_tree
 from publisher.formats import coco
@@ -117,7 +117,8 @@ def test_coco_to_coco_is_lossless_down_to_the_vertices(tmp_path):
             assert {k: record[k] for k in was if k not in ("area", "bbox")} == {
                 k: v for k, v in was.items() if k not in ("area", "bbox")
             }
-    assert list(written) == ["annotations", "categories", "images"]
+    assert list(written) == ["annotations", "categories", "images", "licenses"]
+    assert written["licenses"] == body["licenses"]
 
 
 BENT = [
@@ -270,3 +271,42 @@ def test_ten_times_the_file_takes_hardly_more_memory(tmp_path, monkeypatch):
     peak(10)  # what is imported and kept once
     few, many = peak(200), peak(2000)
     assert many - few < 1800 * 300  # bytes an image, most of them for sorting names; it has 1,300
+
+
+def licensed(name: str, licences: list, *wanted: int | None) -> dict:
+    images = [
+        {"id": i, "file_name": f"{name}{i}.jpg", "height": 9, "width": 9, "license": licence}
+        for i, licence in enumerate(wanted, start=1)
+    ]
+    return {"licenses": licences, "images": images, "annotations": [], "categories": []}
+
+
+def converted(path: Path, out: Path) -> dict:
+    conversion.run(conversion.plan(path, "coco"), out)
+    return json.loads((out / "instances.json").read_bytes())
+
+
+def test_licences_of_pictures_come_back_with_what_they_are_called(tmp_path):
+    by = {"id": 3, "name": "CC BY 2.0", "url": "https://creativecommons.org/licenses/by/2.0/"}
+    source = put(tmp_path / "a.json", licensed("a", [{"id": 7, "name": "CC0"}, by], 3, 7, 3))
+    written = converted(source, tmp_path / "out")
+    assert [image["license"] for image in written["images"]] == [3, 7, 3]
+    assert written["licenses"] == [by, {"id": 7, "name": "CC0"}]
+    assert not reading(tmp_path / "out").findings
+
+
+def test_licences_of_two_files_that_share_a_number_stay_two(tmp_path):
+    folder = tmp_path / "annotations"
+    folder.mkdir()
+    for name, licence in (("a", "CC0"), ("b", "CC BY 4.0")):
+        put(folder / f"instances_{name}.json", licensed(name, [{"id": 1, "name": licence}], 1))
+    written = converted(folder.parent, tmp_path / "out")
+    names = {one["id"]: one["name"] for one in written["licenses"]}
+    said = {image["file_name"]: names[image["license"]] for image in written["images"]}
+    assert said == {"a1.jpg": "CC0", "b1.jpg": "CC BY 4.0"}
+
+
+def test_what_a_file_says_of_its_dataset_is_named_where_it_is_left(tmp_path):
+    document = {"info": {"description": "Hands", "year": 0}, **licensed("a", [], None)}
+    notes = reading(put(tmp_path / "a.json", document)).notes
+    assert any("info (description) is not kept" in note for note in notes)

@@ -84,8 +84,8 @@ def lively(config: Config = SMALL, seed: int = 0) -> Network:
 
 
 @cache
-def small(seed: int = 0) -> Predictor:
-    return Predictor(lively(seed=seed))
+def small(seed: int = 0, precision: str | None = None) -> Predictor:
+    return Predictor(lively(seed=seed), precision=precision)
 
 
 def checkpoint(network: Network) -> dict[str, Any]:

@@ -38,6 +38,15 @@ def test_shapes_differ():
     assert len({shape(rng).sum() for _ in range(5)}) == 5
 
 
+def test_half_of_the_shapes_are_those_of_real_objects_where_some_are_given():
+    square = np.zeros((SIDE, SIDE), dtype=bool)
+    square[60:130, 70:121] = True
+    turned = [np.rot90(square, k) for k in range(4)]
+    seen = [shape(np.random.default_rng(seed), [square]) for seed in range(40)]
+    as_it_is = sum(any((mask == t).all() for t in turned) for mask in seen)
+    assert 3 <= as_it_is <= 20  # half of them, and half of those stay without roughness
+
+
 def test_of_two_parts_the_larger_stays():
     mask = np.zeros((SIDE, SIDE), bool)
     mask[10:20, 10:20] = mask[50:53, 50:53] = True

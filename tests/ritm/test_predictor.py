@@ -26,20 +26,48 @@ def test_an_answer_is_the_network_s_up_to_rounding():
     image = torch.from_numpy(question.image).permute(2, 0, 1).float() / 255
     x = torch.cat([image, torch.from_numpy(question.prior)[None]])[None]
     exact = small().network.logits(x, points_of([question.clicks]))[0, 0].numpy()
-    (found,) = small().predict([question])
+    (found,) = small(precision="float32").predict([question])
     assert found.dtype == np.float32
     assert np.abs(found - exact).max() < 1e-3
+    (rounded,) = small(precision="bfloat16").predict([question])
+    assert rounded.dtype == np.float32
+    assert 1e-3 < np.abs(rounded - exact).max() < 0.1 * np.ptp(exact)
+    assert np.abs(rounded - exact).mean() < 0.01 * np.ptp(exact)
 
 
-def test_an_answer_does_not_depend_on_the_others():
+def test_only_machines_that_compute_in_bfloat16_round_to_it(monkeypatch):
+    for capabilities, precision in (
+        ({}, "float32"),
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, "float32"),
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capabilities: c, raising=False)
+        assert Predictor(small().network).precision == precision
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert Predictor(small().network).precision == "float32"
+
+
+def test_sessions_and_the_network_itself_never_round():
+    image = picture(48, 64)
+    found = [
+        small(precision=precision).session(image).predict([Click(20, 30)])
+        for precision in ("float32", "bfloat16")
+    ]
+    assert (found[0] == found[1]).all()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_answer_does_not_depend_on_the_others(precision):
     crops = [crop(seed=1), crop(37, 50, seed=2, flip=True), crop(seed=3, zoom=0.7), crop(seed=4)]
-    together = small().predict(crops)
+    predictor = small(precision=precision)
+    together = predictor.predict(crops)
     for alone, found in zip(reversed(crops), reversed(together), strict=True):
-        assert (small().predict([alone])[0] == found).all()
+        assert (predictor.predict([alone])[0] == found).all()
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert all(map(np.array_equal, small().predict(crops), together))
+        assert all(map(np.array_equal, predictor.predict(crops), together))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -49,7 +77,7 @@ def test_the_mirrored_crop_has_the_mirrored_answer():
     question = crop(flip=True)
     clicks = tuple(Click(c.row, 63 - c.col, c.positive) for c in question.clicks)
     other = Crop(question.image[:, ::-1], question.prior[:, ::-1], clicks, flip=True)
-    found, mirrored = small().predict([question, other])
+    found, mirrored = small(precision="float32").predict([question, other])
     assert np.abs(found - mirrored[:, ::-1]).max() < 1e-3
 
 

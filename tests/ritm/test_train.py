@@ -48,6 +48,18 @@ def click_course(seed=0):
     return ClickCourse(beginner(Config(width=1, ocr_width=2)), seed=seed, batch=2)
 
 
+def test_a_window_shows_what_the_whole_picture_would():
+    rng = np.random.default_rng(5)
+    rough = train.redrawn(disk(45, 1).mask, rng)
+    whole = torch.rand(1, 4, SIDE, SIDE)
+    whole[0, 3] = torch.from_numpy(rough.mask)
+    rows, columns = train._window(rough.mask, rng)
+    seen = BoundaryNetwork.seen(train._with_doubt(whole, rough.doubt))
+    part = train._seen_in(whole, rows, columns, rough.doubt)
+    assert part.shape == (6, train.WINDOW, train.WINDOW)
+    assert torch.equal(part, seen[0, :, rows, columns])
+
+
 COURSES = [boundary_course, click_course]
 
 

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -996,9 +997,13 @@ def clock_skew(bucket: Bucket) -> float | None:
         return None
     said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
-        return time.time() - parsedate_to_datetime(said).timestamp()
+        return _now() - parsedate_to_datetime(str(said)).timestamp()
     except (TypeError, ValueError):
         return None
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()
 
 
 def refuses_wrong_bytes(bucket: Bucket, key: str) -> bool:
@@ -1021,7 +1026,7 @@ def refuses_wrong_bytes(bucket: Bucket, key: str) -> bool:
     try:
         bucket._client.put_object(**at, Body=body, ChecksumSHA256=checksum)
     except ClientError as error:
-        if _code(error) == "AccessDenied":
+        if error.response.get("Error", {}).get("Code") == "AccessDenied":
             raise AccessDenied(f"{bucket.url}: access denied to {key}") from error
         return True
     return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -137,8 +136,8 @@ def test_a_bucket_that_cannot_be_reached(monkeypatch):
 @pytest.mark.parametrize(("off", "state"), [(1000, "fail"), (-600, "warn"), (30, "ok")])
 def test_a_clock_that_is_wrong(s3_remote, monkeypatch, off, state):
     bucket = open_bucket(s3_remote)
-    real = time.time
-    monkeypatch.setattr(storage.time, "time", lambda: real() + off)
+    real = storage._now
+    monkeypatch.setattr(storage, "_now", lambda: real() + off)
     (clock,) = [c for c in examine(bucket) if c.what == "clock"]
     assert clock.state == state
     assert ("ahead of" if off > 0 else "behind") in clock.found

@@ -149,7 +149,9 @@ def measure(
                 command = [sys.executable, __file__, way, direction, str(folder), bucket, prefix]
                 if way == "s5cmd":
                     command = s5cmd(args.s5cmd, direction, folder, f"s3://{bucket}/{prefix}/")
-                costs.setdefault((way, direction), []).append(run(command, names))
+                cost = run(command, names)
+                costs.setdefault((way, direction), []).append(cost)
+                print(f"{number + 1}: {way} {direction} {cost.wall:.1f} s", file=sys.stderr)
             same, *wrong = filecmp.cmpfiles(source, target, names.split(), shallow=False)
             assert len(same) == args.files, wrong
             shutil.rmtree(target)

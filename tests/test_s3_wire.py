@@ -11,7 +11,7 @@ from contextlib import suppress
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from publisher import http1, s3_wire
@@ -399,6 +399,7 @@ class _Plays:
         return lambda *_: None
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a loaded machine
 @given(
     st.binary(max_size=200)
     | st.lists(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import consume, conversion, intake
+from . import consume, conversion, intake, locking
 from .consume import Release
 from .dataset import Dataset
 from .files import cache_folder
@@ -49,6 +49,7 @@ def pull(
     *,
     to: str | os.PathLike[str],
     split: Splits = (),
+    lock: str | os.PathLike[str] | None = None,
     endpoint_url: str | None = None,
     profile: str | None = None,
 ) -> Release:
@@ -57,6 +58,7 @@ def pull(
 
     Args:
         reference: such as `s3://bucket/hands@1.2.0`, `@latest`, `@^1.2`, `@sha256:...`.
+        lock: a publisher.lock to obey; where it does not know the reference, it is written in.
 
     Raises:
         VersionNotFound: nothing answers to the reference.
@@ -65,9 +67,14 @@ def pull(
     """
     ref = Reference.parse(reference)
     bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
-    return consume.pull(
-        bucket, ref.name, ref.selector, Path(to), splits=_names(split), remote=ref.remote
+    settled = locking.settle(bucket, ref, Path(lock)) if lock is not None else None
+    selector = settled.version if settled is not None else ref.selector
+    release = consume.pull(
+        bucket, ref.name, selector, Path(to), splits=_names(split), remote=ref.remote
     )
+    if settled is not None:
+        settled.keep(release.root)
+    return release
 
 
 def load(

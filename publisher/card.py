@@ -18,6 +18,8 @@ import yaml
 
 from .dataset import Category
 from .errors import FormatError
+from .names import markdown as _md
+from .names import one_line as _line
 from .names import printable
 from .stats import Stats
 
@@ -314,16 +316,6 @@ def _source_table(sources: Sequence[Source]) -> str:
         files = ", ".join(f"`{_md(f)}`" for f in s.files)
         rows.append(f"| {files} | {_md(s.title)} | {_md(s.author)} | {_md(s.license)} |")
     return "\n".join(rows)
-
-
-def _md(text: str) -> str:
-    """Text from the maintainer or a label as plain Markdown: no HTML, no table breaks."""
-    return re.sub(r"([\\`|<>\[\]*_])", r"\\\1", _line(text))
-
-
-def _line(text: str) -> str:
-    """Text on one line, safe to show."""
-    return printable(" ".join(text.split()))
 
 
 def _license_url(spdx: str) -> str:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
+import warnings
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,12 +23,14 @@ from pathlib import Path
 import msgspec
 
 from .errors import (
+    AccessDenied,
     FormatError,
     IntegrityError,
     ObjectNotFound,
     PublisherError,
     UsageError,
     VersionNotFound,
+    VersionWarning,
 )
 from .fetching import Fetch, looks_sound, reads_sound
 from .files import canonical_json, write_atomic
@@ -37,11 +40,13 @@ from .manifest import (
     MAX_DOCUMENT,
     RELEASES,
     STATE,
+    STATUS,
     ChannelState,
     Entry,
     Manifest,
     Plan,
     Record,
+    Status,
     StoredShard,
     channel_key,
     max_shard_bytes,
@@ -49,6 +54,7 @@ from .manifest import (
     read_shard,
     record_key,
     shard_key,
+    status_key,
 )
 from .names import listing
 from .packs import Index, Place, Read, index_key, max_index_bytes, reads
@@ -110,9 +116,42 @@ def find_record(bucket: Bucket, name: str, version: Version) -> Record | None:
     return record
 
 
+def find_status(bucket: Bucket, name: str, version: Version) -> Status | None:
+    """
+    What was said of a version after it was published, or None where nothing was.
+
+    Raises:
+        IntegrityError: it is damaged, or said of another version.
+    """
+    key = status_key(name, version)
+    try:
+        status = Status.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key)
+    except (ObjectNotFound, AccessDenied):
+        return None  # S3 denies what is not there to those who may not list
+    if status.version != str(version):
+        raise IntegrityError(f"{key} is the status of {status.version}", [key])
+    return status
+
+
+def statuses(bucket: Bucket, name: str) -> dict[Version, Status]:
+    """What was said of the versions of a dataset, where something was."""
+    check_name(name)
+    prefix = f"datasets/{name}/{STATUS}/"
+    found = {}
+    for o in bucket.list(prefix):
+        with suppress(UsageError):  # a stranger's file
+            version = Version.parse(o.key.removeprefix(prefix).removesuffix(".json"))
+            if (status := find_status(bucket, name, version)) is not None:
+                found[version] = status
+    return found
+
+
 def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> Record:
     """
     Find the record of the version that a selector means.
+
+    Channels and ranges pass over yanked versions. VersionWarning tells of one that is given
+    all the same, because it was asked for by number or root, and of deprecated ones.
 
     Raises:
         VersionNotFound: no version answers to it.
@@ -120,9 +159,14 @@ def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> R
     """
     if isinstance(selector, str):
         selector = parse_selector(selector)
-    record = find_record(bucket, name, _version_for(bucket, name, selector))
+    version = _version_for(bucket, name, selector)
+    record = find_record(bucket, name, version)
     if record is None:
         raise _not_found(bucket, name, selector)
+    status = find_status(bucket, name, version)
+    if status is not None and status.state != "active":
+        said = f"{name} {version} is {status}"
+        warnings.warn(said, VersionWarning, stacklevel=2)
     return record
 
 
@@ -130,18 +174,39 @@ def _version_for(bucket: Bucket, name: str, selector: Selector) -> Version:
     if isinstance(selector, Version):
         return selector
     if isinstance(selector, Channel):
-        check_name(name)
-        try:
-            return Version.parse(_channel(bucket, channel_key(name, selector)).version)
-        except ObjectNotFound:
-            raise _not_found(bucket, name, selector) from None
+        return _version_of(bucket, name, selector)
     for version in reversed(versions(bucket, name)):
         if isinstance(selector, Caret):
-            if version in selector:
+            if version in selector and not _yanked(bucket, name, version):
                 return version
         elif _has_root(bucket, name, version, selector):
             return version
     raise _not_found(bucket, name, selector)
+
+
+def _version_of(bucket: Bucket, name: str, channel: Channel) -> Version:
+    """Where a channel points to; from a yanked version on, the next lower one that is not."""
+    check_name(name)
+    try:
+        pointed = Version.parse(_channel(bucket, channel_key(name, channel)).version)
+    except ObjectNotFound:
+        raise _not_found(bucket, name, channel) from None
+    if (status := _yanked(bucket, name, pointed)) is None:
+        return pointed
+    said = f"{name}@{channel} is {pointed}, which is {status}"
+    for version in reversed(versions(bucket, name)):
+        fits = version < pointed and (pointed.prerelease or not version.prerelease)
+        if fits and not _yanked(bucket, name, version):
+            warnings.warn(f"{said}; this is {version}", VersionWarning, stacklevel=4)
+            return version
+    raise VersionNotFound(
+        f"{said}; no lower version is left", hint=f"{name}@{pointed} still gives it"
+    )
+
+
+def _yanked(bucket: Bucket, name: str, version: Version) -> Status | None:
+    status = find_status(bucket, name, version)
+    return status if status is not None and status.state == "yanked" else None
 
 
 def _has_root(bucket: Bucket, name: str, version: Version, selector: RootPrefix) -> bool:
@@ -241,6 +306,41 @@ def _damaged_list(bucket: Bucket, key: str, what: str, error: Exception) -> Inte
         [key],
         hint="the maintainer can push the same release again, which puts it back",
     )
+
+
+def fetch(
+    bucket: Bucket,
+    record: Record,
+    entries: Sequence[Entry],
+    folder: Path,
+    on_file: Progress = silent,
+) -> dict[Entry, Path]:
+    """
+    Fetch some files of a version into a folder, where they are not yet; every byte is checked.
+
+    Each is called by its digest, with the extension that it has in the version.
+
+    Raises:
+        UsageError: the disk is full.
+        IntegrityError: bytes in the bucket are wrong or missing; `.paths` names the files.
+    """
+    named = {e: f"{e.sha256}{Path(e.path).suffix}" for e in entries}
+    missing = tuple(e for e in entries if not (folder / named[e]).exists())
+    size, free = sum(e.size for e in missing), shutil.disk_usage(folder).free
+    if size + _SPARE > free:
+        raise UsageError(
+            f"{size:,} bytes do not fit on the disk of {folder}: {free:,} are free",
+            hint="TMPDIR says where temporary files go",
+        )
+    places = locate(bucket, record, Manifest(record.name, missing))
+    files = {place: [replace(es[0], path=named[es[0]])] for place, es in places.items()}
+    done = Counter(on_file, len(files))
+    bad = set(Fetch(bucket, folder, folder, files, done).all(reads(places)))
+    if wrong := [e.path for place in bad for e in places[place]]:
+        raise IntegrityError(
+            f"{bucket.url} has missing or wrong bytes for {listing(sorted(wrong))}", sorted(wrong)
+        )
+    return {e: folder / name for e, name in named.items()}
 
 
 # ── pull ─────────────────────────────────────────────────────────────────────────────────────

@@ -151,6 +151,10 @@ class PreconditionFailed(StorageError):
     exit_code = 6
 
 
+class VersionWarning(UserWarning):
+    """A version was yanked or is deprecated; the message says why, and what to use instead."""
+
+
 class at:  # noqa: N801  # a generator in its place takes four times as long
     """Say where a FormatError inside came from: `with at("annotations", 3): ...`."""
 

@@ -349,7 +349,14 @@ class ChannelState(_Strict, frozen=True):
 
     version: Text
     root: Root
+    seq: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
+    previous: Text | msgspec.UnsetType = msgspec.UNSET  # the version it pointed to before
     schema: str = "publisher/channel/1"
+
+    @property
+    def moves(self) -> int:
+        """How often it was moved; a copy that says less than another is older."""
+        return self.seq if isinstance(self.seq, int) else 0
 
     def to_bytes(self) -> bytes:
         """Sealed canonical JSON."""
@@ -369,6 +376,48 @@ class ChannelState(_Strict, frozen=True):
         except ValueError as error:
             raise _damaged(key, str(error)) from None
         return state
+
+
+class Status(_Strict, frozen=True):
+    """
+    What is said of a version after it was published: `status/<version>.json`. Sealed.
+
+    A version without one is active. Yanked versions stay, but only who asks for that very
+    number, or root, gets them; deprecated ones are given with a warning.
+    """
+
+    version: Text
+    state: Literal["active", "yanked", "deprecated"]
+    reason: Text
+    at: Annotated[str, msgspec.Meta(max_length=64)]  # ISO 8601
+    superseded_by: Text | None = None  # a version of the same dataset
+    schema: str = "publisher/status/1"
+
+    def __str__(self) -> str:
+        instead = f"; use {self.superseded_by}" if self.superseded_by else ""
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{self.state}{reason}{instead}"
+
+    def to_bytes(self) -> bytes:
+        """Sealed canonical JSON."""
+        return _seal(self)
+
+    @classmethod
+    def from_bytes(cls, body: bytes, key: str) -> Status:
+        """
+        Read a status that may be hostile.
+
+        Raises:
+            IntegrityError: `key`, its object, is damaged or no status.
+        """
+        status = _unseal(body, cls, key)
+        try:
+            Version.parse(status.version)
+            if status.superseded_by is not None:
+                Version.parse(status.superseded_by)
+        except ValueError as error:
+            raise _damaged(key, str(error)) from None
+        return status
 
 
 def _facts(manifest: Manifest, split: str) -> SplitFacts:
@@ -425,6 +474,7 @@ def distinct(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 
 RELEASES = "releases"
 CHANNELS = "channels"
+STATUS = "status"
 
 
 def blob_key(sha256: str) -> str:
@@ -450,6 +500,11 @@ def record_key(name: str, version: Version) -> str:
 def channel_key(name: str, channel: Channel) -> str:
     """Where a channel lies."""
     return f"datasets/{name}/{CHANNELS}/{channel}.json"
+
+
+def status_key(name: str, version: Version) -> str:
+    """Where it is said what became of a version."""
+    return f"datasets/{name}/{STATUS}/{version}.json"
 
 
 # ── checks and canonical JSON ────────────────────────────────────────────────────────────────
@@ -497,7 +552,7 @@ def _decode(body: bytes, kind: type[Document], path: str) -> Document:
         raise FormatError(f"not what it should be: {error}", path=path, code="J001") from None
 
 
-def _seal(document: Record | ChannelState) -> bytes:
+def _seal(document: _Strict) -> bytes:
     """Canonical JSON with one more key: the sha256 of the rest. Told apart from no damage."""
     plain: dict[str, Any] = msgspec.to_builtins(document)
     plain["seal"] = hashlib.sha256(_json(plain)).hexdigest()
@@ -513,7 +568,7 @@ def _unseal(body: bytes, kind: type[Document], key: str) -> Document:
         document = msgspec.json.decode(_json(plain), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(key, str(error)) from None
-    if not isinstance(document, Record | ChannelState) or document.to_bytes() != body:
+    if _seal(document) != body:
         raise _damaged(key, "its bytes do not fit its seal")
     return document
 

@@ -12,7 +12,7 @@ Rules and codec: https://github.com/cocodataset/cocoapi, common/maskApi.c.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,6 +155,23 @@ def boxes(masks: Sequence[Mask | None]) -> NDArray[np.int64]:
     there = [i for i, m in enumerate(masks) if m is not None]
     found[there] = _coco.toBbox([m._rle for m in masks if m is not None])
     return found
+
+
+def overlapping(one: Sequence[Mask], other: Sequence[Mask]) -> Iterator[tuple[int, int, float]]:
+    """
+    Pairs that share pixels, by position, and their intersection over union; in order.
+
+    All masks must be of one size.
+    """
+    there = [m._rle for m in other]
+    rows = max(1, _CELLS // max(1, len(other)))
+    for top in range(0, len(one) if there else 0, rows):
+        ious = _coco.iou([m._rle for m in one[top : top + rows]], there, [False] * len(there))
+        for i, j in np.argwhere(ious > 0).tolist():
+            yield top + i, j, float(ious[i, j])
+
+
+_CELLS = 2**20  # pairs of masks that are held against each other at once
 
 
 def check_polygons(polygons: Polygons) -> None:

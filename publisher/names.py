@@ -13,7 +13,16 @@ from pathlib import PurePosixPath
 
 from .errors import FormatError
 
-__all__ = ["check_path", "collision_key", "listing", "portable", "printable", "safe_path"]
+__all__ = [
+    "check_path",
+    "collision_key",
+    "listing",
+    "markdown",
+    "one_line",
+    "portable",
+    "printable",
+    "safe_path",
+]
 
 _WORD = r"[\w-]{1,50}(?:\.[\w-]{1,50}){,3}"
 _PORTABLE = re.compile(f"(?:{_WORD}/)*{_WORD}", re.ASCII)  # the usual names: nothing to change
@@ -79,6 +88,16 @@ def printable(text: str) -> str:
         c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"} else f"\\u{ord(c):04x}"
         for c in text
     )
+
+
+def one_line(text: str) -> str:
+    """Text on one line, safe to show."""
+    return printable(" ".join(text.split()))
+
+
+def markdown(text: str) -> str:
+    """Text from the maintainer or a label as plain Markdown: no HTML, no table breaks."""
+    return re.sub(r"([\\`|<>\[\]*_])", r"\\\1", one_line(text))
 
 
 def listing(texts: Sequence[str], most: int = 5) -> str:

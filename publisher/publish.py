@@ -25,23 +25,20 @@ from .errors import (
     IntegrityError,
     ObjectExists,
     ObjectNotFound,
-    PreconditionFailed,
     StorageError,
     UsageError,
     VersionConflict,
 )
+from .maintain import advance
 from .manifest import (
     MANIFEST,
-    MAX_DOCUMENT,
     PROVENANCE,
-    ChannelState,
     Entry,
     Layout,
     Manifest,
     Plan,
     Record,
     blob_key,
-    channel_key,
     distinct,
     plan,
     record_key,
@@ -70,9 +67,8 @@ from .version import Channel, Version, check_name
 PLAIN_FILES = 2_000  # that a version may have to lie in the bucket as a tree
 PLAIN_BYTES = 2**32
 _PLAIN_PATH = 700  # bytes of the longest path of such a tree: S3's keys end at 1024
-_LOOK_BACK = 3  # versions that are asked for what they hold
-_TRIES = 20  # at moving a channel that others move too
 _ASK_AGAIN = "no-cache"  # for what may change under its key
+_LOOK_BACK = 3  # versions that are asked for what they hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,28 +459,5 @@ def _sha256(body: bytes) -> str:
 
 
 def _advance(bucket: Bucket, name: str, channel: Channel, version: Version, root: str) -> None:
-    """Let a channel point to this version, by compare-and-swap; never back to an older one."""
-    key, state = channel_key(name, channel), ChannelState(str(version), root)
-    stock = Stock(bucket)
-    for _ in range(_TRIES):
-        found = stock.head(key)  # first the etag, then the body: so it is never too new
-        try:
-            if found is not None:
-                now = ChannelState.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key)
-                if Version.parse(now.version) >= version:
-                    return
-            failpoint("put-channel")
-            bucket.put(
-                key,
-                state.to_bytes(),
-                if_absent=found is None,
-                if_match=found.etag if found else None,
-                content_type="application/json",
-                cache_control=_ASK_AGAIN,
-            )
-            return
-        except (ObjectExists, PreconditionFailed, ObjectNotFound):
-            continue  # someone else moved it; look again
-    raise StorageError(
-        f"channel {channel} of {name} moves too often", hint="the version is published; push again"
-    )
+    """Let a channel point to this version; never back to an older one."""
+    advance(bucket, name, channel, version, root, lambda: failpoint("put-channel"))

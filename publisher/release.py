@@ -1,7 +1,7 @@
 """
 Build: from a working dataset to a release tree, which is also what `pull` gives.
 
-    README.md LICENSE CITATION.cff manifest.json provenance.json
+    README.md LICENSE CITATION.cff [CHANGELOG.md] manifest.json provenance.json
     annotations/instances_<split>.json annotations/panoptic_<split>.json
     <split>/metadata.jsonl <split>/images/<file_name> <split>/panoptic/<stem>.png
 
@@ -56,6 +56,7 @@ def build(
     *,
     overlap: Overlap | None = None,
     provenance: Mapping[str, Any] | None = None,
+    changelog: str | None = None,
     on_image: Progress = silent,
 ) -> Built:
     """
@@ -64,6 +65,7 @@ def build(
     Args:
         overlap: who wins overlapping pixels in the panoptic maps; see `panoptic.paint`.
         provenance: where this comes from; see provenance.py.
+        changelog: the text of CHANGELOG.md, which is part of what the version is.
 
     Raises:
         InvalidDataset: samples without a split, names that clash, no images.
@@ -86,6 +88,8 @@ def build(
                 done += put.images
                 on_image(done, len(dataset))
         _put_documents(part, card, stats, dataset.categories)
+        if changelog is not None:
+            (part / "CHANGELOG.md").write_text(changelog, "utf-8", newline="\n")
         write_atomic(part / "provenance.json", canonical_json(provenance or {}, indent=1))
         manifest = manifest_of(part, card.name, dataset.splits)
         write_atomic(part / MARKER, manifest.to_bytes())

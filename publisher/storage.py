@@ -17,6 +17,8 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -952,6 +954,120 @@ def _skew(seconds: float | None) -> str:
         if size >= 2 * length:
             return f"{size / length:.0f} {unit} {side}"
     return f"{size:.0f} s {side}"
+
+
+# ── what `doctor` asks ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks a server, as far as may be shown: never a secret, never a whole key."""
+
+    endpoint: str  # host only
+    key: str | None = (
+        None  # the last characters of the access key; None where requests are unsigned
+    )
+    source: str | None = None  # where boto3 found it: env, shared-credentials-file, …
+    arn: str | None = None  # what AWS calls it
+
+
+def caller_of(bucket: Bucket) -> Caller | None:
+    """Who we are to a bucket; None where it is a folder."""
+    if not isinstance(bucket, S3Bucket):
+        return None
+    client = bucket._client
+    host = urlsplit(client.meta.endpoint_url).hostname or "?"
+    found = client._request_signer._credentials
+    if found is None or not bucket._signs():
+        return Caller(host)
+    frozen = found.get_frozen_credentials()
+    arn = _arn_of(client.meta.region_name, frozen) if host.endswith(".amazonaws.com") else None
+    key = frozen.access_key
+    return Caller(host, f"…{key[-4:]}" if len(key) >= 16 else "…", found.method, arn)
+
+
+def _arn_of(region: str, credentials: Any) -> str | None:
+    """What AWS calls the holder of these; None where it does not say."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    with suppress(BotoCoreError, ClientError):
+        sts = boto3.client(
+            "sts",
+            region_name=region,
+            aws_access_key_id=credentials.access_key,
+            aws_secret_access_key=credentials.secret_key,
+            aws_session_token=credentials.token,
+            config=Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1}),
+        )
+        return str(sts.get_caller_identity()["Arn"])
+    return None
+
+
+def clock_skew(bucket: Bucket) -> float | None:
+    """Seconds that this machine's clock is ahead of the server's; None where it does not say."""
+    if not isinstance(bucket, S3Bucket):
+        return None
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        answer = bucket._client.head_bucket(Bucket=bucket._name)
+    except ClientError as error:
+        answer = error.response
+    except BotoCoreError:
+        return None
+    said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return _now() - parsedate_to_datetime(str(said)).timestamp()
+    except (TypeError, ValueError):
+        return None
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def refuses_wrong_bytes(bucket: Bucket, key: str) -> bool:
+    """
+    Does a bucket compare what arrives with the sha256 that was promised? Puts a small object.
+
+    Raises:
+        StorageError: it refused for another reason.
+    """
+    body, promised = b"what was sent", hashlib.sha256(b"what was promised").hexdigest()
+    if not isinstance(bucket, S3Bucket):
+        with suppress(IntegrityError):
+            bucket.put(key, body, sha256=promised)
+            return False
+        return True
+    from botocore.exceptions import ClientError  # our own way would not send such a thing
+
+    checksum = base64.b64encode(bytes.fromhex(promised)).decode()
+    at = {"Bucket": bucket._name, "Key": bucket._prefix + _checked(key)}
+    try:
+        bucket._client.put_object(**at, Body=body, ChecksumSHA256=checksum)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") == "AccessDenied":
+            raise AccessDenied(f"{bucket.url}: access denied to {key}") from error
+        return True
+    return False
+
+
+def unfinished_uploads(bucket: Bucket) -> tuple[str, ...]:
+    """Keys of uploads that were begun and never ended, so that their parts cost and stay."""
+    if isinstance(bucket, LocalBucket):
+        folder = bucket._root / bucket._TMP
+        return tuple(sorted(p.name for p in folder.glob("*") if p.name != "lock"))
+    if not isinstance(bucket, S3Bucket):
+        return ()
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    with suppress(BotoCoreError, ClientError):
+        answer = bucket._client.list_multipart_uploads(Bucket=bucket._name, Prefix=bucket._prefix)
+        keys = (str(u["Key"]) for u in answer.get("Uploads", ()))
+        return tuple(sorted(key.removeprefix(bucket._prefix) for key in keys))
+    return ()
 
 
 # ── of all ───────────────────────────────────────────────────────────────────────────────────

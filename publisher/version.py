@@ -10,11 +10,24 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import total_ordering
+from typing import Literal
 
 from .errors import FormatError, UsageError
 from .names import safe_path
 
-__all__ = ["Caret", "Channel", "Reference", "RootPrefix", "Selector", "Version", "parse_selector"]
+__all__ = [
+    "Caret",
+    "Channel",
+    "Level",
+    "Reference",
+    "RootPrefix",
+    "Selector",
+    "Version",
+    "parse_selector",
+]
+
+Level = Literal["major", "minor", "patch"]
+"""What a change may break: what was there, nothing as there is only more, nothing at all."""
 
 _NUMBER = r"(0|[1-9][0-9]{0,9})"
 _VERSION = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-([0-9A-Za-z.-]{{1,64}}))?")
@@ -51,6 +64,20 @@ class Version:
             )
         major, minor, patch, tail = match.groups()
         return cls(int(major), int(minor), int(patch), _identifiers(text, tail))
+
+    def after(self, level: Level) -> Version:
+        """
+        The next version for changes of this level.
+
+        Below 1.0.0 a major change moves the middle number and the others the last, so that
+        what breaks leaves the range `^0.2`, and nothing else does.
+        """
+        major, minor, patch = self.major, self.minor, self.patch
+        if level == "major" and major:
+            return Version(major + 1, 0, 0)
+        if level == "major" or (level == "minor" and major):
+            return Version(major, minor + 1, 0)
+        return Version(major, minor, patch + 1)
 
     def __str__(self) -> str:
         tail = ".".join(map(str, self.prerelease))

@@ -18,17 +18,21 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {
         "calibration",
         "card",
+        "changelog",
         "components",
         "conservation",
         "curves",
         "dataset",
+        "diff",
         "distance",
         "documents",
         "eligibility",
         "drawing",
         "lazy",
+        "lock",
         "manifest",
         "masks",
+        "matching",
         "names",
         "packs",
         "panoptic",
@@ -45,6 +49,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
         "outlines",
         "png",
         "png_read",
+        "policy",
         "split",
         "stats",
         "topology",
@@ -54,8 +59,19 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {"engine", "files", "findings", "formats", "get", "http1", "images", "journal"}
     | {"json_stream", "provenance", "ritm", "s3_wire", "sheet", "spill", "storage"}
     | {"trees", "workspace"},
-    {"checking", "consume", "conversion", "dealing", "fetching", "intake", "joining"}
-    | {"judging", "publish", "refining", "release", "scaffold", "sending", "training"},
+    {
+        "checking",
+        "comparing",
+        "consume",
+        "conversion",
+        "dealing",
+        "doctor",
+        "fetching",
+        "intake",
+        "joining",
+        "locking",
+    }
+    | {"judging", "maintain", "publish", "refining", "release", "scaffold", "sending", "training"},
     {"api"},
     {"cli", "__main__"},
 )

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from .. import __version__
-from ..errors import IntegrityError, InvalidDataset, PublisherError
-from . import bucket, dataset, refine, ritm, scaffold
+from ..errors import IntegrityError, InvalidDataset, PublisherError, VersionWarning
+from . import bucket, dataset, maintain, refine, ritm, scaffold
+from .talk import say
 
 
 class Commands(click.Group):
@@ -24,13 +28,34 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         as_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
-            return super().invoke(ctx)
+            with _warnings_said():
+                return super().invoke(ctx)
         except PublisherError as error:
             _say(error, as_json)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted; run the same command again to go on", err=True)
             sys.exit(130)
+
+
+@contextmanager
+def _warnings_said() -> Iterator[None]:
+    """What a version's maintainers say against it goes to stderr, on one line each."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", VersionWarning)
+        show = warnings.showwarning
+
+        def tell(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, VersionWarning):
+                if str(message) not in told:
+                    say(f"warning: {message}")
+                told.add(str(message))
+            else:
+                show(message, category, *where, **more)
+
+        warnings.showwarning = tell
+        yield
 
 
 def _say(error: PublisherError, as_json: bool) -> None:
@@ -57,6 +82,6 @@ def main() -> None:
     """Take image-segmentation datasets from the annotation tool to published versions."""
 
 
-groups = (dataset, refine, ritm, bucket, scaffold)
+groups = (dataset, refine, ritm, bucket, maintain, scaffold)
 for command in (c for group in groups for c in group.COMMANDS):
     main.add_command(command)

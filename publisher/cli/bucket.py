@@ -11,8 +11,9 @@ import click
 from .talk import json_option, progress, say, show_json, table
 
 if TYPE_CHECKING:
+    from ..comparing import Proposal
     from ..consume import Planned, Release
-    from ..manifest import Layout, Plan
+    from ..manifest import Layout, Plan, Status
     from ..storage import Bucket
     from ..version import Reference
 
@@ -22,20 +23,25 @@ _folder = click.Path(exists=True, file_okay=False, path_type=Path)
 _new = click.Path(path_type=Path)
 
 
-def _server_options(command: Callable[..., None]) -> Callable[..., None]:
+def server_options(command: Callable[..., None]) -> Callable[..., None]:
     """How to reach the bucket, where AWS_* variables do not say it."""
     url = click.option("--endpoint-url", metavar="URL", help="Of an S3-compatible server.")
     profile = click.option("--profile", metavar="NAME", help="Of the AWS configuration.")
     return url(profile(command))
 
 
-_dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would happen; do nothing.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would happen; do nothing.")
 
 
 @click.command()
 @click.argument("tree", metavar="RELEASE", type=_folder)
 @click.argument("target", metavar="REMOTE/NAME")
-@click.option("--version", required=True, metavar="X.Y.Z", help="The number; it never changes.")
+@click.option(
+    "--version",
+    required=True,
+    metavar="X.Y.Z|auto",
+    help="The number; it never changes. auto: the next one, by what changed.",
+)
 @click.option("--channel", default="latest", show_default=True, help="Moves to this version.")
 @click.option(
     "--layout",
@@ -43,8 +49,8 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would h
     help="Small files together, or each under its own name. Small datasets are plain.",
 )
 @click.option("--receipt", type=_new, help="Write name, version and root to this JSON file.")
-@_dry_run_option
-@_server_options
+@dry_run_option
+@server_options
 @json_option
 def push(
     tree: Path,
@@ -64,7 +70,10 @@ def push(
     from .. import publish
     from ..files import canonical_json, write_atomic
 
-    ref, bucket = _open(target, endpoint_url, profile, bare=True)
+    ref, bucket = opened(target, endpoint_url, profile, bare=True)
+    proposal = _proposal(bucket, ref.name, tree, as_json) if version == "auto" else None
+    if proposal is not None:
+        version = str(proposal.version)
     with progress("files", quiet=as_json) as on_file:
         pushed = publish.push(
             bucket,
@@ -82,7 +91,9 @@ def push(
         write_atomic(receipt, canonical_json(facts, indent=1))
     if as_json:
         counts = _counts(pushed.plan, "sent", "reused")
-        show_json({"status": pushed.status, **facts, "layout": pushed.layout, **counts})
+        why = {"reasons": list(proposal.reasons)} if proposal is not None else {}
+        facts = {**facts, "layout": pushed.layout}
+        show_json({"status": pushed.status, **facts, **counts, **why})
         return
     click.echo(f"{ref.name} {version} {pushed.status} {pushed.root}")
     _say_plan(pushed.plan, "would send" if dry_run else "sent", "were in the bucket")
@@ -94,29 +105,45 @@ def push(
 @click.argument("reference", metavar="REF")
 @click.option("-o", "--out", required=True, type=_new, help="New folder, or that of a pull before.")
 @click.option("--split", "splits", multiple=True, help="Only this split; repeatable.")
-@_dry_run_option
-@_server_options
+@click.option("--lock", type=_new, help="Obey this file; where it does not know REF, write it in.")
+@click.option("--update", is_flag=True, help="With --lock: take what REF means now.")
+@click.option(
+    "--allow-rollback", is_flag=True, help="With --update: also where a channel went back."
+)
+@dry_run_option
+@server_options
 @json_option
 def pull(
     reference: str,
     out: Path,
     splits: tuple[str, ...],
+    lock: Path | None,
+    update: bool,
+    allow_rollback: bool,
     dry_run: bool,
     endpoint_url: str | None,
     profile: str | None,
     as_json: bool,
 ) -> None:
     """Fetch a version, or some splits of it. Every byte is checked; run again to go on."""
-    from .. import consume
+    from .. import consume, locking
 
-    ref, bucket = _open(reference, endpoint_url, profile)
+    if lock is None and (update or allow_rollback):
+        raise click.UsageError("--update and --allow-rollback go with --lock")
+    ref, bucket = opened(reference, endpoint_url, profile)
+    selector, settled = ref.selector, None
+    if lock is not None:
+        settled = locking.settle(bucket, ref, lock, update=update, allow_rollback=allow_rollback)
+        selector = settled.version
     with progress("files", quiet=as_json) as on_file:
-        what = (bucket, ref.name, ref.selector, out)
+        what = (bucket, ref.name, selector, out)
         got: Planned | Release
         if dry_run:
             got = consume.plan_pull(*what, splits=splits, on_file=on_file)
         else:
             got = consume.pull(*what, splits=splits, remote=ref.remote, on_file=on_file)
+    if settled is not None and not dry_run:
+        settled.keep(got.root)
     facts = {"name": got.name, "version": got.version, "root": got.root, "path": str(out)}
     done = "planned" if dry_run else "pulled"
     if as_json:
@@ -131,7 +158,7 @@ def pull(
 
 @click.command("list")
 @click.argument("remote", metavar="REMOTE[/NAME]")
-@_server_options
+@server_options
 @json_option
 def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
     """List the datasets of a bucket, or the versions of a dataset, newest first."""
@@ -142,39 +169,56 @@ def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: b
     remote = remote.rstrip("/")
     found = consume.names(open_bucket(remote, endpoint_url=endpoint_url, profile=profile))
     if found:
-        _show_rows("datasets", "dataset", [(name, ()) for name in found], as_json)
+        if as_json:
+            show_json({"datasets": [{"dataset": name, "channels": []} for name in found]})
+        else:
+            click.echo("\n".join(found))
         return
     try:
-        ref, bucket = _open(remote, endpoint_url, profile, bare=True)
+        ref, bucket = opened(remote, endpoint_url, profile, bare=True)
     except UsageError:  # a bare bucket
         raise VersionNotFound(f"no dataset in {remote}") from None
     versions = consume.versions(bucket, ref.name)
     if not versions:
         raise VersionNotFound(f"no dataset in {remote}")
-    points = consume.channels(bucket, ref.name)
-    rows = [(str(v), tuple(c for c, at in points.items() if at == v)) for v in versions[::-1]]
-    _show_rows("versions", "version", rows, as_json)
+    points, said = consume.channels(bucket, ref.name), consume.statuses(bucket, ref.name)
+    rows = [(v, [c for c, at in points.items() if at == v], said.get(v)) for v in versions[::-1]]
+    if as_json:
+        shown = [{"version": str(v), "channels": c, **_plain(s)} for v, c, s in rows]
+        show_json({"versions": shown})
+        return
+    for version, names, status in rows:
+        click.echo(f"{version}  {', '.join([*names, *_told(status)])}".rstrip())
 
 
 @click.command()
 @click.argument("reference", metavar="REF")
-@_server_options
+@server_options
 @json_option
 def show(reference: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
-    """Say what a version holds: splits, sizes, root, when it was published."""
+    """Say what a version holds: splits, sizes, root, when it was published, if it was yanked."""
     import msgspec
 
     from .. import consume
     from ..dataset import ordered_splits
+    from ..version import Version
 
-    ref, bucket = _open(reference, endpoint_url, profile)
+    ref, bucket = opened(reference, endpoint_url, profile)
     record = consume.resolve(bucket, ref.name, ref.selector)
+    version = Version.parse(record.version)
+    points = [c for c, at in consume.channels(bucket, ref.name).items() if at == version]
+    status = consume.find_status(bucket, ref.name, version)
     if as_json:
-        show_json(msgspec.to_builtins(record))
+        plain = msgspec.to_builtins(record)
+        show_json({**plain, "channels": points, **_plain(status)})
         return
     click.echo(f"{record.name} {record.version}")
     click.echo(f"root       {record.root}")
     click.echo(f"published  {record.created} by {record.tool}")
+    for text in _told(status):
+        click.echo(f"status     {text}")
+    if points:
+        click.echo(f"channels   {', '.join(points)}")
     click.echo(f"layout     {record.layout}")
     splits = [(n, record.splits[n]) for n in ordered_splits(set(record.splits))]
     rows = [(n, str(s.images), str(s.files), f"{s.bytes:,}") for n, s in splits]
@@ -186,7 +230,7 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
 @click.command()
 @click.argument("subject", metavar="REF|DIR")
 @click.option("--deep", is_flag=True, help="Of a bucket: read and hash every byte.")
-@_server_options
+@server_options
 @json_option
 def verify(
     subject: str, deep: bool, endpoint_url: str | None, profile: str | None, as_json: bool
@@ -196,7 +240,7 @@ def verify(
 
     with progress("files", quiet=as_json) as on_file:
         if "://" in subject:
-            ref, bucket = _open(subject, endpoint_url, profile)
+            ref, bucket = opened(subject, endpoint_url, profile)
             manifest = consume.verify_remote(
                 bucket, ref.name, ref.selector, deep=deep, on_file=on_file
             )
@@ -214,7 +258,7 @@ def verify(
 COMMANDS = [push, pull, list_, show, verify]
 
 
-def _open(
+def opened(
     text: str, endpoint_url: str | None, profile: str | None, *, bare: bool = False
 ) -> tuple[Reference, Bucket]:
     """A reference and its bucket; `bare` where no @version may follow the name."""
@@ -226,6 +270,17 @@ def _open(
     if bare and "@" in text.rpartition("/")[2]:
         raise UsageError("here goes REMOTE/NAME without @", hint="see --version, or `show`")
     return ref, open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
+
+
+def _proposal(bucket: Bucket, name: str, tree: Path, as_json: bool) -> Proposal:
+    """The number that the content of a release calls for; says why."""
+    from .. import comparing
+
+    with progress("images", quiet=as_json) as on_image:
+        found = comparing.propose(bucket, name, tree, on_image)
+    kind = f"a {found.level} version after {found.since}: " if found.level else ""
+    say(f"{name} {found.version}: {kind}{'; '.join(found.reasons)}")
+    return found
 
 
 def _counts(plan: Plan, moved: str, kept: str) -> dict[str, Any]:
@@ -252,11 +307,13 @@ def _say_plan(plan: Plan, moved: str, kept: str) -> None:
     )
 
 
-def _show_rows(
-    plural: str, singular: str, rows: list[tuple[str, tuple[str, ...]]], as_json: bool
-) -> None:
-    if as_json:
-        show_json({plural: [{singular: name, "channels": list(c)} for name, c in rows]})
-        return
-    for name, points in rows:
-        click.echo(f"{name}  {', '.join(points)}".rstrip())
+def _told(status: Status | None) -> list[str]:
+    from ..names import printable
+
+    return [] if status is None or status.state == "active" else [printable(str(status))]
+
+
+def _plain(status: Status | None) -> dict[str, Any]:
+    import msgspec
+
+    return {} if status is None else {"status": msgspec.to_builtins(status)}

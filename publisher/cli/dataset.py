@@ -208,6 +208,7 @@ def convert(
 @click.option("-o", "--out", required=True, type=_new, help="The release tree to write.")
 @_card_option
 @_overlap_option
+@click.option("--changelog", type=_existing, help="Becomes CHANGELOG.md; see `diff --changelog`.")
 @click.option("--metrics", type=_new, help="Also write counts to this JSON file.")
 @click.option("--plot", type=_new, help="Also write segments a class to this JSON file.")
 @json_option
@@ -216,6 +217,7 @@ def build(
     out: Path,
     card_path: Path | None,
     overlap: str | None,
+    changelog: Path | None,
     metrics: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -234,6 +236,7 @@ def build(
             card,
             overlap=cast("Overlap | None", overlap),
             provenance=provenance.gather(dataset, Path.cwd()),
+            changelog=changelog.read_text("utf-8") if changelog is not None else None,
             on_image=on_image,
         )
     numbers = built.stats.to_json()

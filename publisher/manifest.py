@@ -186,6 +186,9 @@ class _Line(_Strict, frozen=True, gc=False):
     size: Size
 
 
+_LINES = msgspec.json.Decoder(_Line)
+
+
 def shard_bytes(entries: Iterable[Entry]) -> bytes:
     """The canonical lines of a shard: `{"path":…,"sha256":…,"size":…}` sorted by path."""
     lines = (
@@ -218,7 +221,7 @@ def read_shard(body: bytes, name: str, shard: Shard) -> tuple[Entry, ...]:
         raise IntegrityError(f"the manifest of shard {name} is damaged", [name])
     split = name.removeprefix("split/") if name.startswith("split/") else None
     try:
-        lines = msgspec.json.Decoder(_Line).decode_lines(body)
+        lines = _LINES.decode_lines(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"not a shard: {error}", path=name) from None
     entries = tuple(Entry(x.path, x.size, x.sha256, split) for x in lines)
@@ -586,3 +589,8 @@ def _row(entry: Entry) -> _File:
 def _json(value: Any) -> bytes:
     """Sorted keys, no spare space, UTF-8: what `files.canonical_json` gives, in a core module."""
     return msgspec.json.encode(value, order="sorted")
+
+
+# msgspec 0.22 prepares a type when it is first decoded, and crashes where two threads do so at once
+for _kind in (_Manifest, _Line, Record, ChannelState):
+    msgspec.json.Decoder(_kind)

@@ -178,6 +178,9 @@ class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema: Literal["publisher/index/1"] = "publisher/index/1"
 
 
+_HEAD = msgspec.json.Decoder(_Head)  # made here, not in threads; see the end of manifest.py
+
+
 @dataclass(frozen=True)
 class Index:
     """
@@ -251,7 +254,7 @@ class Index:
         """
         line, _, rows = body.partition(b"\n")
         try:
-            head = msgspec.json.decode(line, type=_Head)
+            head = _HEAD.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FormatError(f"not an index: {error}") from None
         objects = tuple((o.key, o.size) for o in head.objects)

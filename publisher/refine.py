@@ -93,15 +93,15 @@ class Rules:
     pictures there were looked at.
     """
 
-    least_size: float = 32.0  # pixels; smaller objects stay as they are
-    finest: float = 0.21  # so do outlines with less than this from vertex to vertex, in s
-    coarse: float = 0.48  # from here on an outline is thought to be coarse, and asked about boldly
+    least_size: float = 36.0  # pixels; smaller objects stay as they are
+    finest: float = 0.14  # so do outlines with less coarseness than this
+    coarse: float = 0.32  # from here on an outline is thought to be coarse, and asked about boldly
     band: float = 0.12  # of s; no pixel farther than this from the outline changes
     careful: Way = Way((96, 128), 1, 0.4, 0.6)
     bold: Way = Way((64, 96), 2, 0.4, 0.6)
-    confidence: float = 0.35  # mean |2 p - 1| of the pixels that change, at least
-    bold_confidence: float = 0.5  # the same of a bold answer; else the careful one counts
-    steadiness: float = 0.975  # IoU of what two sizes of the picture show carefully, at least
+    confidence: float = 0.4  # mean |2 p - 1| of the pixels that change, at least
+    bold_confidence: float = 0.45  # the same of a bold answer; else the careful one counts
+    steadiness: float = 0.97  # IoU of what two sizes of the picture show carefully, at least
     agreement: float = 0.95  # of the pixels outside of the band, at least
     least_iou: float = 0.70  # of the answer with the annotation
     most_iou: float = 0.99  # of the same; so small a change is finer than the network sees

@@ -12,7 +12,7 @@ from publisher.masks import Polygons
 SQUARE = (0.0, 0.0, 10.0, 0.0, 10.0, 10.0, 0.0, 10.0)
 
 
-def test_coarseness_is_the_mean_edge_as_a_share_of_the_size() -> None:
+def test_coarseness_is_the_harmonic_mean_edge_as_a_share_of_the_size() -> None:
     assert coarseness((SQUARE,), 10) == 1
     halves = (0.0, 0.0, 5.0, 0.0, 10.0, 0.0, 10.0, 5.0, 10.0, 10.0, 5.0, 10.0, 0.0, 10.0, 0.0, 5.0)
     assert coarseness((halves,), 10) == 0.5
@@ -25,13 +25,19 @@ def test_repeated_vertices_and_ways_to_holes_do_not_count() -> None:
     assert coarseness((there_and_back,), 10) == 1
 
 
+def test_a_box_with_careful_corners_is_finer_than_its_long_sides_say() -> None:
+    careful = (1, 0, 9, 0, 9.7, 0.3, 10, 1, 10, 9, 9.7, 9.7, 9, 10, 1, 10, 0.3, 9.7, 0, 9, 0, 1)
+    careful += (0.3, 0.3)
+    assert coarseness((tuple(map(float, careful)),), 10) < 0.12
+
+
 def test_all_rings_count() -> None:
     small = tuple(np.array(SQUARE) / 10)
-    assert coarseness((SQUARE, small), 10) == pytest.approx(0.55)
+    assert coarseness((SQUARE, small), 10) == pytest.approx(2 / 11)
 
 
 def test_the_coarser_an_outline_the_more_it_is_doubted_within_limits() -> None:
-    doubts = [doubt(e) for e in (0.0, 0.04, 0.2, 0.5, 1.0, 9.0)]
+    doubts = [doubt(e) for e in (0.0, 0.03, 0.2, 0.5, 0.75, 9.0)]
     assert doubts == sorted(doubts)
     assert doubts[0] == doubts[1] > 0
     assert doubts[-1] == doubts[-2] < 0.12  # of the size: the band in which pixels may change

@@ -510,7 +510,7 @@ class S3Bucket:
     def folders(self, prefix: str) -> tuple[str, ...]:
         pages, full = self._client.get_paginator("list_objects_v2"), self._prefix + prefix
         found: set[str] = set()
-        with self._errors(prefix):
+        with self._errors(f"the list of {prefix or 'folders'}", right="list"), _boto_errors():
             for page in pages.paginate(Bucket=self._name, Prefix=full, Delimiter="/"):
                 found |= {p["Prefix"][len(full) : -1] for p in page.get("CommonPrefixes", ())}
         return tuple(sorted(found))

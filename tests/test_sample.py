@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from publisher import intake, refining, ritm, workspace
+from publisher import intake, ritm, workspace
 from publisher.card import parse
 from publisher.masks import Mask, Rle
 from publisher.refine import refine
+from publisher.refining import answers
 from publisher.scoring import boundary_iou, harmed, iou
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "sample"
@@ -52,7 +53,7 @@ def compared(dataset, name):
     sample = next(s for s in dataset if s.file_name == name)
     size = sample.height, sample.width
     networks = [ritm.load(name) for name in ritm.SHIPPED]
-    (done,) = refine([(sample, refining.picture(dataset.images, sample))], networks)
+    (done,) = refine([(sample, answers.picture(dataset.images, sample))], networks)
     for rle in CAREFUL[name]:
         truth = Mask.from_rle(Rle(*rle["size"], rle["counts"]), *size)
         outcome = max(done.outcomes, key=lambda o: truth.iou(o.before))

@@ -78,7 +78,7 @@ def doubt(coarseness: float) -> float:
     How far from such an outline the object's border may well be, as a share of its size.
 
     A twelfth of the coarseness. Half of the pixels that the hands in `perturb` get wrong lie
-    within some 1.25 of that from the outline, nine of ten within 2.3.
+    within some 1.1 of that from the outline, nine of ten within 2.
     """
     return min(max(coarseness, 0.03), 0.75) / 12
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from .servers import IDENTITIES, need_seaweedfs, s3_server
+from publisher.storage import Bucket, LocalBucket, MemoryBucket, open_bucket
+
+from .servers import IDENTITIES, moto_bucket, need_seaweedfs, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +43,21 @@ def s3_remote(seaweedfs: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in seaweedfs.environment.items():
         monkeypatch.setenv(name, value)
     return f"s3://{s3_server().BUCKET}/{secrets.token_hex(8)}"
+
+
+@pytest.fixture(params=["memory", "local", "moto", "seaweedfs"])
+def opened(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], Bucket]]:
+    """Opens the same bucket as often as it is called, as two maintainers would."""
+    if request.param == "memory":
+        bucket = MemoryBucket()
+        yield lambda: bucket
+    elif request.param == "local":
+        yield lambda: LocalBucket(tmp_path / "bucket")
+    elif request.param == "moto":
+        with moto_bucket(monkeypatch) as s3:
+            yield lambda: s3
+    else:
+        remote = request.getfixturevalue("s3_remote")
+        yield lambda: open_bucket(remote)

@@ -19,31 +19,14 @@ from publisher.errors import (
 from publisher.maintain import mark, move_channel
 from publisher.manifest import ChannelState, Status, channel_key, status_key
 from publisher.publish import push
-from publisher.storage import LocalBucket, MemoryBucket, open_bucket
+from publisher.storage import MemoryBucket
 from publisher.version import Channel, Version
 
 from .contracts import at_once
-from .servers import moto_bucket
 from .trees import make_tree
 
 NOON = "2026-01-01T12:00:00+00:00"
 STABLE = Channel("stable")
-
-
-@pytest.fixture(params=["memory", "local", "moto", "seaweedfs"])
-def opened(request, tmp_path, monkeypatch):
-    """Opens the same bucket as often as it is called, as two maintainers would."""
-    if request.param == "memory":
-        bucket = MemoryBucket()
-        yield lambda: bucket
-    elif request.param == "local":
-        yield lambda: LocalBucket(tmp_path / "bucket")
-    elif request.param == "moto":
-        with moto_bucket(monkeypatch) as s3:
-            yield lambda: s3
-    else:
-        remote = request.getfixturevalue("s3_remote")
-        yield lambda: open_bucket(remote)
 
 
 @pytest.fixture

@@ -29,10 +29,9 @@ from publisher.errors import (
 )
 from publisher.manifest import Manifest, tree_key
 from publisher.publish import push
-from publisher.storage import LocalBucket, MemoryBucket, open_bucket
+from publisher.storage import LocalBucket, MemoryBucket
 
 from .contracts import at_once
-from .servers import moto_bucket
 from .trees import FILES, make_tree, manifest, read_tree
 
 NOON = "2026-01-01T12:00:00+00:00"
@@ -378,22 +377,6 @@ def test_a_server_that_ignores_conditions_gets_no_byte(tree):
     with pytest.raises(StorageError, match="ignores If-None-Match"):
         put(bucket, tree)
     assert list(bucket._objects) == ["publisher.json"]
-
-
-@pytest.fixture(params=["memory", "local", "moto", "seaweedfs"])
-def opened(request, tmp_path, monkeypatch):
-    """Opens the same bucket as often as it is called, as two maintainers would."""
-    if request.param == "memory":
-        bucket = MemoryBucket()
-        yield lambda: bucket
-    elif request.param == "local":
-        yield lambda: LocalBucket(tmp_path / "bucket")
-    elif request.param == "moto":
-        with moto_bucket(monkeypatch) as s3:
-            yield lambda: s3
-    else:
-        remote = request.getfixturevalue("s3_remote")
-        yield lambda: open_bucket(remote)
 
 
 def test_two_who_publish_one_version_with_different_content(opened, tmp_path):

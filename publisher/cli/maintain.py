@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -119,18 +120,23 @@ def channel(
         say(f"it was {moved.was}" if moved.was else "it is new")
 
 
-_reason_option = click.option("--reason", required=True, help="What is wrong; readers see it.")
-_instead_option = click.option("--superseded-by", metavar="X.Y.Z", help="What to use instead.")
+def _marking_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What `yank` and `deprecate` take."""
+    for option in (
+        json_option,
+        server_options,
+        dry_run_option,
+        click.option("--undo", is_flag=True, help="Take it back; --reason says why."),
+        click.option("--superseded-by", metavar="X.Y.Z", help="What to use instead."),
+        click.option("--reason", required=True, help="What is wrong; readers see it."),
+        click.argument("reference", metavar="REF"),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
-@click.argument("reference", metavar="REF")
-@_reason_option
-@_instead_option
-@click.option("--undo", is_flag=True, help="Take it back; --reason says why.")
-@dry_run_option
-@server_options
-@json_option
+@_marking_options
 def yank(
     reference: str,
     reason: str,
@@ -152,13 +158,7 @@ def yank(
 
 
 @click.command()
-@click.argument("reference", metavar="REF")
-@_reason_option
-@_instead_option
-@click.option("--undo", is_flag=True, help="Take it back; --reason says why.")
-@dry_run_option
-@server_options
-@json_option
+@_marking_options
 def deprecate(
     reference: str,
     reason: str,

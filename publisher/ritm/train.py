@@ -300,7 +300,10 @@ def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
 
 def _with_doubt(x: Tensor, doubt: Tensor | float) -> Tensor:
     """Pictures with rough masks (B, 4, H, W), the masks as probabilities: see `refine`."""
-    depth = depth_in(x[:, 3:] > 0.5)
+    return _doubted(x, depth_in(x[:, 3:] > 0.5), doubt)
+
+
+def _doubted(x: Tensor, depth: Tensor, doubt: Tensor | float) -> Tensor:
     return torch.cat([x[:, :3], (depth / doubt).sigmoid()], 1)
 
 
@@ -315,7 +318,7 @@ def _seen_in(x: Tensor, rows: slice, columns: slice, doubt: float | None) -> Ten
     around = x[..., top : rows.stop + REACH, left : columns.stop + REACH]
     depth = depth_in(around[:, 3:] > 0.5)
     if doubt is not None:
-        around = torch.cat([around[:, :3], (depth / doubt).sigmoid()], 1)
+        around = _doubted(around, depth, doubt)
     seen = BoundaryNetwork.looked_at(around, depth)[0]
     return seen[:, rows.start - top :, columns.start - left :][:, :WINDOW, :WINDOW]
 

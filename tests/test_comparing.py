@@ -16,7 +16,6 @@ from publisher.trees import read_manifest
 
 from .makers import picture
 from .releases import Watched, built, dataset, edited, opener
-from .test_maintain import opened  # noqa: F401  a fixture
 
 NOON = "2026-01-01T12:00:00+00:00"
 
@@ -99,7 +98,7 @@ def test_of_a_bucket_only_annotations_are_fetched_and_each_content_once(home):
     ]
 
 
-def test_versions_in_every_kind_of_bucket_are_compared_and_numbered(home, opened):  # noqa: F811
+def test_versions_in_every_kind_of_bucket_are_compared_and_numbered(home, opened):
     push(opened(), home / "release", "hands", "1.0.0", created=NOON)
     edited(home / "dataset", lambda rows: shift(rows[0]))
     tree = built(home / "dataset", home / "next")

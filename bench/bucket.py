@@ -43,7 +43,7 @@ def make_tree(folder: Path, files: int, size: int, seed: int = 20) -> Path:
     """A release tree of pictures: random bytes, the same for the same seed."""
     import hashlib
 
-    from publisher.manifest import Entry, Manifest
+    from publisher.versions.manifest import Entry, Manifest
 
     entries = []
     for n in range(files):
@@ -60,7 +60,7 @@ def make_tree(folder: Path, files: int, size: int, seed: int = 20) -> Path:
 
 
 def child_push(remote: str, tree: str, version: str) -> dict[str, Any]:
-    from publisher.publish import push
+    from publisher.bucket.publish import push
 
     bucket, counted = _counted(remote)
     pushed = push(bucket, Path(tree), "bench", version, created=NOON)
@@ -68,7 +68,7 @@ def child_push(remote: str, tree: str, version: str) -> dict[str, Any]:
 
 
 def child_pull(remote: str, out: str, version: str) -> dict[str, Any]:
-    from publisher.consume import pull
+    from publisher.bucket.consume import pull
 
     bucket, counted = _counted(remote)
     pull(bucket, "bench", version, Path(out))

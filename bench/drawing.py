@@ -16,9 +16,9 @@ from pycocotools import mask as coco
 from rules import HEIGHT, WIDTH, blob
 
 from publisher.dataset import Segment
-from publisher.drawing import Rings, draw, keep_memory, rasterise
 from publisher.masks import Mask
-from publisher.runs import runs_of
+from publisher.shapes.drawing import Rings, draw, keep_memory, rasterise
+from publisher.shapes.runs import runs_of
 
 CHUNK = 500
 

@@ -31,12 +31,12 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco
 
-from publisher import png
 from publisher.files import Folder
 from publisher.formats import coco_panoptic
 from publisher.formats.id_maps import load, patches
 from publisher.panoptic import rgb_from_ids
-from publisher.runs import runs_of_ids
+from publisher.png import writer as png
+from publisher.shapes.runs import runs_of_ids
 
 HEIGHT, WIDTH = 480, 640
 SEED = 20

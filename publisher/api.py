@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import consume, conversion, intake, locking
-from .consume import Release
+from .bucket import consume, locking
+from .bucket.consume import Release
 from .dataset import Dataset
 from .files import cache_folder
 from .panoptic import Overlap
+from .stages import conversion, intake
 from .storage import open_bucket
-from .version import Reference
+from .versions.version import Reference
 
 Splits = str | Sequence[str]
 

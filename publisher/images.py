@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .errors import FormatError
 from .masks import MAX_PIXELS
-from .png_read import parse
+from .png.reader import parse
 from .validate import ImageFacts
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # no EPS, no PDF: they run programs

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .dataset import Category, Sample, Segment
-from .drawing import keep_memory, line_of
 from .errors import FormatError, OverlapError
 from .masks import Mask
-from .runs import Runs, boxes_of, heads
+from .shapes.drawing import keep_memory, line_of
+from .shapes.runs import Runs, boxes_of, heads
 
 Ints = NDArray[np.signedinteger[Any]]
 

@@ -16,12 +16,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import distance, eligibility, prompts, topology
-from .components import BitMask
 from .dataset import Sample, Segment
 from .errors import FormatError
 from .masks import Mask, Polygons, Rle, check_size, cut, placed
-from .scoring import iou
+from .refinement import eligibility, prompts
+from .refinement.scoring import iou
+from .shapes import distance, topology
+from .shapes.components import BitMask
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int32]

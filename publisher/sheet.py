@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from .images import preview
 from .masks import BitMask, Mask
-from .outlines import trace
 from .report import escaped
+from .shapes.outlines import trace
 
 _MOST = 420  # pixels of a view along a side
 _CLOSE = 0.3  # of the object's longer side: what the close view shows

@@ -35,9 +35,9 @@ from .errors import (
     UsageError,
 )
 from .names import safe_path
-from .s3_wire import Address, Changed, Intercept, Refused, Slice, Unanswered, Wire, skew_of
-from .sigv4 import Credentials
-from .version import check_remote
+from .versions.version import check_remote
+from .wire.s3 import Address, Changed, Intercept, Refused, Slice, Unanswered, Wire, skew_of
+from .wire.sigv4 import Credentials
 
 LIMIT = 2**26  # bytes that `get` reads unless told otherwise
 BLOCK = 2**20  # bytes that `read` yields at a time

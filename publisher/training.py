@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from . import images, intake
+from . import images
 from .dataset import Dataset, Sample
 from .errors import FormatError, InvalidDataset, UsageError, at
 from .files import Folder, canonical_json, sha256_of
 from .progress import Progress, silent
+from .stages import intake
 
 if TYPE_CHECKING:
     from .ritm.composites import Example, Picture

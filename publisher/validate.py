@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any
 
 from .dataset import Dataset, Sample, Segment
-from .drawing import keep_memory
 from .errors import FormatError, spot
 from .progress import Progress, silent
 from .rules.rule import (
@@ -33,6 +32,7 @@ from .rules.rule import (
     Unclaimed,
     scenes,
 )
+from .shapes.drawing import keep_memory
 
 __all__ = [
     "RULES",

@@ -180,8 +180,8 @@ def run(seed: Path, number: int) -> str:
     """One case: the word `findings` or `error` if all is well, else what went wrong."""
     import warnings
 
-    from publisher import checking
     from publisher.errors import PublisherError
+    from publisher.stages import checking
 
     warnings.simplefilter("ignore")
     rng = random.Random(number)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from publisher import intake, release, workspace
+from publisher import workspace
 from publisher.card import Card
+from publisher.stages import intake, release
 from publisher.storage import Bucket, MemoryBucket
 
 from .makers import cvat_polygon, cvat_zip

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from publisher.s3_wire import Wire
 from publisher.storage import S3Bucket, open_bucket
+from publisher.wire.s3 import Wire
 
 TEAM = "team"  # the prefix that the team of IDENTITIES may write to
 

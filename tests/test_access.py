@@ -15,13 +15,12 @@ from unittest import mock
 import pytest
 from click.testing import CliRunner, Result
 
-from publisher import s3_wire
 from publisher.cli import main
 from publisher.errors import AccessDenied, StorageError
 from publisher.storage import S3Bucket, open_bucket
-
-from .servers import TEAM, s3_server, secret_of
-from .trees import FILES, make_tree, read_tree
+from publisher.wire import s3 as s3_wire
+from tests.servers import TEAM, s3_server, secret_of
+from tests.trees import FILES, make_tree, read_tree
 
 
 def run(*arguments: object) -> Result:

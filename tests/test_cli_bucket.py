@@ -6,8 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from publisher.cli import main
-
-from .trees import FILES, make_tree, manifest, read_tree
+from tests.trees import FILES, make_tree, manifest, read_tree
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from .releases import built, dataset, edited
-from .test_cli_bucket import ok, run
+from tests.releases import built, dataset, edited
+from tests.test_cli_bucket import ok, run
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ def test_kill_9_leaves_the_old_file(tmp_path):
 KILLED_WHILE_IMPORTING = """
 import os, signal, sys
 from pathlib import Path
-from publisher import intake
+from publisher.stages import intake
 def die(done, total):
     if done == 2:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -164,7 +164,7 @@ intake.take_in([Path(sys.argv[1])], Path(sys.argv[2]), on_image=die)
 
 
 def test_an_import_killed_half_way_leaves_no_dataset_and_can_be_repeated(tmp_path):
-    from publisher import intake
+    from publisher.stages import intake
     from tests.makers import cvat_zip
 
     source = cvat_zip(tmp_path / "in.zip", {f"{i}.jpg": "" for i in range(4)})

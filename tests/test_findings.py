@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher import checking, findings, report
+from publisher import findings, report
 from publisher.findings import BLOCK, Findings
+from publisher.stages import checking
 from publisher.validate import Finding, totals
 from tests import strategies
 

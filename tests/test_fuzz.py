@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from publisher import intake, workspace
+from publisher import workspace
 from publisher.files import open_tree
 from publisher.formats import FORMATS
 from publisher.masks import Mask, Rle, ellipse
+from publisher.stages import intake
 from tests.makers import picture, zipped
 from tests.rules.build import clean
 

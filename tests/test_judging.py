@@ -17,9 +17,9 @@ from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import InvalidDataset, UsageError
 from publisher.judging import BRUSH, evaluate
 from publisher.masks import Mask, Rle
-from publisher.perturb import LEVELS
 from publisher.refine import Outcome, Refined
-from publisher.scoring import eroded
+from publisher.refinement.perturb import LEVELS
+from publisher.refinement.scoring import eroded
 
 SIZE = (120, 160)
 DISKS = [(35, 40, 22), (80, 110, 30)]

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coco
 
-from publisher import engine, panoptic, png
+from publisher import engine, panoptic
 from publisher.conservation import Tally, balance, tally
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import FormatError, OverlapError
@@ -25,6 +25,7 @@ from publisher.formats import coco_panoptic
 from publisher.images import read_rgb, write_png
 from publisher.masks import Mask, Rle, compress
 from publisher.panoptic import ids_from_rgb, paint, paint_all, rgb_from_ids
+from publisher.png import writer as png
 from tests import strategies
 
 HAND, RING, TABLE = (

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from publisher import distance
-from publisher.components import holes, numbered
 from publisher.dataset import Sample, Segment
 from publisher.masks import Mask, Rle
-from publisher.perturb import LEVELS, draw
 from publisher.refine import REFINED, Crop, Outcome, Refined, Rules, refine
+from publisher.refinement.perturb import LEVELS, draw
+from publisher.shapes import distance
+from publisher.shapes.components import holes, numbered
 
 SIDE = 160
 

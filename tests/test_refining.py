@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from publisher import checking, refining, release, workspace
+from publisher import refining, workspace
 from publisher.card import Card
 from publisher.dataset import Segment
 from publisher.errors import UsageError
 from publisher.masks import Mask
 from publisher.refine import Rules
+from publisher.stages import checking, release
 from tests import bright
 from tests.bright import HEIGHT, WIDTH, disk, make, photo
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from publisher import intake, ritm, workspace
+from publisher import ritm, workspace
 from publisher.card import parse
 from publisher.masks import Mask, Rle
 from publisher.refine import refine
+from publisher.refinement.scoring import boundary_iou, harmed, iou
 from publisher.refining import answers
-from publisher.scoring import boundary_iou, harmed, iou
+from publisher.stages import intake
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "sample"
 CAREFUL = json.loads((Path(__file__).parent / "data" / "careful.json").read_text("utf-8"))

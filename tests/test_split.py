@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher import dealing, split, workspace
+from publisher import split, workspace
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import FormatError, InvalidDataset, UsageError
+from publisher.stages import dealing
 
 RATIOS = {"train": 0.8, "val": 0.1, "test": 0.1}
 CATEGORIES = tuple(Category(i, f"c{i}") for i in (1, 2, 3))

@@ -25,7 +25,6 @@ from publisher.errors import (
     StorageError,
     UsageError,
 )
-from publisher.s3_wire import Address, Wire
 from publisher.storage import (
     Bucket,
     MemoryBucket,
@@ -33,10 +32,10 @@ from publisher.storage import (
     open_bucket,
     require_conditional_writes,
 )
-
-from .contracts import BucketContract
-from .scripted import refuses, says, scripted
-from .servers import moto_bucket
+from publisher.wire.s3 import Address, Wire
+from tests.contracts import BucketContract
+from tests.scripted import refuses, says, scripted
+from tests.servers import moto_bucket
 
 SECRET = "wJalrXUtnFEMI-canary-secret"
 
@@ -321,7 +320,7 @@ def test_a_fault_before_sending_is_met_with_another_try(monkeypatch):
         for error in faults:
             raise error
 
-    monkeypatch.setattr("publisher.s3_wire.time.sleep", lambda _: None)
+    monkeypatch.setattr("publisher.wire.s3.time.sleep", lambda _: None)
     with moto_bucket(monkeypatch) as bucket:
         bucket._client.meta.events.register_first("before-send.s3.PutObject", fault)
         bucket.put("k", b"body", if_absent=True)

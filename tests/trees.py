@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from publisher.manifest import PROVENANCE, Entry, Manifest
+from publisher.versions.manifest import PROVENANCE, Entry, Manifest
 
 FILES = {
     "README.md": b"# Hands\n",

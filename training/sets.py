@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from publisher import images, workspace
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.masks import Rle
-from publisher.runs import masks_of_ids
+from publisher.shapes.runs import masks_of_ids
 
 SPLIT = Path(__file__).with_name("split.json")
 OBJECT = Category(1, "object")

@@ -11,11 +11,11 @@ import click
 from .talk import json_option, progress, say, show_json, table
 
 if TYPE_CHECKING:
-    from ..comparing import Proposal
-    from ..consume import Planned, Release
-    from ..manifest import Layout, Plan, Status
+    from ..bucket.comparing import Proposal
+    from ..bucket.consume import Planned, Release
     from ..storage import Bucket
-    from ..version import Reference
+    from ..versions.manifest import Layout, Plan, Status
+    from ..versions.version import Reference
 
 _PUT, _GET, _OUT = 0.005 / 1000, 0.0004 / 1000, 0.09 / 2**30  # $ a request, a byte to the internet
 
@@ -67,7 +67,7 @@ def push(
     """Publish a release tree as a version. All of it appears at once, or nothing does."""
     from datetime import UTC, datetime
 
-    from .. import publish
+    from ..bucket import publish
     from ..files import canonical_json, write_atomic
 
     ref, bucket = opened(target, endpoint_url, profile, bare=True)
@@ -126,7 +126,7 @@ def pull(
     as_json: bool,
 ) -> None:
     """Fetch a version, or some splits of it. Every byte is checked; run again to go on."""
-    from .. import consume, locking
+    from ..bucket import consume, locking
 
     if lock is None and (update or allow_rollback):
         raise click.UsageError("--update and --allow-rollback go with --lock")
@@ -162,7 +162,7 @@ def pull(
 @json_option
 def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
     """List the datasets of a bucket, or the versions of a dataset, newest first."""
-    from .. import consume
+    from ..bucket import consume
     from ..errors import UsageError, VersionNotFound
     from ..storage import open_bucket
 
@@ -199,9 +199,9 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
     """Say what a version holds: splits, sizes, root, when it was published, if it was yanked."""
     import msgspec
 
-    from .. import consume
+    from ..bucket import consume
     from ..dataset import ordered_splits
-    from ..version import Version
+    from ..versions.version import Version
 
     ref, bucket = opened(reference, endpoint_url, profile)
     record = consume.resolve(bucket, ref.name, ref.selector)
@@ -236,7 +236,7 @@ def verify(
     subject: str, deep: bool, endpoint_url: str | None, profile: str | None, as_json: bool
 ) -> None:
     """Check a version in a bucket, or every byte of a pulled folder; exit 7 if it is damaged."""
-    from .. import consume
+    from ..bucket import consume
 
     with progress("files", quiet=as_json) as on_file:
         if "://" in subject:
@@ -264,7 +264,7 @@ def opened(
     """A reference and its bucket; `bare` where no @version may follow the name."""
     from ..errors import UsageError
     from ..storage import open_bucket
-    from ..version import Reference
+    from ..versions.version import Reference
 
     ref = Reference.parse(text)
     if bare and "@" in text.rpartition("/")[2]:
@@ -274,7 +274,7 @@ def opened(
 
 def _proposal(bucket: Bucket, name: str, tree: Path, as_json: bool) -> Proposal:
     """The number that the content of a release calls for; says why."""
-    from .. import comparing
+    from ..bucket import comparing
 
     with progress("images", quiet=as_json) as on_image:
         found = comparing.propose(bucket, name, tree, on_image)

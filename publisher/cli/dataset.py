@@ -14,10 +14,10 @@ from .talk import json_option, progress, say, show_json, show_parts, show_tallie
 
 if TYPE_CHECKING:
     from ..card import Card
-    from ..checking import Checked
-    from ..intake import Intake
     from ..panoptic import Overlap
-    from ..release import Built
+    from ..stages.checking import Checked
+    from ..stages.intake import Intake
+    from ..stages.release import Built
 
 _existing = click.Path(exists=True, path_type=Path)
 _new = click.Path(path_type=Path)
@@ -48,7 +48,7 @@ def import_(
     as_json: bool,
 ) -> None:
     """Take exports of annotation tools into a working dataset, and account for everything."""
-    from .. import intake
+    from ..stages import intake
 
     with progress("pictures", quiet=as_json) as on_image:
         taken = intake.take_in(
@@ -104,9 +104,9 @@ def validate(
     as_json: bool,
 ) -> None:
     """Check a dataset; exit 3 where it should not be published."""
-    from .. import checking
     from .. import report as reports
     from ..files import canonical_json, write_atomic
+    from ..stages import checking
     from ..validate import summary, totals
 
     if fix != (out is not None):
@@ -157,7 +157,7 @@ def validate(
 @json_option
 def split(path: Path, out: Path, ratios: str, lock: Path, as_json: bool) -> None:
     """Deal images to splits; what was dealt once never moves."""
-    from .. import dealing
+    from ..stages import dealing
 
     dealt = dealing.run(path, out, ratios, lock)
     if as_json:
@@ -186,7 +186,7 @@ def convert(
     as_json: bool,
 ) -> None:
     """Rewrite annotations in another format, and account for every difference."""
-    from .. import conversion
+    from ..stages import conversion
 
     plan = conversion.plan(path, target, format_name, images)
     if not as_json:
@@ -223,9 +223,10 @@ def build(
     as_json: bool,
 ) -> None:
     """Make the release tree: instances, panoptic, pictures, card, manifest."""
-    from .. import provenance, release, workspace
+    from .. import provenance, workspace
     from ..card import bare
     from ..files import canonical_json, write_atomic
+    from ..stages import release
 
     dataset = workspace.read(path)
     card = _card(card_path) or bare(dataset.name)

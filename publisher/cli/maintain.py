@@ -14,9 +14,9 @@ from .bucket import dry_run_option, opened, server_options
 from .talk import json_option, progress, say, show_json, show_parts, table
 
 if TYPE_CHECKING:
-    from ..comparing import Compared
-    from ..maintain import State
-    from ..policy import Part
+    from ..bucket.comparing import Compared
+    from ..bucket.maintain import State
+    from ..versions.policy import Part
 
 _new = click.Path(path_type=Path)
 
@@ -47,10 +47,11 @@ def diff(
     """
     from functools import partial
 
-    from .. import changelog as changelogs
-    from .. import comparing, report
+    from .. import report
+    from ..bucket import comparing
     from ..files import write_atomic
     from ..storage import open_bucket
+    from ..versions import changelog as changelogs
 
     open_ = partial(open_bucket, endpoint_url=endpoint_url, profile=profile)
     with progress("images", quiet=as_json or markdown) as on_image:
@@ -69,7 +70,7 @@ def diff(
 
 
 def _show(found: Compared) -> None:
-    from .. import changelog
+    from ..versions import changelog
 
     if found.same:
         click.echo(f"{found.before} and {found.after} are the same")
@@ -101,8 +102,8 @@ def channel(
     as_json: bool,
 ) -> None:
     """Let a channel, such as stable, point to a version. `push --channel` does it, too."""
-    from .. import maintain
-    from ..version import Channel
+    from ..bucket import maintain
+    from ..versions.version import Channel
 
     goal = Channel(name)
     ref, bucket = opened(reference, endpoint_url, profile)
@@ -186,9 +187,9 @@ def _mark(
 ) -> None:
     from datetime import UTC, datetime
 
-    from .. import maintain
+    from ..bucket import maintain
     from ..errors import UsageError
-    from ..version import Version
+    from ..versions.version import Version
 
     ref, bucket = opened(*where)
     if not isinstance(ref.selector, Version):
@@ -241,7 +242,7 @@ def policy(
     """
     import json
 
-    from .. import policy as policies
+    from ..versions import policy as policies
 
     chosen = cast("tuple[Part, ...]", parts) or policies.PARTS
     said = policies.policy(remote.rstrip("/"), readers=readers, publishers=publishers, parts=chosen)
@@ -272,7 +273,7 @@ def doctor(
     from dataclasses import asdict
     from itertools import chain
 
-    from .. import doctor as doctors
+    from ..bucket import doctor as doctors
     from ..storage import open_bucket
 
     checks = doctors.machine()

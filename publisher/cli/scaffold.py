@@ -11,7 +11,7 @@ import click
 @click.argument("folder", type=click.Path(path_type=Path))
 def init(folder: Path) -> None:
     """Lay out a dataset's repository: dvc.yaml, params.yaml, dataset.yaml, .gitignore."""
-    from .. import scaffold
+    from ..stages import scaffold
 
     for path in scaffold.lay_out(folder):
         click.echo(path)

@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 
 from ..conservation import Item, Tally
 from ..dataset import Category, Dataset, Sample, Segment
-from ..drawing import draw, keep_memory
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, canonical_json, fast_json, own_names
 from ..json_stream import Document, Window, places
 from ..masks import Mask, Rle
 from ..names import safe_path
+from ..shapes.drawing import draw, keep_memory
 from ..spill import Column, Ids, Rows, Spill, Texts
 from ..validate import Finding, finding_of
 from . import coco_records as records

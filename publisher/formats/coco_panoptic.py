@@ -20,7 +20,6 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Raw
 
-from .. import png
 from ..conservation import Item, Ledger, Tally
 from ..dataset import Category, Dataset, Sample, Segment
 from ..engine import ordered
@@ -28,6 +27,7 @@ from ..errors import FormatError, at
 from ..files import SPARE, Tree, fast_json, own_names, put, read_json, read_typed_json
 from ..names import check_path
 from ..panoptic import MAX_ID, VOID, Overlap, Painted, chunks, paint_all
+from ..png import writer as png
 from ..validate import Finding, finding_of
 from .coco_documents import documents, image_json
 from .id_maps import IdMap, Patch, load, patches

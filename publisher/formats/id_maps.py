@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..drawing import keep_memory
 from ..errors import FormatError
 from ..files import Tree
 from ..images import read_numbers
 from ..masks import Rle
 from ..panoptic import MAX_ID, ids_from_rgb, rgb_from_ids
-from ..png_read import Changes, Png, changes_of, changes_of_rgb, id_runs, parse
-from ..runs import segments_of
+from ..png.reader import Changes, Png, changes_of, changes_of_rgb, id_runs, parse
+from ..shapes.drawing import keep_memory
+from ..shapes.runs import segments_of
 from ..validate import Finding, finding_of
 
 MAX_FILE = 2**29  # bytes of one PNG

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..dataset import Category, Dataset, Sample
 from ..masks import Mask
-from ..outlines import has_holes, parts
-from ..runs import runs_of
+from ..shapes.outlines import has_holes, parts
+from ..shapes.runs import runs_of
 
 Trait = Literal[
     "instances",  # each object of a thing class apart from the others

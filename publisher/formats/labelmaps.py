@@ -24,7 +24,7 @@ from ..images import SUFFIXES, Labels, png_kind, read_labels, size_of
 from ..masks import Mask, Rle
 from ..names import collision_key, listing, safe_path
 from ..panoptic import Painted, ids_from_rgb
-from ..runs import masks_of_ids
+from ..shapes.runs import masks_of_ids
 from ..validate import Finding, finding_of
 from .reading import Picture, Reading
 

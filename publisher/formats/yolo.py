@@ -30,7 +30,7 @@ from ..files import Tree, own_names
 from ..images import size_of
 from ..masks import Mask, check_polygons
 from ..names import collision_key, safe_path
-from ..outlines import joined, trace
+from ..shapes.outlines import joined, trace
 from ..validate import Finding, finding_of
 from .reading import Picture, Reading
 from .yolo_layout import NO_SPLIT, NOT_SPLITS, SIZES, Config, Entry, config, entries

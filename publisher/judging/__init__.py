@@ -22,10 +22,10 @@ from ..dataset import Sample
 from ..engine import ordered
 from ..errors import InvalidDataset, UsageError
 from ..masks import Mask, cut
-from ..perturb import LEVELS
 from ..progress import Progress, silent
 from ..refine import Outcome, Refined
-from ..scoring import boundary_iou, iou
+from ..refinement.perturb import LEVELS
+from ..refinement.scoring import boundary_iou, iou
 from .clicking import Clicks, count_clicks
 from .figures import Figures, Judged, Judgement, Quality
 from .tasks import BRUSH, Image, Task, drawn_again, todo

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..curves import Curve, svg
 from ..files import canonical_json
-from ..scoring import harmed, interval, risks
+from ..refinement.curves import Curve, svg
+from ..refinement.scoring import harmed, interval, risks
 
 SCORE = "confidence"  # the score that the risk-coverage curve is about
 _SIZES = ((25, "under 25 px"), (50, "to 50 px"), (100, "to 100 px"), (math.inf, "over 100 px"))

@@ -17,11 +17,11 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import intake
 from ..dataset import Dataset, Sample, Segment
 from ..errors import FormatError, UsageError
 from ..masks import Mask, Rle
-from ..perturb import LEVELS, draw
+from ..refinement.perturb import LEVELS, draw
+from ..stages import intake
 
 BRUSH = "brush"
 """The level of objects given as their precise masks, which refinement must leave alone."""

@@ -16,16 +16,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .. import judging, ritm, workspace
-from ..calibration import Calibration, calibrated
 from ..dataset import Dataset, Sample
-from ..eligibility import VERIFIED, is_verified
 from ..engine import ordered
 from ..errors import UsageError
 from ..files import canonical_json, held, refuse_foreign
 from ..journal import Journal
-from ..perturb import LEVELS
 from ..progress import Progress, silent
 from ..refine import Predictor, Rules
+from ..refinement.calibration import Calibration, calibrated
+from ..refinement.eligibility import VERIFIED, is_verified
+from ..refinement.perturb import LEVELS
 from . import sheet
 from .answers import UNSEEN, Refiner, Row, Work
 from .sheet import CERTAINTY, REPORT, SHEET

@@ -13,13 +13,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import intake, workspace
+from .. import workspace
 from ..conservation import area
 from ..dataset import Category, Sample, Segment
 from ..errors import FormatError
 from ..files import Folder
 from ..refine import Outcome, Predictor, Refined, Rules, made_with, refine
 from ..rules.rule import Severity
+from ..stages import intake
 from ..validate import Finding, finding_of
 
 UNSEEN = "no picture"  # the reason of segments whose picture cannot be looked at

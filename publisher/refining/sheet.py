@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import workspace
 from ..dataset import Sample
 from ..files import new_folder, write_atomic
-from ..reasons import why
+from ..refinement.reasons import why
 from ..report import escaped, page, table
 from ..sheet import LEGEND, STYLE, Shown, figure
 from .answers import Row, picture

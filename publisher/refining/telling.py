@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from .. import __version__, workspace
-from ..calibration import Calibration
 from ..conservation import Item, Ledger, Tally, balance
 from ..dataset import REFINEMENTS, Dataset, Sample
 from ..errors import UsageError
 from ..files import canonical_json, new_folder, parse_json
 from ..journal import Journal
 from ..refine import Rules
+from ..refinement.calibration import Calibration
 from ..validate import Finding
 from .answers import Answer, Row, Work, area_of, names_of
 

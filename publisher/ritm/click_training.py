@@ -19,8 +19,8 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..distance import signed, squared
 from ..refine import Click
+from ..shapes.distance import signed, squared
 from .clicks import points_of
 from .network import Config, Network, Scale
 from .resizing import resized

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..distance import squared
 from ..errors import UsageError
 from ..refine import Click
+from ..shapes.distance import squared
 
 IGNORED = -1  # in ground truth: neither object nor background
 

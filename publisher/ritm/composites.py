@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..components import numbered
-from ..distance import signed
 from ..masks import Mask
+from ..shapes.components import numbered
+from ..shapes.distance import signed
 from .resizing import resized
 
 SIDE = 192  # pixels

@@ -30,12 +30,12 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import eligibility
 from ..errors import CheckpointError
 from ..files import write_atomic
 from ..masks import Mask
-from ..perturb import Hand, draw
 from ..progress import Progress, silent
+from ..refinement import eligibility
+from ..refinement.perturb import Hand, draw
 from .boundary import REACH, BoundaryNetwork, depth_in
 from .composites import SIDE, Example
 from .network import Network

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..dataset import Sample
-from ..drawing import Drawn, Rings, draw, masks_of_rings
 from ..errors import FormatError
 from ..masks import Mask, Polygons, Rle, boxes
+from ..shapes.drawing import Drawn, Rings, draw, masks_of_rings
 from .overlaps import Overlaps, overlaps_of
 
 SEGMENTS = 512  # of a chunk, about; more gain little

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..masks import Mask
-from ..runs import Ints, runs_of
+from ..shapes.runs import Ints, runs_of
 
 MAX_CHARACTERS = 2**24  # of masks that are compared: some 1 GB while it lasts
 MAX_MEETINGS = 2**24  # of their runs: seconds

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dataset import Segment
-from ..drawing import Rings
 from ..errors import FormatError
 from ..masks import Mask, Rle
+from ..shapes.drawing import Rings
 from .overlaps import followers
 from .rle import broken
 from .rule import Finding, Scene, rule

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..dataset import Segment
 from ..masks import Rle
-from ..runs import Runs
+from ..shapes.runs import Runs
 from .rule import Finding, Scene, rule
 
 _SPECK = 4  # px, and more is no speck

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dataset import Category, Sample, Segment
-from ..drawing import Rings
 from ..errors import FormatError
 from ..masks import Mask, Rle
 from ..names import printable
-from ..runs import Runs, runs_of
+from ..shapes.drawing import Rings
+from ..shapes.runs import Runs, runs_of
 from .chunk import Chunk, chunks, extents
 from .overlaps import Overlaps
 from .seen import Memory, Numbers, Seen

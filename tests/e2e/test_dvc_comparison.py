@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from publisher.publish import push
+from publisher.bucket.publish import push
 from publisher.storage import open_bucket
 
 from ..trees import FILES, make_tree

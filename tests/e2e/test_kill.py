@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from publisher.consume import channels, pull, versions
+from publisher.bucket.consume import channels, pull, versions
 from publisher.errors import VersionNotFound
 from publisher.storage import Bucket, open_bucket
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import publisher
-from publisher.consume import verify_folder
+from publisher.bucket.consume import verify_folder
 from publisher.ritm import weights
 from publisher.ritm.network import Network
 from tests.makers import cvat_polygon, cvat_zip
@@ -55,8 +55,10 @@ def test_the_sample_goes_to_a_server_and_one_split_comes_back(tmp_path, s3_remot
 
 
 def test_the_same_in_ten_lines_of_python(tmp_path, s3_remote):
-    from publisher import dealing, intake, publish, release, storage, workspace
+    from publisher import storage, workspace
+    from publisher.bucket import publish
     from publisher.card import parse
+    from publisher.stages import dealing, intake, release
 
     card = parse((SAMPLE / "dataset.yaml").read_bytes())
     intake.take_in([SAMPLE / "cvat-export.zip"], tmp_path / "in", card=card)

@@ -17,7 +17,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from publisher import formats, intake
+from publisher import formats
 from publisher.conservation import Item, balance, tally
 from publisher.dataset import Category, Dataset, Sample
 from publisher.files import open_tree
@@ -25,6 +25,7 @@ from publisher.formats import Format, Trait
 from publisher.masks import Mask
 from publisher.names import collision_key
 from publisher.panoptic import paint
+from publisher.stages import intake
 from tests import strategies
 
 ATTRIBUTES = st.dictionaries(

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from publisher import conversion, intake, json_stream, spill
+from publisher import json_stream, spill
 from publisher.errors import FormatError, InvalidDataset
 from publisher.files import open_tree
 from publisher.formats import coco
 from publisher.rules.rule import RULES
+from publisher.stages import conversion, intake
 from tests.makers import SQUARE, coco_document
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from publisher import intake
+from publisher.stages import intake
 from tests import truth
 from tests.truth import DATA, TRUTH
 

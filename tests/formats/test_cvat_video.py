@@ -12,12 +12,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from publisher import formats, intake
+from publisher import formats
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import FormatError, InvalidDataset
 from publisher.files import open_tree
 from publisher.formats.cvat import video
 from publisher.masks import Mask, Rle
+from publisher.stages import intake
 from tests import truth
 from tests.makers import picture, zipped
 from tests.truth import DATA, TRUTH

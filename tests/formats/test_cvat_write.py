@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from publisher import intake
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.formats import cvat
 from publisher.masks import Mask, Rle, crop_from_mask, mask_from_crop
+from publisher.stages import intake
 from tests import strategies
 from tests.truth import DATA
 

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from publisher import formats, intake
+from publisher import formats
 from publisher.conservation import balance, tally
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import FormatError, UsageError
 from publisher.files import open_tree
 from publisher.formats import datumaro
 from publisher.masks import Mask, Rle
+from publisher.stages import intake
 from publisher.validate import RULES
 from tests import strategies
 from tests.formats.contract import FormatContract

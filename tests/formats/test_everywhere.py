@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from publisher import conversion, intake
 from publisher.errors import FormatError
 from publisher.files import open_tree
 from publisher.formats import FORMATS, detect
+from publisher.stages import conversion, intake
 from tests.truth import DATA
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from publisher import formats, intake
+from publisher import formats
 from publisher.conservation import Tally
 from publisher.errors import FormatError
 from publisher.files import open_tree
+from publisher.stages import intake
 from tests.makers import zipped
 from tests.truth import DATA
 

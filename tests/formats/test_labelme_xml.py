@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from publisher import formats, intake
+from publisher import formats
 from publisher.errors import FormatError, InvalidDataset
 from publisher.files import open_tree
+from publisher.stages import intake
 from tests.formats.test_cvat_truth import PROJECT, expected, iou, masks_of
 from tests.makers import picture, zipped
 from tests.truth import DATA

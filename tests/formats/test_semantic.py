@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from publisher import intake
 from publisher.dataset import Category
 from publisher.errors import FormatError, UsageError
 from publisher.files import open_tree
 from publisher.formats import detect, semantic
+from publisher.stages import intake
 from tests.formats.test_voc import box, dataset, png
 from tests.makers import picture, zipped
 

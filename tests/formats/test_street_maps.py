@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from publisher import intake
 from publisher.files import open_tree
 from publisher.formats import cityscapes, detect, kitti
+from publisher.stages import intake
 from tests.formats.test_voc import png
 from tests.makers import picture, zipped
 

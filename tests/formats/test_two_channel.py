@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from publisher import checking, formats, intake
+from publisher import formats
 from publisher.errors import FormatError
 from publisher.files import open_tree
 from publisher.formats import two_channel
 from publisher.masks import Mask
+from publisher.stages import checking, intake
 from tests import pngs
 from tests.makers import picture
 

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from publisher import intake
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import FormatError, InvalidDataset, UsageError
 from publisher.files import open_tree
 from publisher.formats import voc
 from publisher.masks import Mask, Rle
 from publisher.names import safe_path
+from publisher.stages import intake
 from tests import truth
 from tests.makers import zipped
 from tests.truth import AREAS, DATA, LABELS, TRUTH

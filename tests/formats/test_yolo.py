@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from publisher import formats, intake
+from publisher import formats
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import FormatError, InvalidDataset, UsageError
 from publisher.files import open_tree
 from publisher.masks import Mask, Rle
+from publisher.stages import intake
 from tests import strategies
 from tests.makers import picture, zipped
 from tests.truth import DATA

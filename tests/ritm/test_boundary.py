@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from publisher import distance, ritm
+from publisher import ritm
 from publisher.errors import CheckpointError, UsageError
 from publisher.refine import Crop
 from publisher.ritm import weights
 from publisher.ritm.boundary import REACH, BoundaryConfig, BoundaryNetwork, depth_in
 from publisher.ritm.network import folded
 from publisher.ritm.predictor import Predictor
+from publisher.shapes import distance
 
 from .build import picture
 

@@ -9,8 +9,8 @@ import safetensors
 from publisher import ritm
 from publisher.files import sha256_of
 from publisher.masks import Mask
-from publisher.perturb import LEVELS, draw
 from publisher.refine import Crop
+from publisher.refinement.perturb import LEVELS, draw
 from publisher.ritm import weights
 
 FILES = sorted(weights.MODELS.glob("*.safetensors"))

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from publisher.drawing import Rings
 from publisher.rules.polygons import crossings
+from publisher.shapes.drawing import Rings
 from publisher.validate import mend
 from tests.rules.build import HAND, KNIFE, box, codes, dataset, only, sample, segment
 

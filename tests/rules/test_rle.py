@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from publisher.masks import Mask, Rle
 from publisher.rules.rle import _specks
-from publisher.runs import runs_of
+from publisher.shapes.runs import runs_of
 from publisher.validate import mend
 from tests import strategies
 from tests.rules.build import HEIGHT, WIDTH, codes, dataset, only, sample, segment

@@ -75,7 +75,7 @@ def test_ignored_codes_are_silent():
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(strategies.hostile_datasets() | strategies.datasets())
 def test_samples_are_judged_together_as_they_are_alone(data):
-    with mock.patch("publisher.drawing._MANY", 0):
+    with mock.patch("publisher.shapes.drawing._MANY", 0):
         together = list(check(data))
     with mock.patch("publisher.rules.chunk.SEGMENTS", 1):
         assert list(check(data)) == together

@@ -1,0 +1,463 @@
+"""
+Push: put a release tree into a bucket as a version. docs/bucket.md tells the protocol.
+
+Bytes first, then the lists of files and of places, then the release record with a create-only
+put: that is the one moment in which the version begins to exist, whole. Every step may be
+repeated, so after any failure the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from .. import __version__
+from ..errors import (
+    AccessDenied,
+    IntegrityError,
+    ObjectExists,
+    ObjectNotFound,
+    StorageError,
+    UsageError,
+    VersionConflict,
+)
+from ..progress import Progress, silent
+from ..storage import Bucket, require_conditional_writes
+from ..versions.documents import DOCUMENTS, SCRIPT, SUMS, URLS, sums, urls
+from ..versions.manifest import (
+    MANIFEST,
+    PROVENANCE,
+    Entry,
+    Layout,
+    Manifest,
+    Plan,
+    Record,
+    blob_key,
+    distinct,
+    plan,
+    record_key,
+    shard_bytes,
+    shard_key,
+    tree_key,
+)
+from ..versions.packs import Index, Place, index_key, plan_packs
+from ..versions.version import Channel, Version, check_name
+from .consume import find_record, read_index, versions
+from .maintain import advance
+from .sending import (
+    FOR_EVER,
+    Parcel,
+    Stock,
+    content_type,
+    failpoint,
+    is_sound,
+    rebuilt,
+    send,
+    sound_objects,
+    write,
+)
+from .trees import check_tree, each, read_manifest
+
+PLAIN_FILES = 2_000  # that a version may have to lie in the bucket as a tree
+PLAIN_BYTES = 2**32
+_PLAIN_PATH = 700  # bytes of the longest path of such a tree: S3's keys end at 1024
+_ASK_AGAIN = "no-cache"  # for what may change under its key
+_LOOK_BACK = 3  # versions that are asked for what they hold
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What a push did, or with `dry_run` would do."""
+
+    status: Literal["published", "already published", "planned"]
+    name: str
+    version: str
+    root: str
+    layout: Layout
+    plan: Plan  # `move` was sent, `keep` was in the bucket or was copied there
+    record: Record | None  # None where it is only planned
+
+
+def push(
+    bucket: Bucket,
+    tree: Path,
+    name: str,
+    version: str,
+    *,
+    created: str,
+    channel: str | None = "latest",
+    layout: Layout | None = None,
+    dry_run: bool = False,
+    on_file: Progress = silent,
+) -> Pushed:
+    """
+    Publish a release tree, and let a channel point to it unless that is further already.
+
+    Pushing the same content again changes nothing, but puts back what the bucket has lost.
+
+    Args:
+        created: the time of publication, ISO 8601.
+        channel: None moves none.
+        layout: "plain" puts every file under its own name, "packs" puts small files together;
+            by default small datasets are plain.
+        dry_run: look, but send nothing.
+        on_file: told of files hashed, then of files sent.
+
+    Raises:
+        UsageError: the name, version or folder cannot be published.
+        IntegrityError: the tree is not what its manifest says, or changes meanwhile.
+        VersionConflict: the version is published with other content.
+        StorageError: the bucket failed; the same call goes on later.
+    """
+    check_name(name)
+    number, goal = Version.parse(version), Channel(channel) if channel else None
+    manifest = read_manifest(tree)
+    if manifest.others:
+        raise UsageError(f"{tree} holds only some splits of a version; it cannot be published")
+    wanted = _layout_of(manifest, layout)
+    check_tree(tree, manifest, on_file)
+    work = _Push(bucket, tree, manifest, name, number, on_file)
+    if dry_run:
+        return work.planned(wanted)
+    return work.run(wanted, created, goal)
+
+
+def _layout_of(manifest: Manifest, asked: Layout | None) -> Layout:
+    """Small datasets are plain: whoever looks into the bucket sees the tree."""
+    taken = {name.casefold() for name in DOCUMENTS}
+    obstacle = next(
+        (e.path for e in manifest.entries if _is_too_long(e) or e.path.casefold() in taken), None
+    )
+    if asked == "plain" and obstacle is not None:
+        raise UsageError(
+            f"{obstacle[:80]} cannot lie plainly in a bucket", hint="push it with --layout packs"
+        )
+    few = len(manifest.entries) <= PLAIN_FILES and manifest.size <= PLAIN_BYTES
+    return asked or ("plain" if few and obstacle is None else "packs")
+
+
+def _is_too_long(entry: Entry) -> bool:
+    return len(entry.path.encode()) > _PLAIN_PATH
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be sent, and where the rest lies."""
+
+    layout: Layout
+    parcels: tuple[Parcel, ...]
+    kept: Mapping[str, Place] = field(default_factory=dict)  # by sha256; there and whole
+
+
+class _Push:
+    """One push of one tree."""
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        tree: Path,
+        manifest: Manifest,
+        name: str,
+        version: Version,
+        on_file: Progress,
+    ) -> None:
+        self._bucket = bucket
+        self._tree = tree
+        self._manifest = manifest
+        self._name = name
+        self._version = version
+        self._folder = tree_key(name, version)
+        self._on_file = on_file
+        self._stock = Stock(bucket)
+        self._theirs = find_record(bucket, name, version)
+        self._refuse_other(self._theirs)
+        self._entries = tuple(e for e in manifest.entries if self._is_shared(e.shard))
+
+    def planned(self, layout: Layout) -> Pushed:
+        """Say what a push would do, as far as that shows without making packs."""
+        order = self._order(layout)
+        missing = [p for p in order.parcels if not p.source and not self._is_there(p)]
+        return self._pushed("planned", order, missing, self._theirs)
+
+    def run(self, layout: Layout, created: str, goal: Channel | None) -> Pushed:
+        """Send what is missing, then commit."""
+        require_conditional_writes(self._bucket)
+        order = self._order(layout)
+        claims = self._theirs is None and order.layout == "plain"
+        if claims and not self._claim():
+            order, claims = self._packed(), False
+        places, sent = send(self._bucket, self._stock, self._tree, order.parcels, self._on_file)
+        places = {**order.kept, **places}
+        record, new = self._commit(order, self._send_lists(places), created)
+        if new or self._theirs is not None:  # else who was quicker does this
+            self._send_documents(record, places, skip={SUMS} if claims else set())
+        if goal is not None:
+            _advance(self._bucket, self._name, goal, self._version, record.root)
+        return self._pushed("published" if new else "already published", order, sent, record)
+
+    def _pushed(
+        self,
+        status: Literal["published", "already published", "planned"],
+        order: _Order,
+        sent: Sequence[Parcel],
+        record: Record | None,
+    ) -> Pushed:
+        contents, moved = distinct(self._entries), {e.sha256 for p in sent for e in p.entries}
+        done = plan(
+            contents,
+            {e for e in contents if e.sha256 not in moved},
+            requests=len(sent),
+            transfer=sum(p.size for p in sent),
+        )
+        root, layout = self._manifest.root, record.layout if record else order.layout
+        return Pushed(status, self._name, str(self._version), root, layout, done, record)
+
+    def _refuse_other(self, theirs: Record | None) -> None:
+        """A version that is published must have our root."""
+        if theirs is not None and theirs.root != self._manifest.root:
+            raise VersionConflict(
+                f"{self._name} {self._version} is published with other content: "
+                f"{theirs.root[:19]}, not {self._manifest.root[:19]}",
+                hint="versions never change; choose the next number",
+            )
+
+    def _is_shared(self, shard: str) -> bool:
+        """Has the published record these very files? Its provenance may be another's."""
+        if self._theirs is None:
+            return True
+        stored = self._theirs.shards.get(shard)
+        return stored is not None and stored.plain == self._manifest.shards.get(shard)
+
+    # ── what to send ─────────────────────────────────────────────────────────────────────────
+
+    def _order(self, layout: Layout) -> _Order:
+        if self._theirs is not None:
+            layout = self._theirs.layout
+        if layout == "plain":
+            return self._plain()
+        if self._theirs is not None:
+            indexes = self._indexes(self._theirs)
+            if indexes is not None:
+                return self._standing(indexes)
+        return self._packed()
+
+    def _indexes(self, record: Record) -> dict[str, Index] | None:
+        """The indexes of a record's shards; None where one is lost, and is to be made again."""
+        try:
+            return {s: read_index(self._bucket, record.shards[s]) for s in self._shards}
+        except IntegrityError:
+            return None
+
+    def _standing(self, indexes: Mapping[str, Index]) -> _Order:
+        """The objects that a published version in packs has: those that are lost are sent."""
+        members: dict[str, dict[Place, Entry]] = defaultdict(dict)
+        kept: dict[str, Place] = {}
+        for entry in self._entries:
+            place = indexes[entry.shard].place_of(entry)
+            members[place.key].setdefault(place, entry)
+            kept[entry.sha256] = place
+        lost = sorted(set(members) - sound_objects(self._stock, kept.values()))
+        return _Order("packs", tuple(rebuilt(key, members[key]) for key in lost), kept)
+
+    @property
+    def _shards(self) -> list[str]:
+        return [s for s in self._manifest.shards if self._is_shared(s)]
+
+    def _plain(self) -> _Order:
+        """Every file under its own path; what the bucket has elsewhere is copied there."""
+        parcels, first = list[Parcel](), dict[str, str]()
+        for entry in self._entries:
+            if entry.path == PROVENANCE:  # of the same data from another commit it differs
+                parcels.append(Parcel((entry,), blob_key(entry.sha256)))
+                continue
+            key = self._folder + entry.path
+            source = first.setdefault(entry.sha256, key)
+            if source == key:
+                old = self._earlier.get(entry.sha256)
+                source = old.key if old is not None and old.is_whole else key
+            parcels.append(Parcel((entry,), key, source=source if source != key else None))
+        self._stock.look(self._folder, len(parcels))
+        return _Order("plain", tuple(parcels))
+
+    def _packed(self) -> _Order:
+        """New contents in packs and blobs; what an earlier version holds stays where it is."""
+        contents = distinct(self._entries)
+        old = {e.sha256: p for e in contents if (p := self._earlier.get(e.sha256)) is not None}
+        sound = sound_objects(self._stock, old.values())
+        kept = {sha256: place for sha256, place in old.items() if place.key in sound}
+        packs, single = plan_packs(e for e in contents if e.sha256 not in kept)
+        if not kept:
+            self._stock.look("packs/", len(packs))
+            self._stock.look("blobs/", len(single))
+        made = [Parcel(p.entries, None, p) for p in packs]
+        return _Order("packs", (*made, *(Parcel((e,), blob_key(e.sha256)) for e in single)), kept)
+
+    @cached_property
+    def _earlier(self) -> Mapping[str, Place]:
+        """
+        Where other versions have the same bytes, by sha256: those before ours, the nearest
+        first, then those after it. Who can read their indexes needs no list of all there is.
+        """
+        if self._theirs is not None and self._theirs.layout == "plain":
+            return {}  # its files are here
+        found = versions(self._bucket, self._name)
+        before = [v for v in reversed(found) if v < self._version]
+        left, seen = {e.sha256 for e in self._entries}, set[str]()
+        places: dict[str, Place] = {}
+        for version in [*before, *(v for v in found if v > self._version)][:_LOOK_BACK]:
+            if not left:
+                break
+            with suppress(IntegrityError):  # damaged: then it is no help
+                record = find_record(self._bucket, self._name, version)
+                for stored in record.shards.values() if record else ():
+                    if stored.index not in seen:
+                        seen.add(stored.index)
+                        index = read_index(self._bucket, stored)
+                        places.update((s, p) for s, p in index if s in left)
+            left -= places.keys()
+        return places
+
+    def _is_there(self, parcel: Parcel) -> bool:
+        digest = parcel.entries[0].sha256 if parcel.pack is None else None
+        return parcel.key is not None and self._stock.has(parcel.key, parcel.size, digest)
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────
+
+    def _claim(self) -> bool:
+        """
+        Is the folder of this version ours to fill? Its keys are not named by content, so whoever
+        creates its list of checksums first decides what it holds; two contents never mix.
+        """
+        key, body = self._folder + SUMS, sums(self._manifest.entries)
+        failpoint("put-claim")
+        try:
+            kind = content_type(SUMS)
+            self._bucket.put(key, body, if_absent=True, content_type=kind, cache_control=_ASK_AGAIN)
+        except ObjectExists:
+            with suppress(ObjectNotFound, IntegrityError):  # gone meanwhile, or longer
+                return self._bucket.get(key, limit=len(body)) == body
+            return False
+        return True
+
+    def _send_lists(self, places: Mapping[str, Place]) -> dict[str, str]:
+        """Put the lines and the index of each shard; give the digests of the indexes."""
+        self._stock.look("manifests/", len(self._shards))
+        self._stock.look("index/", len(self._shards))
+        digests = {}
+        for name in self._shards:
+            entries = self._manifest.shard_entries(name)
+            lines, index = (
+                shard_bytes(entries),
+                Index.of({e.sha256: places[e.sha256] for e in entries}).to_bytes(),
+            )
+            digests[name] = hashlib.sha256(index).hexdigest()
+            if self._theirs and digests[name] != self._theirs.shards[name].index:
+                raise _lost_index(self._theirs, name)
+            self._put("put-manifest", shard_key(_sha256(lines)), lines)
+            self._put("put-index", index_key(digests[name]), index)
+        return digests
+
+    def _put(self, step: str, key: str, body: bytes, cache: str = FOR_EVER) -> None:
+        """Put a list or document where it is not yet."""
+        found, digest = self._stock.find(key), _sha256(body)
+        if not is_sound(found, len(body), digest):
+            write(self._bucket, step, key, body, digest, found, content_type(key), cache)
+
+    def _commit(
+        self, order: _Order, indexes: Mapping[str, str], created: str
+    ) -> tuple[Record, bool]:
+        """
+        Create the release record, the version's first moment; give the record that stands,
+        and whether this push has created it.
+
+        A create-only put may fail because its own first try went through and the answer got
+        lost: then the record that stands is ours.
+        """
+        if self._theirs is not None:
+            return self._theirs, False
+        tool = f"publisher {__version__}"
+        ours = Record.of(
+            *(self._manifest, self._name, self._version, created, tool),
+            layout=order.layout,
+            indexes=indexes,
+        )
+        key = record_key(self._name, self._version)
+        failpoint("put-record")
+        try:
+            self._bucket.put(
+                key,
+                ours.to_bytes(),
+                if_absent=True,
+                content_type="application/json",
+                cache_control=FOR_EVER,
+            )
+        except ObjectExists:
+            stands = find_record(self._bucket, self._name, self._version)
+            if stands is None:
+                raise StorageError(f"{key} was there and is gone", hint="try again") from None
+            if stands.root != ours.root and stands.layout == "packs":
+                self._leave(order)
+            self._refuse_other(stands)
+            return stands, stands == ours
+        return ours, True
+
+    def _leave(self, order: _Order) -> None:
+        """Another content has become this version; nothing of ours may lie in its folder."""
+        mine = [p.key for p in order.parcels if p.key and p.key.startswith(self._folder)]
+        with suppress(StorageError):
+            each(self._bucket.delete, mine)
+
+    def _send_documents(self, record: Record, places: Mapping[str, Place], skip: Set[str]) -> None:
+        """
+        Put what people without publisher need beside the version, which is published already.
+
+        What else lies there, of a version in packs, is of a push that never came to its end.
+        """
+        bodies = {SUMS: sums(self._manifest.entries), SCRIPT: _script()}
+        bodies[URLS] = urls(self._keys(record.layout, places), self._folder)
+        if record.layout == "plain" and self._is_shared("provenance"):
+            bodies[MANIFEST] = self._manifest.to_bytes()
+            with suppress(FileNotFoundError):
+                bodies[PROVENANCE] = (self._tree / PROVENANCE).read_bytes()
+        self._stock.look(self._folder, len(bodies))
+        for name in sorted(set(bodies) - skip):
+            self._put("put-document", self._folder + name, bodies[name], _ASK_AGAIN)
+        if record.layout == "packs":
+            there = {o.key for o in self._bucket.list(self._folder)}
+            with suppress(AccessDenied):
+                each(self._bucket.delete, sorted(there - {self._folder + n for n in bodies}))
+
+    def _keys(self, layout: Layout, places: Mapping[str, Place]) -> Iterable[str]:
+        """The objects that hold what SHA256SUMS lists."""
+        entries = (e for e in self._entries if e.path != PROVENANCE)
+        if layout == "plain":
+            return (self._folder + e.path for e in entries)
+        return (places[e.sha256].key for e in entries)
+
+
+def _lost_index(record: Record, shard: str) -> IntegrityError:
+    key = index_key(record.shards[shard].index)
+    return IntegrityError(
+        f"{key}, which says where the files of {shard} lie, is lost and cannot be made again",
+        [key],
+        hint="publish the same data as the next version",
+    )
+
+
+def _script() -> bytes:
+    return Path(__file__).with_name(SCRIPT).read_bytes()
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _advance(bucket: Bucket, name: str, channel: Channel, version: Version, root: str) -> None:
+    """Let a channel point to this version; never back to an older one."""
+    advance(bucket, name, channel, version, root, lambda: failpoint("put-channel"))

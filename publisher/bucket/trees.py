@@ -1,0 +1,147 @@
+"""Release trees on disk: their manifest, whether they are what it says, and threads to look."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from ..errors import IntegrityError, UsageError
+from ..files import sha256_of
+from ..names import listing
+from ..progress import Progress, silent
+from ..versions.documents import DOCUMENTS
+from ..versions.manifest import MANIFEST, MAX_MANIFEST, STATE, Entry, Manifest
+
+THREADS = 16
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def read_manifest(tree: Path) -> Manifest:
+    """
+    Read the manifest.json of a folder.
+
+    Raises:
+        UsageError: it has none.
+        FormatError, IntegrityError: it is broken.
+    """
+    try:
+        with (tree / MANIFEST).open("rb") as stream:
+            return Manifest.from_bytes(stream.read(MAX_MANIFEST + 1))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"{tree} is no release: it has no {MANIFEST}",
+            hint="make one with `publisher build` or `publisher pull`",
+        ) from None
+
+
+def check_tree(tree: Path, manifest: Manifest, on_file: Progress = silent) -> None:
+    """
+    Hash every file of a folder and compare with a manifest.
+
+    A plain tree copied out of a bucket may have SHA256SUMS, urls.txt and get.py beside them.
+
+    Raises:
+        IntegrityError: files are missing, changed or too many; `.paths` names them all.
+    """
+    beside = {MANIFEST, STATE, *(DOCUMENTS - {e.path for e in manifest.entries})}
+    there = set(files_in(tree)) - beside
+    here = [e for e in manifest.entries if e.path in there]
+    sound = each(lambda e: is_file_of(tree / e.path, e), here, on_file)
+    kinds: Mapping[str, list[str]] = {
+        "missing": [e.path for e in manifest.entries if e.path not in there],
+        "changed": [e.path for e, good in zip(here, sound, strict=True) if not good],
+        "not in the manifest": sorted(there - {e.path for e in here}),
+    }
+    said = [f"{kind}: {listing(paths)}" for kind, paths in kinds.items() if paths]
+    if said:
+        raise IntegrityError(
+            f"{tree} is not what its {MANIFEST} says; " + "; ".join(said),
+            [path for paths in kinds.values() for path in paths],
+            hint="build or pull it again, or remove what does not belong there",
+        )
+
+
+def files_in(tree: Path) -> Iterator[str]:
+    """Every file, and every link, below a folder, as a path with "/"."""
+    for folder, folders, files in os.walk(tree):
+        links = [f for f in folders if Path(folder, f).is_symlink()]
+        for file in (*files, *links):
+            yield Path(folder, file).relative_to(tree).as_posix()
+
+
+def is_file_of(path: Path, entry: Entry) -> bool:
+    """Is this a regular file with the bytes of the entry?"""
+    try:
+        return (
+            not path.is_symlink()
+            and path.is_file()
+            and path.stat().st_size == entry.size
+            and sha256_of(path) == entry.sha256
+        )
+    except FileNotFoundError:
+        return False
+
+
+# ── many at once ─────────────────────────────────────────────────────────────────────────────
+
+
+def each(
+    work: Callable[[T], R],
+    items: Sequence[T],
+    on_item: Progress = silent,
+    *,
+    threads: int | None = None,
+) -> list[R]:
+    """
+    Run `work` on all items in threads, THREADS at most, and give the results in their order.
+
+    The first error ends it, after the calls that are under way.
+    """
+    results: dict[int, R] = {}
+    left, lock, stop = iter(enumerate(items)), threading.Lock(), threading.Event()
+
+    def drain() -> None:
+        try:
+            while not stop.is_set():
+                with lock:
+                    index, item = next(left, (-1, None))
+                if index < 0:
+                    return
+                result = work(item)  # type: ignore[arg-type]
+                with lock:
+                    results[index] = result
+                    on_item(len(results), len(items))
+        finally:
+            stop.set()  # whoever ends, by an error or for want of work, ends all
+
+    count = min(threads or THREADS, THREADS, len(items))
+    if count == 0:
+        return []
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            for future in [pool.submit(drain) for _ in range(count)]:
+                future.result()
+        finally:
+            stop.set()
+    return [results[i] for i in range(len(items))]
+
+
+class Counter:
+    """Tells a listener how many of many are done, from any thread."""
+
+    def __init__(self, listener: Progress, total: int) -> None:
+        self._listener = listener
+        self._done, self._total = 0, total
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """So many more are done."""
+        with self._lock:
+            self._done += count
+            self._listener(self._done, self._total)

@@ -1,0 +1,1 @@
+"""PNG of maps of ids, written and read as runs: no pixel is ever unpacked. Pure."""

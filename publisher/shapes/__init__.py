@@ -1,0 +1,1 @@
+"""The arithmetic of masks, many at once: runs, outlines, distances, what hangs together. Pure."""

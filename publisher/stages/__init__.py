@@ -1,0 +1,1 @@
+"""The verbs before a bucket, as `dvc repro` runs them: import, split, validate, build; convert."""

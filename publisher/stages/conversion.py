@@ -1,0 +1,127 @@
+"""
+Convert: read one format, say what another cannot hold, write it, and account for everything.
+
+What was written is read back and counted before it gets its place: it must differ from the
+source by exactly the reasons on the report, or nothing is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .. import formats, workspace
+from ..conservation import Item, Tally, balance, tally
+from ..dataset import Dataset
+from ..errors import UsageError
+from ..files import new_folder
+from ..formats.keeping import Shortfall, forecast
+from ..panoptic import Overlap
+from . import intake
+
+_MARKER = ".publisher-format"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A dataset, what its source held, and what the target cannot hold of it."""
+
+    target: str
+    source: intake.Source
+    shortfalls: tuple[Shortfall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What was in the source, what is in the target, and why they differ."""
+
+    counted: Tally
+    kept: Tally
+    items: tuple[Item, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The conservation report."""
+        return {
+            "in": self.counted.to_json(),
+            "out": self.kept.to_json(),
+            "items": [i.to_json() for i in self.items],
+        }
+
+
+def plan(
+    path: Path, target: str, format_name: str | None = None, images: Path | None = None
+) -> Plan:
+    """
+    Read what `path` holds and hold it against what the format `target` keeps.
+
+    Args:
+        images: pictures of a source that has none, where their sizes are needed.
+
+    Raises:
+        UsageError: the target is not written.
+        InvalidDataset, FormatError: `path` cannot be read whole.
+    """
+    kept = _writer(target).keeps if target != "publisher" else frozenset(formats.TRAITS)
+    source = intake.source(path, format_name, images)
+    return Plan(target, source, forecast(source.dataset, kept))
+
+
+def run(plan: Plan, out: Path, overlap: Overlap | None = None) -> Converted:
+    """
+    Write the plan's dataset into the folder `out`, read it back, and compare.
+
+    Raises:
+        UsageError: `out` holds something else.
+        OverlapError: a flat format was asked for and nothing says who wins.
+        IntegrityError: what was written is not what was read (a bug, or a failing disk).
+    """
+    source = plan.source
+    with _new_folder(out, plan.target, source.dataset) as part:
+        items = (*source.items, *_fill(source.dataset, part, plan.target, overlap))
+        kept = _count(intake.read(part, plan.target))
+        balance("convert", source.counted, kept, items)
+    return Converted(source.counted, kept, items)
+
+
+def write(
+    dataset: Dataset, out: Path, target: str, overlap: Overlap | None = None
+) -> tuple[Item, ...]:
+    """Write a dataset's annotations into the folder `out`; gives how they differ. See `run`."""
+    with _new_folder(out, target, dataset) as part:
+        return _fill(dataset, part, target, overlap)
+
+
+def _fill(dataset: Dataset, folder: Path, target: str, overlap: Overlap | None) -> tuple[Item, ...]:
+    if target == "publisher":
+        workspace.fill(folder, dataset, images=workspace.relative(dataset.images, folder))
+        return ()
+    found = _writer(target)
+    assert found.write is not None
+    put = partial(found.write, overlap=overlap) if found.flat else found.write
+    items = put(dataset, folder)
+    (folder / _MARKER).write_text(f"{target}\n")
+    return tuple(items)
+
+
+@contextmanager
+def _new_folder(out: Path, target: str, dataset: Dataset) -> Iterator[Path]:
+    if target == "publisher":
+        workspace.keep_images(dataset, out)
+    marker = workspace.MARKER if target == "publisher" else _MARKER
+    with new_folder(out, marker=marker) as part:  # beside `out`, so what is relative stays right
+        yield part
+
+
+def _writer(target: str) -> formats.Format:
+    found = formats.get(target)
+    if found.write is None:
+        raise UsageError(f"{target} is read, but not written")
+    return found
+
+
+def _count(dataset: Dataset) -> Tally:
+    return tally(dataset, {c.id: c.name for c in dataset.categories})

@@ -1,0 +1,596 @@
+"""
+What a version is, and the documents that say so: manifest, release record, channel. Pure.
+
+A version is its files: paths, sizes and sha256 digests, and which split each belongs to.
+They are grouped in shards: "common", one "split/<name>" a split, and "provenance". The
+digest of a shard is the sha256 of its canonical JSON lines, and the root is the sha256 of
+the digests of all shards but "provenance": the same data built again from another commit
+is the same version. Whoever has one shard and the digests of the others can check both.
+
+Where the bytes lie (the keys at the end) is no part of the identity: packing them
+otherwise, or mirroring them, never changes a version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from ..errors import FormatError, IntegrityError, PublisherError
+from ..names import collision_key, safe_path
+from .version import Channel, Version, check_name
+
+MANIFEST = "manifest.json"  # of a tree; no entry of itself
+PROVENANCE = "provenance.json"
+STATE = ".publisher.json"  # written last by a pull; see consume.py
+RESERVED = ".publisher"  # what no file of a version may begin with
+
+MAX_FILES = 10_000_000  # in one version
+MAX_MANIFEST = 2**32  # bytes
+MAX_DOCUMENT = 2**20  # bytes of a release record or a channel
+MAX_SHARDS = 1_000
+_LINE = 6 * 1024 + 256  # bytes of the longest line of a shard: every character escaped
+
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Root = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Files = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILES)]
+Text = Annotated[str, msgspec.Meta(max_length=1024)]
+Layout = Literal["packs", "plain"]  # small files in packs, or each file under its own name
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Documents come from strangers: no field that we do not know, no type that we do not."""
+
+
+class Shard(_Strict, frozen=True):
+    """A group of files of one version, by digest."""
+
+    sha256: Digest  # of its canonical lines
+    files: Files
+    bytes: Size  # of all its files together
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """One file of a version. Its location is not its business."""
+
+    path: str
+    size: int  # bytes
+    sha256: str  # hex
+    split: str | None = None
+
+    @property
+    def shard(self) -> str:
+        """The name of the shard that it belongs to."""
+        if self.path == PROVENANCE:
+            return "provenance"
+        return "common" if self.split is None else f"split/{self.split}"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """
+    The files of a version, or of some shards of it; sorted by path.
+
+    `others` are shards that are known by digest only, in a partial manifest.
+
+    Raises:
+        FormatError: two files cannot live side by side, or a path is not safe.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+    others: Mapping[str, Shard] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "entries", tuple(sorted(self.entries, key=lambda e: e.path)))
+        _check_paths(self.entries)
+        for shard in {e.shard for e in self.entries} | set(self.others):
+            _check_shard_name(shard)
+        if clash := {e.shard for e in self.entries} & set(self.others):
+            raise FormatError(f"shard {min(clash)} is both here and elsewhere")
+
+    @cached_property
+    def shards(self) -> dict[str, Shard]:
+        """All shards by name, those known by digest only too."""
+        groups: dict[str, list[Entry]] = {}
+        for entry in self.entries:
+            groups.setdefault(entry.shard, []).append(entry)
+        here = {name: shard_of(entries) for name, entries in groups.items()}
+        return dict(sorted({**here, **self.others}.items()))
+
+    @property
+    def root(self) -> str:
+        """What the version is: `sha256:` and the digest over the digests of its shards."""
+        return root_of(self.shards)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files here, together."""
+        return sum(e.size for e in self.entries)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits whose files are here, sorted."""
+        return tuple(sorted({e.split for e in self.entries if e.split is not None}))
+
+    def shard_entries(self, shard: str) -> tuple[Entry, ...]:
+        """The files of one shard."""
+        return tuple(e for e in self.entries if e.shard == shard)
+
+    def to_bytes(self) -> bytes:
+        """The bytes of manifest.json: one line a file, the same for equal manifests."""
+        head = {"schema": "publisher/manifest/1", "name": self.name, "root": self.root}
+        lines = [f' "{key}":{_json(value).decode()},' for key, value in head.items()]
+        shards = [f"  {_json(k).decode()}:{_json(v).decode()}" for k, v in self.shards.items()]
+        files = [f"  {_json(_row(e)).decode()}" for e in self.entries]
+        lines += [' "shards":{', ",\n".join(shards), " },"]
+        lines += [' "files":[', ",\n".join(files), " ]"]
+        return "\n".join(["{", *lines, "}\n"]).encode()
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> Manifest:
+        """
+        Read a manifest.json that may be hostile.
+
+        Raises:
+            FormatError: it is no manifest.
+            IntegrityError: its digests do not fit its files.
+        """
+        if len(body) > MAX_MANIFEST:
+            raise FormatError(f"more than {MAX_MANIFEST:,} bytes", path=MANIFEST)
+        document = _decode(body, _Manifest, MANIFEST)
+        if document.schema != "publisher/manifest/1":
+            raise FormatError(f"unknown schema {document.schema!r}", path=MANIFEST)
+        entries = tuple(Entry(f.path, f.size, f.sha256, f.split) for f in document.files)
+        here = {e.shard for e in entries}
+        others = {name: s for name, s in document.shards.items() if name not in here}
+        manifest = cls(document.name, entries, others)
+        if manifest.to_bytes() != body:  # digests, root, order and spelling at once
+            raise IntegrityError(
+                f"{MANIFEST} does not fit its own digests", [MANIFEST], hint="it was changed"
+            )
+        return manifest
+
+
+class _File(_Strict, frozen=True, gc=False, omit_defaults=True):
+    path: Text
+    sha256: Digest
+    size: Size
+    split: Text | None = None
+
+
+class _Manifest(_Strict, frozen=True):
+    schema: str
+    name: Annotated[str, msgspec.Meta(max_length=200)]
+    root: Root
+    shards: Annotated[dict[str, Shard], msgspec.Meta(max_length=MAX_SHARDS)]
+    files: Annotated[list[_File], msgspec.Meta(max_length=MAX_FILES)]
+
+
+# ── shards ───────────────────────────────────────────────────────────────────────────────────
+
+
+class _Line(_Strict, frozen=True, gc=False):
+    """A line of a shard. The split is the shard's name."""
+
+    path: Text
+    sha256: Digest
+    size: Size
+
+
+_LINES = msgspec.json.Decoder(_Line)
+
+
+def shard_bytes(entries: Iterable[Entry]) -> bytes:
+    """The canonical lines of a shard: `{"path":…,"sha256":…,"size":…}` sorted by path."""
+    lines = (
+        _json(_Line(e.path, e.sha256, e.size)) + b"\n"
+        for e in sorted(entries, key=lambda e: e.path)
+    )
+    return b"".join(lines)
+
+
+def shard_of(entries: Collection[Entry]) -> Shard:
+    """The digest, count and size of the files of one shard."""
+    digest = hashlib.sha256(shard_bytes(entries)).hexdigest()
+    return Shard(digest, len(entries), sum(e.size for e in entries))
+
+
+def max_shard_bytes(shard: Shard) -> int:
+    """The most bytes that the lines of a shard can have."""
+    return min(shard.files * _LINE, MAX_MANIFEST)
+
+
+def read_shard(body: bytes, name: str, shard: Shard) -> tuple[Entry, ...]:
+    """
+    Read the lines of a shard that may be hostile.
+
+    Raises:
+        IntegrityError: they are not what `shard` promises.
+        FormatError: they are, but no shard can look like this.
+    """
+    if hashlib.sha256(body).hexdigest() != shard.sha256:
+        raise IntegrityError(f"the manifest of shard {name} is damaged", [name])
+    split = name.removeprefix("split/") if name.startswith("split/") else None
+    try:
+        lines = _LINES.decode_lines(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"not a shard: {error}", path=name) from None
+    entries = tuple(Entry(x.path, x.size, x.sha256, split) for x in lines)
+    if any(e.shard != name for e in entries):
+        raise FormatError("a file is not of this shard", path=name)
+    if shard_of(entries) != shard:
+        raise IntegrityError(f"shard {name} has not the files that it promises", [name])
+    return entries
+
+
+def root_of(shards: Mapping[str, Shard]) -> str:
+    """The root over shards by name; "provenance" stays out."""
+    digests = {name: s.sha256 for name, s in shards.items() if name != "provenance"}
+    return f"sha256:{hashlib.sha256(_json(digests)).hexdigest()}"
+
+
+# ── documents of a bucket ────────────────────────────────────────────────────────────────────
+
+
+class StoredShard(Shard, frozen=True):
+    """A shard, and the index that says where the bytes of its files lie; see packs.py."""
+
+    index: Digest
+
+    @property
+    def plain(self) -> Shard:
+        """Without its location."""
+        return Shard(self.sha256, self.files, self.bytes)
+
+
+class SplitFacts(_Strict, frozen=True):
+    """What a split holds."""
+
+    files: Files
+    bytes: Size
+    images: Files  # files under <split>/images/
+
+
+class Record(_Strict, frozen=True):
+    """
+    The release record: what `releases/<version>.json` says. Its existence is the version.
+
+    Its bytes are sealed: a changed byte anywhere is an IntegrityError.
+    """
+
+    name: Text
+    version: Text
+    root: Root
+    created: Annotated[str, msgspec.Meta(max_length=64)]  # ISO 8601
+    tool: Text
+    files_total: Files
+    bytes_total: Size
+    splits: Annotated[dict[str, SplitFacts], msgspec.Meta(max_length=MAX_SHARDS)]
+    shards: Annotated[dict[str, StoredShard], msgspec.Meta(max_length=MAX_SHARDS)]
+    layout: Layout  # how its files lie; the indexes say where
+    provenance: Digest | None = None  # of provenance.json
+    schema: Literal["publisher/release/2"] = "publisher/release/2"
+
+    @classmethod
+    def of(
+        cls,
+        manifest: Manifest,
+        name: str,
+        version: Version,
+        created: str,
+        tool: str,
+        *,
+        layout: Layout,
+        indexes: Mapping[str, str],
+    ) -> Record:
+        """The record that publishes a whole manifest, with the digest of the index by shard."""
+        provenance = next((e.sha256 for e in manifest.entries if e.path == PROVENANCE), None)
+        shards = {
+            n: StoredShard(s.sha256, s.files, s.bytes, indexes[n])
+            for n, s in manifest.shards.items()
+        }
+        return cls(
+            name=name,
+            version=str(version),
+            root=manifest.root,
+            created=created,
+            tool=tool,
+            files_total=len(manifest.entries),
+            bytes_total=manifest.size,
+            splits={s: _facts(manifest, s) for s in manifest.splits},
+            shards=shards,
+            layout=layout,
+            provenance=provenance,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Sealed canonical JSON."""
+        return _seal(self)
+
+    @classmethod
+    def from_bytes(cls, body: bytes, key: str) -> Record:
+        """
+        Read a record that may be hostile.
+
+        Raises:
+            IntegrityError: `key`, its object, is damaged or no record.
+        """
+        record = _unseal(body, cls, key)
+        try:
+            check_name(record.name)
+            Version.parse(record.version)
+            for name in record.shards:
+                _check_shard_name(name)
+        except (PublisherError, ValueError) as error:
+            raise _damaged(key, str(error)) from None
+        if root_of(record.shards) != record.root:
+            raise _damaged(key, "its root does not fit its shards")
+        if not record._adds_up():
+            raise _damaged(key, "its sums do not add up")
+        return record
+
+    def _adds_up(self) -> bool:
+        shards = self.shards.values()
+        return (
+            {f"split/{s}" for s in self.splits} == {s for s in self.shards if "/" in s}
+            and self.files_total == sum(s.files for s in shards)
+            and self.bytes_total == sum(s.bytes for s in shards)
+        )
+
+
+class ChannelState(_Strict, frozen=True):
+    """Where a channel points to: what `channels/<name>.json` says. Sealed like the record."""
+
+    version: Text
+    root: Root
+    seq: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
+    previous: Text | msgspec.UnsetType = msgspec.UNSET  # the version it pointed to before
+    schema: str = "publisher/channel/1"
+
+    @property
+    def moves(self) -> int:
+        """How often it was moved; a copy that says less than another is older."""
+        return self.seq if isinstance(self.seq, int) else 0
+
+    def to_bytes(self) -> bytes:
+        """Sealed canonical JSON."""
+        return _seal(self)
+
+    @classmethod
+    def from_bytes(cls, body: bytes, key: str) -> ChannelState:
+        """
+        Read a channel that may be hostile.
+
+        Raises:
+            IntegrityError: `key`, its object, is damaged or no channel.
+        """
+        state = _unseal(body, cls, key)
+        try:
+            Version.parse(state.version)
+        except ValueError as error:
+            raise _damaged(key, str(error)) from None
+        return state
+
+
+class Status(_Strict, frozen=True):
+    """
+    What is said of a version after it was published: `status/<version>.json`. Sealed.
+
+    A version without one is active. Yanked versions stay, but only who asks for that very
+    number, or root, gets them; deprecated ones are given with a warning.
+    """
+
+    version: Text
+    state: Literal["active", "yanked", "deprecated"]
+    reason: Text
+    at: Annotated[str, msgspec.Meta(max_length=64)]  # ISO 8601
+    superseded_by: Text | None = None  # a version of the same dataset
+    schema: str = "publisher/status/1"
+
+    def __str__(self) -> str:
+        instead = f"; use {self.superseded_by}" if self.superseded_by else ""
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{self.state}{reason}{instead}"
+
+    def to_bytes(self) -> bytes:
+        """Sealed canonical JSON."""
+        return _seal(self)
+
+    @classmethod
+    def from_bytes(cls, body: bytes, key: str) -> Status:
+        """
+        Read a status that may be hostile.
+
+        Raises:
+            IntegrityError: `key`, its object, is damaged or no status.
+        """
+        status = _unseal(body, cls, key)
+        try:
+            Version.parse(status.version)
+            if status.superseded_by is not None:
+                Version.parse(status.superseded_by)
+        except ValueError as error:
+            raise _damaged(key, str(error)) from None
+        return status
+
+
+def _facts(manifest: Manifest, split: str) -> SplitFacts:
+    entries = [e for e in manifest.entries if e.split == split]
+    images = sum(e.path.startswith(f"{split}/images/") for e in entries)
+    return SplitFacts(len(entries), sum(e.size for e in entries), images)
+
+
+# ── decisions ────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a transfer would do; printed by --dry-run, done by push and pull."""
+
+    move: tuple[Entry, ...]  # to send, or to fetch
+    keep: tuple[Entry, ...]  # already there
+    requests: int = 0  # that moving the files needs, without lists and records
+    transfer: int = 0  # bytes that these requests carry
+
+    @property
+    def move_bytes(self) -> int:
+        """Size of what is to be sent or fetched."""
+        return sum(e.size for e in self.move)
+
+    @property
+    def keep_bytes(self) -> int:
+        """Size of what is already there."""
+        return sum(e.size for e in self.keep)
+
+
+def plan(
+    wanted: Iterable[Entry], present: Set[Entry], *, requests: int = 0, transfer: int = 0
+) -> Plan:
+    """Part what is wanted into what has to move and what is there, both in order."""
+    wanted = tuple(wanted)
+    return Plan(
+        tuple(e for e in wanted if e not in present),
+        tuple(e for e in wanted if e in present),
+        requests,
+        transfer,
+    )
+
+
+def distinct(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """One entry a content, the first: equal bytes are stored once."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.sha256, entry)
+    return tuple(first.values())
+
+
+# ── location: what lies where in a bucket ────────────────────────────────────────────────────
+
+RELEASES = "releases"
+CHANNELS = "channels"
+STATUS = "status"
+
+
+def blob_key(sha256: str) -> str:
+    """Where the bytes of files with this digest lie."""
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
+def shard_key(sha256: str) -> str:
+    """Where the lines of a shard lie."""
+    return f"manifests/{sha256}.jsonl"
+
+
+def tree_key(name: str, version: Version | str, path: str = "") -> str:
+    """Where a version has what people look at; in the plain layout, all of its files."""
+    return f"datasets/{name}/v{version}/{path}"
+
+
+def record_key(name: str, version: Version) -> str:
+    """Where the record of a version lies."""
+    return f"datasets/{name}/{RELEASES}/{version}.json"
+
+
+def channel_key(name: str, channel: Channel) -> str:
+    """Where a channel lies."""
+    return f"datasets/{name}/{CHANNELS}/{channel}.json"
+
+
+def status_key(name: str, version: Version) -> str:
+    """Where it is said what became of a version."""
+    return f"datasets/{name}/{STATUS}/{version}.json"
+
+
+# ── checks and canonical JSON ────────────────────────────────────────────────────────────────
+
+
+def _check_paths(entries: Iterable[Entry]) -> None:
+    seen: dict[str, str] = {}
+    for entry in entries:
+        _check_path(entry.path)
+        key = collision_key(entry.path)
+        if key in seen:
+            other = "twice" if seen[key] == entry.path else f"beside {seen[key]!r}"
+            raise FormatError(f"a version cannot hold this file {other}", path=entry.path)
+        seen[key] = entry.path
+    for key, path in seen.items():
+        while "/" in key:
+            key = key.rpartition("/")[0]
+            if key in seen:
+                raise FormatError("a file stands where this needs a folder", path=path)
+
+
+def _check_path(path: str) -> None:
+    safe_path(path)
+    first = path.partition("/")[0].casefold()
+    if first == MANIFEST or first.startswith(RESERVED):
+        raise FormatError("this name is publisher's own", path=path)
+
+
+def _check_shard_name(name: str) -> None:
+    kind, _, split = name.partition("/")
+    if name in {"common", "provenance"}:
+        return
+    if kind != "split" or "/" in split or len(split) > 200:
+        raise FormatError(f"no shard can be called {name[:80]!r}")
+    safe_path(split)
+
+
+Document = TypeVar("Document", bound=_Strict)
+
+
+def _decode(body: bytes, kind: type[Document], path: str) -> Document:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"not what it should be: {error}", path=path, code="J001") from None
+
+
+def _seal(document: _Strict) -> bytes:
+    """Canonical JSON with one more key: the sha256 of the rest. Told apart from no damage."""
+    plain: dict[str, Any] = msgspec.to_builtins(document)
+    plain["seal"] = hashlib.sha256(_json(plain)).hexdigest()
+    return msgspec.json.format(_json(plain), indent=1) + b"\n"
+
+
+def _unseal(body: bytes, kind: type[Document], key: str) -> Document:
+    if len(body) > MAX_DOCUMENT:
+        raise _damaged(key, f"more than {MAX_DOCUMENT:,} bytes")
+    try:
+        plain = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        plain.pop("seal", None)
+        document = msgspec.json.decode(_json(plain), type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _damaged(key, str(error)) from None
+    if _seal(document) != body:
+        raise _damaged(key, "its bytes do not fit its seal")
+    return document
+
+
+def _damaged(key: str, why: str) -> IntegrityError:
+    why = re.sub(r"\s+", " ", why)[:200]
+    hint = "it was changed, or written by a newer publisher; push the release again, or upgrade"
+    return IntegrityError(f"{key} is damaged: {why}", [key], hint=hint)
+
+
+def _row(entry: Entry) -> _File:
+    return _File(entry.path, entry.sha256, entry.size, entry.split)
+
+
+def _json(value: Any) -> bytes:
+    """Sorted keys, no spare space, UTF-8: what `files.canonical_json` gives, in a core module."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+# msgspec 0.22 prepares a type when it is first decoded, and crashes where two threads do so at once
+for _kind in (_Manifest, _Line, Record, ChannelState):
+    msgspec.json.Decoder(_kind)

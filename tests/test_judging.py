@@ -282,11 +282,5 @@ def test_clicks_are_counted(tmp_path, weights):
     assert 1 <= found["noc85"] <= found["noc90"] <= 20
 
 
-def test_where_no_weights_ship_some_must_be_named(dataset, monkeypatch, tmp_path):
-    monkeypatch.setattr(judging.ritm, "__file__", str(tmp_path / "__init__.py"))
-    for more in ([], ["--noc"]):
-        assert "--weights" in run(dataset, *more, code=2).stderr
-
-
 def test_clicks_draw_no_polygons(dataset, weights):
     run(dataset, "--weights", weights, "--noc", "--level", "mild", code=2)

@@ -236,13 +236,13 @@ def verify(
     subject: str, deep: bool, endpoint_url: str | None, profile: str | None, as_json: bool
 ) -> None:
     """Check a version in a bucket, or every byte of a pulled folder; exit 7 if it is damaged."""
-    from ..bucket import consume
+    from ..bucket import consume, verifying
 
     with progress("files", quiet=as_json) as on_file:
         if "://" in subject:
             ref, bucket = opened(subject, endpoint_url, profile)
-            manifest = consume.verify_remote(
-                bucket, ref.name, ref.selector, deep=deep, on_file=on_file
+            manifest = verifying.verify_remote(
+                bucket, ref.name, ref.selector, deep=deep, on_object=on_file
             )
         else:
             manifest = consume.verify_folder(Path(subject), on_file)

@@ -11,8 +11,9 @@ from itertools import count
 import pytest
 
 from publisher.bucket import publish, sending
-from publisher.bucket.consume import channels, pull, resolve, verify_folder, verify_remote, versions
+from publisher.bucket.consume import channels, pull, resolve, verify_folder, versions
 from publisher.bucket.publish import push
+from publisher.bucket.verifying import verify_remote
 from publisher.errors import (
     FormatError,
     IntegrityError,

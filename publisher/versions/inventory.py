@@ -1,0 +1,166 @@
+"""
+The objects that a version is made of in a bucket, and what the bytes of each must be. Pure.
+
+The record names lists of files and indexes by digest, they name files and objects by digest,
+and the documents for people follow from both. So who has a record knows of every byte whether
+it is right, wherever it comes from: what looks a bucket over, mends it or copies it, starts here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import UsageError
+from .documents import SUMS, URLS, sums, urls
+from .manifest import MANIFEST, PROVENANCE, Entry, Layout, Manifest, Record, tree_key
+from .packs import Index, Place, digest_in
+from .version import Version
+
+Kind = Literal[
+    "pack", "blob", "file", "manifest", "index", "record", "document", "status", "channel"
+]
+"""What an object of a version is; in the order in which they are put."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file, or several of the same bytes, within an object."""
+
+    place: Place
+    sha256: str
+    paths: tuple[str, ...] = ()  # of the version; none where its list of files is lost
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """
+    An object that holds files of a version.
+
+    `sha256` is that of all its bytes. It is None where only the files in it are known, which no
+    push of ours makes; such an object may be read, but not be copied as good.
+    """
+
+    key: str
+    kind: Kind
+    size: int
+    sha256: str | None
+    members: tuple[Member, ...]  # by offset
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that need it."""
+        return tuple(sorted({path for m in self.members for path in m.paths}))
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """What is known of a shard: its files, and where their bytes lie; None what is lost."""
+
+    entries: tuple[Entry, ...] | None
+    index: Index | None
+
+
+def items_of(record: Record, lists: Mapping[str, Lists]) -> tuple[Item, ...]:
+    """The objects with the files of a version, sorted by key, as far as its lists are known."""
+    found: dict[str, dict[tuple[Place, str], set[str]]] = {}
+    for known in lists.values():
+        paths: dict[str, list[str]] = {}
+        for entry in known.entries or ():
+            paths.setdefault(entry.sha256, []).append(entry.path)
+        for sha256, place in known.index or ():
+            members = found.setdefault(place.key, {})
+            members.setdefault((place, sha256), set()).update(paths.get(sha256, ()))
+        if record.layout == "plain":  # equal files share a place, but each has its object
+            for entry in known.entries or ():
+                if entry.path == PROVENANCE:
+                    continue
+                place = _whole(tree_key(record.name, record.version, entry.path), entry)
+                members = found.setdefault(place.key, {})
+                members.setdefault((place, entry.sha256), set()).add(entry.path)
+    return tuple(_item(key, members) for key, members in sorted(found.items()))
+
+
+def _whole(key: str, entry: Entry) -> Place:
+    return Place(key, 0, entry.size, entry.size)
+
+
+def _item(key: str, found: Mapping[tuple[Place, str], set[str]]) -> Item:
+    members = tuple(
+        Member(place, sha256, tuple(sorted(paths)))
+        for (place, sha256), paths in sorted(found.items(), key=lambda m: m[0])
+    )
+    first = members[0]
+    alone = first.sha256 if len(members) == 1 and first.place.is_whole else None
+    return Item(key, _kind(key), first.place.whole, digest_in(key) or alone, members)
+
+
+def _kind(key: str) -> Kind:
+    if digest_in(key) is None:
+        return "file"
+    return "pack" if key.endswith(".tar") else "blob"
+
+
+def home_of(key: str, name: str) -> Version | None:
+    """
+    The version in whose folder a plain file lies; None of what is named by its content.
+
+    Raises:
+        UsageError: an object of this dataset has no business there.
+    """
+    if digest_in(key) is not None:
+        return None
+    folder, _, rest = key.removeprefix(f"datasets/{name}/v").partition("/")
+    if not key.startswith(f"datasets/{name}/v") or not rest:
+        raise UsageError(f"{key[:200]} cannot hold files of {name}")
+    return Version.parse(folder)
+
+
+# ── documents for people ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What lies beside a version for people. Its bytes follow from the record and its lists."""
+
+    name: str
+    size: int
+    sha256: str
+    body: bytes | None  # None of a file of the version: provenance.json
+
+
+def documents_of(
+    name: str,
+    layout: Layout,
+    folder: str,
+    entries: Iterable[Entry],
+    places: Mapping[str, Place],
+) -> tuple[Document, ...]:
+    """
+    The documents of a version but get.py, which is the same beside all.
+
+    Args:
+        name: of the dataset.
+        folder: where they lie.
+        entries: all files of the version.
+        places: where the contents lie, by sha256.
+    """
+    manifest = Manifest(name, tuple(entries))
+    files = [e for e in manifest.entries if e.path != PROVENANCE]
+    plain = layout == "plain"
+    keys = (folder + e.path if plain else places[e.sha256].key for e in files)
+    bodies = {SUMS: sums(files), URLS: urls(keys, folder)}
+    if not plain:
+        return tuple(_document(n, body) for n, body in bodies.items())
+    bodies[MANIFEST] = manifest.to_bytes()
+    known = (e for e in manifest.entries if e.path == PROVENANCE)
+    return (
+        *(_document(n, body) for n, body in bodies.items()),
+        *(Document(e.path, e.size, e.sha256, None) for e in known),
+    )
+
+
+def _document(name: str, body: bytes) -> Document:
+    return Document(name, len(body), hashlib.sha256(body).hexdigest(), body)

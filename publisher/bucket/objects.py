@@ -12,11 +12,24 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from ..errors import FormatError, IntegrityError, ObjectNotFound, StorageError, UsageError
+from ..names import listing
 from ..storage import Bucket
-from ..versions.inventory import Item, Member
+from ..versions.inventory import Item, Kind, Member
+from ..versions.manifest import (
+    ChannelState,
+    Entry,
+    Record,
+    Status,
+    StoredShard,
+    read_shard,
+    record_key,
+    status_key,
+)
+from ..versions.packs import Index, index_key
+from ..versions.version import Version
 from .fetching import Feed
 from .sending import SMALL, is_sound
 
@@ -26,10 +39,31 @@ State = Literal["lost", "damaged"]
 Wrong = tuple[State, tuple[str, ...]]
 """What is wrong with an object, and which files of a version are hit."""
 
+_KINDS: tuple[Kind, ...] = get_args(Kind)
 PORTERS = 4  # large objects on their way at a time, each in a temporary file
 _LOOKS = 2  # at what comes wrong
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """An object that is lost or damaged; `mended` if its right bytes are there now."""
+
+    key: str
+    kind: Kind
+    state: State
+    files: tuple[str, ...] = ()  # of the version, that are hit
+    mended: bool = False
+
+    def __str__(self) -> str:
+        files = f" ({listing(self.files, 3)})" if self.files else ""
+        return f"{self.state} {self.kind} {self.key}{files}"
+
+
+def order_of(damage: Damage) -> tuple[int, str]:
+    """Where it comes when things are put: what makes a version visible after what it needs."""
+    return _KINDS.index(damage.kind), damage.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +73,57 @@ class Bytes:
     key: str
     size: int
     sha256: str
+
+
+# ── what documents must be ───────────────────────────────────────────────────────────────────
+# Each gives a reader of bytes that raises FormatError or IntegrityError where they are wrong.
+
+
+def record_of(name: str, version: Version) -> Callable[[bytes], Record]:
+    """The record of this very version."""
+    key = record_key(name, version)
+
+    def parse(body: bytes) -> Record:
+        record = Record.from_bytes(body, key)
+        if (record.name, record.version) != (name, str(version)):
+            raise IntegrityError(f"{key} is the record of {record.name} {record.version}", [key])
+        return record
+
+    return parse
+
+
+def status_of(name: str, version: Version) -> Callable[[bytes], Status]:
+    """The status of this very version."""
+    key = status_key(name, version)
+
+    def parse(body: bytes) -> Status:
+        status = Status.from_bytes(body, key)
+        if status.version != str(version):
+            raise IntegrityError(f"{key} is the status of {status.version}", [key])
+        return status
+
+    return parse
+
+
+def channel_at(key: str) -> Callable[[bytes], ChannelState]:
+    """Where a channel points to."""
+    return lambda body: ChannelState.from_bytes(body, key)
+
+
+def lines_of(name: str, shard: StoredShard) -> Callable[[bytes], tuple[Entry, ...]]:
+    """The files of a shard."""
+    return lambda body: read_shard(body, name, shard.plain)
+
+
+def index_of(shard: StoredShard) -> Callable[[bytes], Index]:
+    """Where the files of a shard lie."""
+
+    def parse(body: bytes) -> Index:
+        if hashlib.sha256(body).hexdigest() != shard.index:
+            raise IntegrityError(f"{index_key(shard.index)} is damaged")
+        return Index.from_bytes(body, shard)
+
+    return parse
 
 
 # ── read as a whole ──────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from ..errors import (
     AccessDenied,
@@ -32,7 +32,7 @@ from ..names import listing
 from ..progress import Progress, silent
 from ..storage import Bucket, MemoryBucket
 from ..versions.documents import SCRIPT, SUMS, URLS, is_script, sums
-from ..versions.inventory import Document, Item, Kind, Lists, Member, documents_of, items_of
+from ..versions.inventory import BESIDE, Document, Item, Kind, Lists, Member, documents_of, items_of
 from ..versions.manifest import (
     CHANNELS,
     MAX_DOCUMENT,
@@ -40,46 +40,50 @@ from ..versions.manifest import (
     Entry,
     Manifest,
     Record,
-    Status,
     StoredShard,
     blob_key,
     channel_key,
     max_shard_bytes,
-    read_shard,
     record_key,
     shard_key,
     status_key,
     tree_key,
 )
-from ..versions.packs import Index, Place, index_key, max_index_bytes
+from ..versions.packs import Place, index_key, max_index_bytes
 from ..versions.version import Channel, Selector, Version, parse_selector
-from .consume import find_record, resolve
-from .objects import PORTERS, Bytes, State, Wrong, asked, carry, look_at, read_through
+from .consume import find_record, find_status, resolve
+from .objects import (
+    PORTERS,
+    Bytes,
+    Damage,
+    State,
+    Wrong,
+    asked,
+    carry,
+    channel_at,
+    index_of,
+    lines_of,
+    look_at,
+    order_of,
+    read_through,
+    record_of,
+    status_of,
+)
 from .publish import script
 from .sending import FOR_EVER, NO_CACHE, Stock, content_type, failpoint, write
 from .trees import each
 
-_KINDS: tuple[Kind, ...] = get_args(Kind)  # in the order in which they are put
-_AFTER = {"record", "document", "status", "channel"}  # what says that the rest is there
-_SWAPPED = {"record", "status", "channel"}  # which others change, too, or must never change
+_AFTER = {"record", "document", "status", "beside", "channel"}  # what says that the rest is there
+_SWAPPED = {
+    "record",
+    "status",
+    "beside",
+    "channel",
+}  # which others change, too, or must never change
+_STAYS = {"active", "yanked", "deprecated"}
 _ROOT = re.compile(rb'"root": "(sha256:[0-9a-f]{64})"')
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """An object that is lost or damaged; `mended` if its right bytes are there now."""
-
-    key: str
-    kind: Kind
-    state: State
-    files: tuple[str, ...] = ()  # of the version, that are hit
-    mended: bool = False
-
-    def __str__(self) -> str:
-        files = f" ({listing(self.files, 3)})" if self.files else ""
-        return f"{self.state} {self.kind} {self.key}{files}"
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,10 @@ def examine(
     if isinstance(selector, str):
         selector = parse_selector(selector)
     version = _version(bucket, name, selector, mirror)
+    with suppress(IntegrityError):
+        status = find_status(bucket, name, version)
+        if status is not None and status.state not in _STAYS:  # its bytes are gone on purpose
+            raise VersionNotFound(f"{name} {version} is {status}")
     return _Examination(bucket, name, version, mirror, deep=deep).run(on_object)
 
 
@@ -195,7 +203,7 @@ def _leads_nowhere(bucket: Bucket, name: str, state: ChannelState) -> bool:
 
 
 def _channel(bucket: Bucket, key: str) -> tuple[ChannelState | None, State | None]:
-    return look_at(bucket, key, MAX_DOCUMENT, lambda body: ChannelState.from_bytes(body, key))
+    return look_at(bucket, key, MAX_DOCUMENT, channel_at(key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +247,14 @@ class _Examination:
             if all(known.entries is not None for known in lists.values()):
                 entries = tuple(e for known in lists.values() for e in known.entries or ())
                 manifest = Manifest(self._name, entries)
-                parts += self._documents(record, manifest, lists) if not unseen else []
+                parts += self._documents(record, manifest, lists)
             self._look(parts, on_object)
-        self._look([*self._statuses(), *self._channels(record)])
+        self._look([*self._said(), *self._channels(record)])
         damages = [d for _, d in self._wrong.values()]
         if self._mends and damages:
             damages = self._mended(bool(unseen))
         root = record.root if record is not None else None
-        damages = sorted(damages, key=_order)
+        damages = sorted(damages, key=order_of)
         return Report(self._name, self._version, root, manifest, self._seen, tuple(damages), unseen)
 
     def _look(self, parts: Sequence[_Part], on_object: Progress = silent) -> None:
@@ -264,24 +272,18 @@ class _Examination:
     def _record(self) -> Record | None:
         """The record; that of the mirror where ours cannot be read."""
         key = record_key(self._name, self._version)
-        theirs, _ = look_at(self._mirror, key, MAX_DOCUMENT, self._parsed)
-        ours, wrong = look_at(self._bucket, key, MAX_DOCUMENT, self._parsed)
+        parse = record_of(self._name, self._version)
+        theirs, _ = look_at(self._mirror, key, MAX_DOCUMENT, parse)
+        ours, wrong = look_at(self._bucket, key, MAX_DOCUMENT, parse)
         if wrong == "lost" and theirs is None and not self._was_published():
             resolve(self._bucket, self._name, self._version)  # says what there is instead
         if ours is None and theirs is not None:
             self._refuse_stranger(theirs)
         if ours is not None and theirs is not None and ours.root != theirs.root:
             raise self._stranger(theirs)
-        part = self._small(key, "record", self._parsed)
+        part = self._small(key, "record", parse)
         self._note(part, wrong and Damage(key, "record", wrong))
         return ours or theirs
-
-    def _parsed(self, body: bytes) -> Record:
-        key = record_key(self._name, self._version)
-        record = Record.from_bytes(body, key)
-        if (record.name, record.version) != (self._name, str(self._version)):
-            raise IntegrityError(f"{key} is the record of {record.name} {record.version}", [key])
-        return record
 
     def _was_published(self) -> bool:
         """Is there what only a publication leaves?"""
@@ -314,7 +316,7 @@ class _Examination:
     def _lines(self, name: str, record: Record) -> tuple[Entry, ...] | None:
         shard = record.shards[name]
         key, limit = shard_key(shard.sha256), max_shard_bytes(shard)
-        return look_at(self._mirror, key, limit, lambda b: read_shard(b, name, shard.plain))[0]
+        return look_at(self._mirror, key, limit, lines_of(name, shard))[0]
 
     def _stranger(self, theirs: Record) -> VersionConflict:
         return VersionConflict(
@@ -329,18 +331,10 @@ class _Examination:
         return dict(zip(record.shards, lists, strict=True))
 
     def _lists_of(self, name: str, shard: StoredShard) -> Lists:
-        def lines(body: bytes) -> tuple[Entry, ...]:
-            return read_shard(body, name, shard.plain)
-
-        def index(body: bytes) -> Index:
-            if hashlib.sha256(body).hexdigest() != shard.index:
-                raise IntegrityError("it is damaged")
-            return Index.from_bytes(body, shard)
-
-        return Lists(
-            self._list(shard_key(shard.sha256), "manifest", lines, max_shard_bytes(shard)),
-            self._list(index_key(shard.index), "index", index, max_index_bytes(shard)),
-        )
+        where, most = shard_key(shard.sha256), max_shard_bytes(shard)
+        entries = self._list(where, "manifest", lines_of(name, shard), most)
+        where, most = index_key(shard.index), max_index_bytes(shard)
+        return Lists(entries, self._list(where, "index", index_of(shard), most))
 
     def _list(self, key: str, kind: Kind, parse: Callable[[bytes], T], limit: int) -> T | None:
         ours, wrong = look_at(self._bucket, key, limit, parse)
@@ -382,7 +376,9 @@ class _Examination:
     def _documents(
         self, record: Record, manifest: Manifest, lists: Mapping[str, Lists]
     ) -> list[_Part]:
-        places = {s: place for known in lists.values() for s, place in known.index or ()}
+        places = None
+        if all(known.index is not None for known in lists.values()):
+            places = {s: place for known in lists.values() for s, place in known.index or ()}
         what = (self._name, record.layout, self._folder, manifest.entries, places)
         return [self._script(), *map(self._document, documents_of(*what))]
 
@@ -415,24 +411,23 @@ class _Examination:
 
     # ── what points to versions ──────────────────────────────────────────────────────────────
 
-    def _statuses(self) -> list[_Part]:
+    def _said(self) -> list[_Part]:
+        """What may be said of a version, and need not."""
         key = status_key(self._name, self._version)
+        parts = [self._small(key, "status", status_of(self._name, self._version))]
+        for key_of, parse in BESIDE:
+            beside = key_of(self._name, self._version)
+            parts.append(self._small(beside, "beside", partial(_parsed_by, parse, beside)))
+        return [replace(part, check=partial(self._check_said, part)) for part in parts]
 
-        def parse(body: bytes) -> None:
-            if Status.from_bytes(body, key).version != str(self._version):
-                raise IntegrityError(f"{key} is of another version", [key])
-
-        part = self._small(key, "status", parse)
-
-        def check(deep: bool) -> Wrong | None:
-            with suppress(AccessDenied):  # S3 denies what is not there to who may not list
-                wrong = part.check(deep)
-                if wrong is not None and wrong[0] == "lost" and part.right(Path()) is None:
-                    return None  # nothing was ever said
-                return wrong
-            return None
-
-        return [replace(part, check=check)]
+    def _check_said(self, part: _Part, deep: bool) -> Wrong | None:
+        """Only the mirror can tell that something was said and is lost."""
+        with suppress(AccessDenied):  # S3 denies what is not there to who may not list
+            wrong = part.check(deep)
+            if wrong is not None and wrong[0] == "lost" and part.right(Path()) is None:
+                return None
+            return wrong
+        return None
 
     def _channels(self, record: Record | None) -> list[_Part]:
         keys = {k for b in (self._bucket, self._mirror) for k in _channel_keys(b, self._name)}
@@ -469,7 +464,7 @@ class _Examination:
 
     def _mended(self, unseen: bool) -> list[Damage]:
         """Put right bytes in the place of wrong ones; the record only when all else is right."""
-        wrong = sorted(self._wrong.values(), key=lambda found: _order(found[1]))
+        wrong = sorted(self._wrong.values(), key=lambda found: order_of(found[1]))
         before = [w for w in wrong if w[1].kind not in _AFTER]
         with tempfile.TemporaryDirectory(prefix="publisher-") as room:
             mend = partial(self._mend, Path(room))
@@ -515,12 +510,12 @@ class _Examination:
             )
 
 
-def _order(damage: Damage) -> tuple[int, str]:
-    return _KINDS.index(damage.kind), damage.key
-
-
 def _cache(kind: Kind) -> str:
-    return NO_CACHE if kind in {"document", "status", "channel"} else FOR_EVER
+    return NO_CACHE if kind in _AFTER - {"record"} else FOR_EVER
+
+
+def _parsed_by(parse: Callable[[bytes, str], object], key: str, body: bytes) -> None:
+    parse(body, key)
 
 
 def _sha256(body: bytes) -> str:

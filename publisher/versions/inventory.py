@@ -9,20 +9,27 @@ it is right, wherever it comes from: what looks a bucket over, mends it or copie
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import UsageError
-from .documents import SUMS, URLS, sums, urls
+from ..errors import IntegrityError, UsageError
+from .documents import DOCUMENTS, SUMS, URLS, sums, urls
 from .manifest import MANIFEST, PROVENANCE, Entry, Layout, Manifest, Record, tree_key
 from .packs import Index, Place, digest_in
 from .version import Version
 
 Kind = Literal[
-    "pack", "blob", "file", "manifest", "index", "record", "document", "status", "channel"
+    "pack", "blob", "file", "manifest", "index", "record", "document", "status", "beside", "channel"
 ]
-"""What an object of a version is; in the order in which they are put."""
+"""What an object of a version is; in the order in which lost ones are put back."""
+
+BESIDE: tuple[tuple[Callable[[str, Version], str], Callable[[bytes, str], object]], ...] = ()
+"""
+Other documents that a version may have, which are copied and mended with it: what gives the key
+of each by name and version, and what reads its bytes or raises an IntegrityError.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +115,15 @@ def home_of(key: str, name: str) -> Version | None:
     The version in whose folder a plain file lies; None of what is named by its content.
 
     Raises:
-        UsageError: an object of this dataset has no business there.
+        IntegrityError: files of this dataset have no business there.
     """
     if digest_in(key) is not None:
         return None
     folder, _, rest = key.removeprefix(f"datasets/{name}/v").partition("/")
-    if not key.startswith(f"datasets/{name}/v") or not rest:
-        raise UsageError(f"{key[:200]} cannot hold files of {name}")
-    return Version.parse(folder)
+    with suppress(UsageError):
+        if key.startswith(f"datasets/{name}/v") and rest and rest not in DOCUMENTS:
+            return Version.parse(folder)
+    raise IntegrityError(f"{key[:200]} cannot hold files of {name}", [key])
 
 
 # ── documents for people ─────────────────────────────────────────────────────────────────────
@@ -136,7 +144,7 @@ def documents_of(
     layout: Layout,
     folder: str,
     entries: Iterable[Entry],
-    places: Mapping[str, Place],
+    places: Mapping[str, Place] | None,
 ) -> tuple[Document, ...]:
     """
     The documents of a version but get.py, which is the same beside all.
@@ -145,22 +153,25 @@ def documents_of(
         name: of the dataset.
         folder: where they lie.
         entries: all files of the version.
-        places: where the contents lie, by sha256.
+        places: where the contents lie, by sha256; None where that is lost, so that nobody can
+            say what urls.txt is.
     """
     manifest = Manifest(name, tuple(entries))
     files = [e for e in manifest.entries if e.path != PROVENANCE]
-    plain = layout == "plain"
-    keys = (folder + e.path if plain else places[e.sha256].key for e in files)
-    bodies = {SUMS: sums(files), URLS: urls(keys, folder)}
-    if not plain:
-        return tuple(_document(n, body) for n, body in bodies.items())
+    bodies = {SUMS: sums(files)}
+    if layout == "packs":
+        if places is not None:
+            bodies[URLS] = urls((places[e.sha256].key for e in files), folder)
+        return tuple(document(n, body) for n, body in bodies.items())
+    bodies[URLS] = urls((folder + e.path for e in files), folder)
     bodies[MANIFEST] = manifest.to_bytes()
     known = (e for e in manifest.entries if e.path == PROVENANCE)
     return (
-        *(_document(n, body) for n, body in bodies.items()),
+        *(document(n, body) for n, body in bodies.items()),
         *(Document(e.path, e.size, e.sha256, None) for e in known),
     )
 
 
-def _document(name: str, body: bytes) -> Document:
+def document(name: str, body: bytes) -> Document:
+    """A document with this body."""
     return Document(name, len(body), hashlib.sha256(body).hexdigest(), body)

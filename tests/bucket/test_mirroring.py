@@ -1,0 +1,364 @@
+"""A version in another bucket: the same keys, the same bytes, or nothing. On every bucket."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from publisher.bucket.consume import channels, find_status, pull, resolve, versions
+from publisher.bucket.maintain import mark, move_channel
+from publisher.bucket.mirroring import mirror
+from publisher.bucket.publish import push
+from publisher.bucket.verifying import examine
+from publisher.errors import IntegrityError, StorageError, UsageError, VersionConflict
+from publisher.storage import LocalBucket, MemoryBucket
+from publisher.versions.manifest import ChannelState
+from publisher.versions.version import Channel, Version, parse_selector
+from tests.trees import FILES, make_tree, read_tree
+
+NOON = "2026-01-01T12:00:00+00:00"
+LATEST = "datasets/hands/channels/latest.json"
+STABLE = Channel("stable")
+NEXT = {
+    "val/images/000003.jpg": b"a better picture",
+    "train/images/copy.jpg": FILES["train/images/000001.jpg"],
+    "train/images/large.jpg": bytes(range(256)) * 2**12 + b"!",
+}
+
+
+def filled(bucket, tmp_path, layouts=("plain", "packs")):
+    """1.0.0, which is yanked, and 1.1.0, which holds some of its files where 1.0.0 has them."""
+    trees = [make_tree(tmp_path / "1.0.0"), make_tree(tmp_path / "1.1.0", NEXT)]
+    for number, tree, layout in zip(("1.0.0", "1.1.0"), trees, layouts, strict=True):
+        push(bucket, tree, "hands", number, created=NOON, layout=layout)
+    move_channel(bucket, "hands", STABLE, "1.0.0")
+    mark(bucket, "hands", Version.parse("1.0.0"), "yanked", "mixed up", at=NOON)
+    return bucket
+
+
+def objects_of(bucket):
+    return {o.key: bucket.get(o.key) for o in bucket.list() if o.key != "publisher.json"}
+
+
+@pytest.fixture
+def source(tmp_path):
+    return filled(MemoryBucket(), tmp_path)
+
+
+LAYOUTS = [("plain", "packs"), ("packs", "packs"), ("packs", "plain"), ("plain", "plain")]
+
+
+@pytest.mark.parametrize("layouts", LAYOUTS, ids="-then-".join)
+def test_a_mirror_has_every_object_of_all_versions(tmp_path, layouts):
+    source, target = filled(MemoryBucket(), tmp_path, layouts), MemoryBucket()
+    done = mirror(source, target, "hands")
+    assert [(c.version, c.status) for c in done.versions] == [
+        ("1.0.0", "mirrored"),
+        ("1.1.0", "mirrored"),
+    ]
+    assert objects_of(target) == objects_of(source)
+    assert done.left == ()
+
+
+@pytest.mark.parametrize("way", ["to", "from"])
+def test_any_bucket_is_mirrored_to_and_from(opened, tmp_path, way):
+    elsewhere = LocalBucket(tmp_path / "elsewhere")
+    source, target = (elsewhere, opened()) if way == "to" else (opened(), elsewhere)
+    filled(source, tmp_path)
+    mirror(source, target, "hands")
+    assert objects_of(target) == objects_of(source)
+    before = objects_of(target)
+    again = mirror(source, target, "hands")
+    assert {c.status for c in again.versions} == {"already there"}
+    assert (again.objects, objects_of(target)) == (0, before)
+    for number, changes in (("1.0.0", {}), ("1.1.0", NEXT)):
+        assert examine(target, "hands", number, deep=True).is_sound
+        with warnings.catch_warnings(record=True):
+            got = pull(target, "hands", number, tmp_path / f"out {number}").path
+        assert read_tree(got) == {**FILES, **changes}
+
+
+class Counts(MemoryBucket):
+    """Counts requests."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = dict.fromkeys(("get", "read", "head", "put", "list", "delete"), 0)
+        self._count = threading.Lock()
+
+    def __getattribute__(self, name):
+        found = super().__getattribute__(name)
+        if name in ("get", "read", "head", "put", "list", "delete"):
+            with self._count:
+                self.asked[name] += 1
+        return found
+
+
+def test_a_second_time_there_is_nothing_to_do_in_few_requests(tmp_path):
+    files = {f"train/images/{n:04}.jpg": b"%d" % n for n in range(500)}
+    source, target = Counts(), Counts()
+    tree = make_tree(tmp_path / "tree", files)
+    push(source, tree, "hands", "1.0.0", created=NOON, layout="plain")
+    mirror(source, target, "hands")
+    source.asked = dict.fromkeys(source.asked, 0)
+    target.asked = dict.fromkeys(target.asked, 0)
+    again = mirror(source, target, "hands")
+    assert again.objects == 0
+    assert target.asked["put"] == target.asked["delete"] == source.asked["put"] == 0
+    assert sum(source.asked.values()) <= 20
+    assert sum(target.asked.values()) <= 40  # not one for each of 500 files
+
+
+def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(source):
+    target = MemoryBucket()
+    planned = mirror(source, target, "hands", dry_run=True)
+    assert [c.status for c in planned.versions] == ["planned", "planned"]
+    assert objects_of(target) == target._objects == {}
+    done = mirror(source, target, "hands")
+    assert (planned.objects, planned.size) == (done.objects, done.size)
+    assert [m.version for m in planned.channels] == [m.version for m in done.channels]
+    assert done.size == sum(
+        len(b)
+        for k, b in objects_of(source).items()
+        if "/channels/" not in k and "/status/" not in k
+    )
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [("1.1.0", ["1.1.0"]), ("^1.1", ["1.1.0"]), ("^1", ["1.0.0", "1.1.0"]), ("latest", ["1.1.0"])],
+)
+def test_a_reference_chooses_versions(source, tmp_path, selector, expected):
+    target = MemoryBucket()
+    mirror(source, target, "hands", parse_selector(selector))
+    assert [str(v) for v in versions(target, "hands")] == expected
+    assert set(channels(target, "hands")) == (
+        {"latest", "stable"} if len(expected) == 2 else {"latest"}
+    )
+    assert read_tree(pull(target, "hands", "1.1.0", tmp_path / "out").path) == {**FILES, **NEXT}
+    assert examine(target, "hands", "1.1.0", deep=True).is_sound
+    mirror(source, target, "hands")
+    assert objects_of(target) == objects_of(source)
+
+
+# ── what may not happen ──────────────────────────────────────────────────────────────────────
+
+
+def test_other_content_is_never_overwritten_and_nothing_is_sent(source, tmp_path):
+    target = MemoryBucket()
+    other = make_tree(tmp_path / "other", {"README.md": b"other"})
+    push(target, other, "hands", "1.1.0", created=NOON)
+    before = dict(target._objects)
+    with pytest.raises(VersionConflict, match=r"other content as hands 1\.1\.0") as caught:
+        mirror(source, target, "hands")
+    assert caught.value.exit_code == 6
+    assert target._objects == before
+
+
+def test_a_folder_that_another_push_is_filling_is_left_alone(source):
+    target = MemoryBucket()
+    sums = "datasets/hands/v1.0.0/SHA256SUMS"
+    target.put(sums, b"another tree")
+    with pytest.raises(VersionConflict):
+        mirror(source, target, "hands")
+    assert target.get(sums) == b"another tree"
+    assert versions(target, "hands") == ()
+    assert not any("v1.0.0/README" in k for k in target._objects)
+
+
+def test_a_channel_of_the_target_never_goes_back(source, tmp_path):
+    target = MemoryBucket()
+    mirror(source, target, "hands")
+    newer = make_tree(tmp_path / "newer", {"README.md": b"newer"})
+    push(target, newer, "hands", "2.0.0", created=NOON)
+    mirror(source, target, "hands")
+    assert str(channels(target, "hands")["latest"]) == "2.0.0"
+    push(source, newer, "hands", "2.0.0", created=NOON)
+    push(source, make_tree(tmp_path / "3", {"README.md": b"3"}), "hands", "3.0.0", created=NOON)
+    moves = ChannelState.from_bytes(target.get(LATEST), LATEST).moves
+    mirror(source, target, "hands")
+    state = ChannelState.from_bytes(target.get(LATEST), LATEST)
+    assert (state.version, state.moves > moves) == ("3.0.0", True)
+
+
+def test_what_the_target_says_of_a_version_stays_if_it_is_newer(source):
+    target = MemoryBucket()
+    mirror(source, target, "hands")
+    version = Version.parse("1.0.0")
+    mark(target, "hands", version, "active", "checked", at="2026-02-01T00:00:00+00:00")
+    mirror(source, target, "hands")
+    assert find_status(target, "hands", version).state == "active"
+    mark(
+        source, "hands", version, "deprecated", "old", at="2026-03-01T00:00:00+00:00"
+    ) if False else None
+    mark(source, "hands", version, "active", "really", at="2026-03-01T00:00:00+00:00")
+    mirror(source, target, "hands")
+    assert find_status(target, "hands", version).reason == "really"
+
+
+def test_the_same_content_that_was_published_there_stays_as_it_lies(source, tmp_path):
+    target = MemoryBucket()
+    later = "2027-01-01T00:00:00+00:00"
+    push(target, tmp_path / "1.1.0", "hands", "1.1.0", created=later, layout="plain")
+    record = resolve(target, "hands", "1.1.0")
+    done = mirror(source, target, "hands")
+    assert [c.status for c in done.versions] == ["mirrored", "already there"]
+    assert resolve(target, "hands", "1.1.0") == record
+    for number in ("1.0.0", "1.1.0"):
+        assert examine(target, "hands", number, deep=True).is_sound
+
+
+def test_a_bucket_is_no_mirror_of_itself(tmp_path):
+    bucket = LocalBucket(tmp_path / "b")
+    with pytest.raises(UsageError, match="same bucket"):
+        mirror(bucket, bucket, "hands")
+
+
+def test_a_hostile_index_writes_nowhere_else(source):
+    """What a source calls a file must lie where files of this dataset lie."""
+    from publisher.versions.inventory import home_of
+
+    for key in (
+        "datasets/feet/releases/1.0.0.json",
+        LATEST,
+        "datasets/feet/v1.0.0/x",
+        "datasets/hands/v1.0.0/urls.txt",
+        "publisher.json",
+        "datasets/hands/vx/y",
+    ):
+        with pytest.raises(IntegrityError):
+            home_of(key, "hands")
+    assert home_of("datasets/hands/v1.0.0/a/b.jpg", "hands") == Version.parse("1.0.0")
+    assert home_of(f"blobs/aa/{'a' * 64}", "hands") is None
+
+
+# ── damage in the source ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("layouts", LAYOUTS[:2] + LAYOUTS[3:], ids="-then-".join)
+def test_what_the_source_has_damaged_is_named_and_not_copied_as_good(tmp_path, layouts):
+    source = filled(MemoryBucket(), tmp_path, layouts)
+    good = objects_of(source)
+    derived = (
+        "/urls.txt",
+        "/get.py",
+        "/SHA256SUMS",
+        "/manifest.json",
+        "/v1.0.0/provenance.json",
+        "/v1.1.0/provenance.json",
+    )
+    for key in sorted(k for k in good if not k.endswith(derived)):
+        for bad in (None, good[key][:-1] + bytes([good[key][-1] ^ 1])):
+            target = MemoryBucket()
+            if bad is None:
+                source.delete(key)
+                if "/channels/" in key or "/status/" in key or "/releases/" in key:
+                    source.put(key, good[key])
+                    continue  # nothing says that it should be there
+            else:
+                source.put(key, bad)
+            done = mirror(source, target, "hands")
+            assert {d.key for d in done.left} == {key}
+            broken = {c.version for c in done.versions if c.status == "damaged"}
+            assert broken or "/channels/" in key
+            assert {str(v) for v in versions(target, "hands")} == {"1.0.0", "1.1.0"} - broken
+            for number in versions(target, "hands"):
+                assert examine(target, "hands", number, deep=True).is_sound
+            for k, body in objects_of(target).items():
+                assert body == good[k]
+            source.put(key, good[key])
+            assert mirror(source, target, "hands").left == ()
+            assert objects_of(target) == good
+
+
+# ── cut short ────────────────────────────────────────────────────────────────────────────────
+
+
+class Fails(MemoryBucket):
+    """The network goes away at one operation, before it or after it."""
+
+    def __init__(self, objects=None, *, applied=False):
+        super().__init__()
+        self._objects = dict(objects or {})
+        self.left = 10**9
+        self._applied = applied
+
+    def _tick(self, call):
+        self.left -= 1
+        if self.left >= 0:
+            return call()
+        if self._applied:
+            call()
+        raise StorageError("the network went away")
+
+    def get(self, key, **options):
+        return self._tick(lambda: MemoryBucket.get(self, key, **options))
+
+    def read(self, key, **options):
+        return self._tick(lambda: MemoryBucket.read(self, key, **options))
+
+    def head(self, key):
+        return self._tick(lambda: MemoryBucket.head(self, key))
+
+    def put(self, key, body, **options):
+        return self._tick(lambda: MemoryBucket.put(self, key, body, **options))
+
+    def list(self, prefix=""):
+        return self._tick(lambda: MemoryBucket.list(self, prefix))
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["lost", "answer lost"])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_mirror_cut_short_anywhere_shows_nothing_broken_and_goes_on(
+    source, monkeypatch, side, applied
+):
+    monkeypatch.setattr("publisher.bucket.trees.THREADS", 1)
+    good = objects_of(source)
+    first, second = Fails(good, applied=applied), Fails(applied=applied)
+    mirror(first, second, "hands")
+    total = 10**9 - {"source": first, "target": second}[side].left
+    assert total > 50
+    for n in range(total):
+        first, second = Fails(good, applied=applied), Fails(applied=applied)
+        failing = {"source": first, "target": second}[side]
+        failing.left = n
+        with pytest.raises(StorageError, match="went away"):
+            mirror(first, second, "hands")
+        failing.left = 10**9
+        for number in versions(second, "hands"):
+            report = examine(second, "hands", number)
+            assert {d.kind for d in report.left} <= {"document"}  # which come after the record
+            status = find_status(second, "hands", number)
+            assert (status is not None) == (str(number) == "1.0.0")  # never seen as not yanked
+        mirror(first, second, "hands")
+        assert objects_of(second) == good
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    files=st.dictionaries(
+        st.sampled_from([f"train/images/{c}.jpg" for c in "abcdef"] + ["README.md", "val/x.json"]),
+        st.binary(max_size=20),
+    ),
+    layouts=st.lists(st.sampled_from(["plain", "packs"]), min_size=1, max_size=3),
+    lost=st.sets(st.integers(0, 60), max_size=8),
+)
+def test_any_history_is_mirrored_and_what_the_target_loses_comes_back(
+    tmp_path_factory, files, layouts, lost
+):
+    folder, source, target = tmp_path_factory.mktemp("h"), MemoryBucket(), MemoryBucket()
+    for n, layout in enumerate(layouts):
+        part = dict(list(files.items())[: len(files) * (n + 1) // len(layouts)])
+        tree = make_tree(folder / str(n), {**part, "LICENSE": b"%d" % n})
+        push(source, tree, "hands", f"1.{n}.0", created=NOON, layout=layout)
+    mirror(source, target, "hands")
+    assert objects_of(target) == objects_of(source)
+    keys = sorted(objects_of(target))
+    for n in lost:
+        target.delete(keys[n % len(keys)])
+    mirror(source, target, "hands")
+    assert objects_of(target) == objects_of(source)

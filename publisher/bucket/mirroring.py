@@ -59,7 +59,7 @@ from ..versions.manifest import (
 )
 from ..versions.packs import index_key, max_index_bytes
 from ..versions.version import Caret, Channel, Selector, Version
-from .consume import find_record, read_version, resolve, versions
+from .consume import find_record, resolve, versions
 from .maintain import Moved, take_channel, take_status
 from .objects import (
     PORTERS,
@@ -272,6 +272,8 @@ class _Mirroring:
         own_packing = theirs is not None and theirs != work.record
         if not own_packing:
             self._claim_folders(work)
+            if work.damages:
+                return
             self._copy(work, "put-blob", work.contents)
             self._copy(work, "put-manifest", work.lists)
             if work.damages:
@@ -420,15 +422,18 @@ class _Mirroring:
         if self._dry_run or work.manifest is None:
             return
         if work.record.layout == "plain":
-            self._claim(work.version, work.record.root, work.manifest)
+            self._claim(work, work.version, work.record.root, work.manifest)
         for version in sorted(work.homes - {work.version}):
             record, wrong = self._record(version)
             if record is None:
                 work.damages += [wrong] if wrong else []
-            else:
-                self._claim(version, record.root, read_version(self._source, record))
+                continue
+            other = self._planned(version, record)
+            work.damages += other.damages
+            if other.manifest is not None:
+                self._claim(work, version, record.root, other.manifest)
 
-    def _claim(self, version: Version, root: str, manifest: Manifest) -> None:
+    def _claim(self, work: _Work, version: Version, root: str, manifest: Manifest) -> None:
         key, body = tree_key(self._name, version, SUMS), sums(manifest.entries)
         if key in self._done:
             return
@@ -443,6 +448,8 @@ class _Mirroring:
             kind = content_type(SUMS)
             self._target.put(key, body, if_absent=True, content_type=kind, cache_control=NO_CACHE)
             self._done.add(key)
+            work.objects += 1
+            work.size += len(body)
             return
         with suppress(ObjectNotFound, IntegrityError):  # gone meanwhile, or longer
             if self._target.get(key, limit=len(body)) == body:

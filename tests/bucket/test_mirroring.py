@@ -22,6 +22,7 @@ from tests.trees import FILES, make_tree, read_tree
 
 NOON = "2026-01-01T12:00:00+00:00"
 LATEST = "datasets/hands/channels/latest.json"
+POINTERS = ("datasets/hands/channels/", "datasets/hands/status/")
 STABLE = Channel("stable")
 NEXT = {
     "val/images/000003.jpg": b"a better picture",
@@ -121,11 +122,8 @@ def test_a_dry_run_says_what_would_be_sent_and_sends_nothing(source):
     done = mirror(source, target, "hands")
     assert (planned.objects, planned.size) == (done.objects, done.size)
     assert [m.version for m in planned.channels] == [m.version for m in done.channels]
-    assert done.size == sum(
-        len(b)
-        for k, b in objects_of(source).items()
-        if "/channels/" not in k and "/status/" not in k
-    )
+    copied = {k: b for k, b in objects_of(source).items() if not k.startswith(POINTERS)}
+    assert done.size == sum(map(len, copied.values()))
 
 
 @pytest.mark.parametrize(
@@ -192,10 +190,7 @@ def test_what_the_target_says_of_a_version_stays_if_it_is_newer(source):
     mark(target, "hands", version, "active", "checked", at="2026-02-01T00:00:00+00:00")
     mirror(source, target, "hands")
     assert find_status(target, "hands", version).state == "active"
-    mark(
-        source, "hands", version, "deprecated", "old", at="2026-03-01T00:00:00+00:00"
-    ) if False else None
-    mark(source, "hands", version, "active", "really", at="2026-03-01T00:00:00+00:00")
+    mark(source, "hands", version, "yanked", "really", at="2026-03-01T00:00:00+00:00")
     mirror(source, target, "hands")
     assert find_status(target, "hands", version).reason == "really"
 
@@ -338,11 +333,12 @@ def test_a_mirror_cut_short_anywhere_shows_nothing_broken_and_goes_on(
         assert objects_of(second) == good
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     files=st.dictionaries(
         st.sampled_from([f"train/images/{c}.jpg" for c in "abcdef"] + ["README.md", "val/x.json"]),
         st.binary(max_size=20),
+        max_size=4,
     ),
     layouts=st.lists(st.sampled_from(["plain", "packs"]), min_size=1, max_size=3),
     lost=st.sets(st.integers(0, 60), max_size=8),

@@ -73,8 +73,8 @@ from .publish import script
 from .sending import FOR_EVER, NO_CACHE, Stock, content_type, failpoint, write
 from .trees import each
 
-_AFTER = {"record", "document", "status", "beside", "channel"}  # what says that the rest is there
-_SWAPPED = {
+_AFTER = {"record", "document", "channel"}  # what says that the rest is there
+_SWAPPED = {"record", "status", "beside", "channel"}  # others change them, or nobody may
     "record",
     "status",
     "beside",
@@ -511,7 +511,7 @@ class _Examination:
 
 
 def _cache(kind: Kind) -> str:
-    return NO_CACHE if kind in _AFTER - {"record"} else FOR_EVER
+    return NO_CACHE if kind in {"document", "status", "beside", "channel"} else FOR_EVER
 
 
 def _parsed_by(parse: Callable[[bytes, str], object], key: str, body: bytes) -> None:

@@ -21,7 +21,7 @@ from .packs import Index, Place, digest_in
 from .version import Version
 
 Kind = Literal[
-    "pack", "blob", "file", "manifest", "index", "record", "document", "status", "beside", "channel"
+    "pack", "blob", "file", "manifest", "index", "status", "beside", "record", "document", "channel"
 ]
 """What an object of a version is; in the order in which lost ones are put back."""
 

@@ -18,6 +18,7 @@ from publisher.errors import IntegrityError, StorageError, UsageError, VersionCo
 from publisher.storage import LocalBucket, MemoryBucket
 from publisher.versions.manifest import ChannelState
 from publisher.versions.version import Channel, Version, parse_selector
+from tests.faulty import Fails
 from tests.trees import FILES, make_tree, read_tree
 
 NOON = "2026-01-01T12:00:00+00:00"
@@ -271,39 +272,6 @@ def test_what_the_source_has_damaged_is_named_and_not_copied_as_good(tmp_path, l
 
 
 # ── cut short ────────────────────────────────────────────────────────────────────────────────
-
-
-class Fails(MemoryBucket):
-    """The network goes away at one operation, before it or after it."""
-
-    def __init__(self, objects=None, *, applied=False):
-        super().__init__()
-        self._objects = dict(objects or {})
-        self.left = 10**9
-        self._applied = applied
-
-    def _tick(self, call):
-        self.left -= 1
-        if self.left >= 0:
-            return call()
-        if self._applied:
-            call()
-        raise StorageError("the network went away")
-
-    def get(self, key, **options):
-        return self._tick(lambda: MemoryBucket.get(self, key, **options))
-
-    def read(self, key, **options):
-        return self._tick(lambda: MemoryBucket.read(self, key, **options))
-
-    def head(self, key):
-        return self._tick(lambda: MemoryBucket.head(self, key))
-
-    def put(self, key, body, **options):
-        return self._tick(lambda: MemoryBucket.put(self, key, body, **options))
-
-    def list(self, prefix=""):
-        return self._tick(lambda: MemoryBucket.list(self, prefix))
 
 
 @pytest.mark.parametrize("applied", [False, True], ids=["lost", "answer lost"])

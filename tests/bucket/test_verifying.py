@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+import warnings
 from itertools import cycle, islice
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from publisher.bucket.consume import pull
 from publisher.bucket.maintain import mark
 from publisher.bucket.publish import push
-from publisher.bucket.verifying import examine
+from publisher.bucket.verifying import examine, verify_remote
+from publisher.errors import IntegrityError, StorageError, VersionConflict, VersionNotFound
 from publisher.storage import MemoryBucket
 from publisher.versions.version import Version
+from tests.faulty import Fails
 from tests.trees import FILES, make_tree, read_tree
 
 NOON = "2026-01-01T12:00:00+00:00"
@@ -146,4 +151,151 @@ def test_whichever_objects_are_swapped_both_are_named_and_mended(opened, tmp_pat
         assert named(alone) == {key, other} or alone.unseen
         found = examine(bucket, "hands", "1.0.0", deep=True, mirror=mirror)
         assert (named(found), found.is_sound) == ({key, other}, True)
+    assert objects_of(bucket) == objects
+
+
+# ── mending ──────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def objects(tmp_path, layout):
+    return published(MemoryBucket(), tmp_path, layout)
+
+
+def check(bucket, mirror=None, version="1.0.0"):
+    return examine(bucket, "hands", version, deep=True, mirror=mirror)
+
+
+def test_what_is_mended_is_told_and_what_the_mirror_has_not_stays_named(objects):
+    bucket, mirror = copy_of(objects), copy_of(objects)
+    one, two = [k for k in objects if k.startswith("manifests/")][:2]
+    put(bucket, one, b"damaged")
+    put(bucket, two, None)
+    put(mirror, two, b"damaged too")
+    found = check(bucket, mirror)
+    assert {(d.key, d.state, d.mended) for d in found.damages if d.kind == "manifest"} == {
+        (one, "damaged", True),
+        (two, "lost", False),
+    }
+    assert not found.is_sound
+    assert bucket.get(one) == objects[one]
+    with pytest.raises(IntegrityError, match=f"lost manifest {two}"):
+        verify_remote(bucket, "hands", "1.0.0")
+
+
+def test_without_a_mirror_nothing_is_changed(objects):
+    bucket = copy_of(objects)
+    put(bucket, RECORD, objects[RECORD][:-1])
+    before = dict(bucket._objects)
+    assert named(check(bucket)) == {RECORD}
+    assert bucket._objects == before
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "latest", "^1"])
+@pytest.mark.parametrize("key", [RECORD, LATEST])
+@pytest.mark.parametrize("way", ["deleted", "middle byte"])
+def test_the_record_and_the_channel_come_back_however_the_version_is_called(
+    objects, version, key, way
+):
+    bucket, mirror = copy_of(objects), copy_of(objects)
+    put(bucket, key, WAYS[way](objects[key]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = check(bucket, mirror, version)
+    assert (named(found), found.is_sound) == ({key}, True)
+    assert objects_of(bucket) == objects
+
+
+def test_a_lost_record_is_told_from_a_version_that_never_was(objects):
+    bucket = copy_of(objects)
+    bucket.delete(RECORD)
+    assert [str(d) for d in check(bucket).damages] == [f"lost record {RECORD}"]
+    with pytest.raises(VersionNotFound, match=r"hands@1\.1\.0"):
+        check(bucket, version="1.1.0")
+
+
+def test_a_record_comes_back_only_when_all_that_it_names_is_there(objects):
+    bucket, mirror = copy_of(objects), copy_of(objects)
+    victim = next(k for k in objects if k.startswith("index/"))
+    for gone in (RECORD, victim):
+        bucket.delete(gone)
+    mirror.delete(victim)
+    found = check(bucket, mirror)
+    assert {RECORD, victim} <= {d.key for d in found.left}
+    assert RECORD not in bucket._objects
+
+
+def test_another_content_is_no_mirror(objects, tmp_path):
+    stranger = MemoryBucket()
+    tree = make_tree(tmp_path / "other", {"README.md": b"other"})
+    push(stranger, tree, "hands", "1.0.0", created=NOON)
+    for change in ({}, {RECORD: None}, {RECORD: flipped(objects[RECORD], 40)}):
+        bucket = copy_of(objects)
+        for key, body in change.items():
+            put(bucket, key, body)
+        before = dict(bucket._objects)
+        with pytest.raises(VersionConflict, match=r"other content as hands 1\.0\.0"):
+            check(bucket, stranger)
+        assert bucket._objects == before
+
+
+def test_noise_on_the_way_is_no_damage(objects):
+    heard = set()
+
+    class Noisy(MemoryBucket):
+        def read(self, key, **options):
+            body = b"".join(super().read(key, **options))
+            if key not in heard and body:
+                heard.add(key)
+                body = flipped(body, 0)
+            return iter([body])
+
+        def get(self, key, **options):
+            body = super().get(key, **options)
+            if key not in heard and body:
+                heard.add(key)
+                return flipped(body, 0)
+            return body
+
+    bucket = Noisy()
+    bucket._objects = dict(objects)
+    assert check(bucket).is_sound
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["lost", "answer lost"])
+def test_a_repair_cut_short_anywhere_goes_on(objects, monkeypatch, applied):
+    monkeypatch.setattr("publisher.bucket.trees.THREADS", 1)
+    ruined = {k: b for n, (k, b) in enumerate(sorted(objects.items())) if n % 3}
+    ruined |= {k: flipped(b, -1) for n, (k, b) in enumerate(sorted(ruined.items())) if b and n % 2}
+    ruined.pop(RECORD, None)
+    whole = Fails(ruined, applied=applied)
+    assert check(whole, copy_of(objects)).is_sound
+    total = 10**9 - whole.left
+    for n in range(total):
+        bucket = Fails(ruined, applied=applied)
+        bucket.left = n
+        try:
+            check(bucket, copy_of(objects))
+        except StorageError:
+            bucket.left = 10**9
+            if RECORD in bucket._objects:  # what the record needs is there before it
+                assert {d.kind for d in check(bucket).left} <= {"document", "channel"}
+        assert check(bucket, copy_of(objects)).is_sound
+        assert objects_of(bucket) == objects
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_any_set_of_damages_is_named_and_mended(tmp_path_factory, data):
+    layout = data.draw(st.sampled_from(LAYOUTS))
+    objects = published(MemoryBucket(), tmp_path_factory.mktemp("t"), layout)
+    keys = data.draw(st.sets(st.sampled_from(sorted(objects)), min_size=1, max_size=6))
+    bucket, changed = copy_of(objects), set()
+    for key in sorted(keys):
+        bad = WAYS[data.draw(st.sampled_from(sorted(WAYS)))](objects[key] or b"!")
+        put(bucket, key, bad)
+        changed |= {key} if bad != objects[key] else set()
+    found = check(bucket, copy_of(objects))
+    assert named(found) == changed
+    assert found.is_sound
     assert objects_of(bucket) == objects

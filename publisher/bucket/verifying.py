@@ -75,11 +75,6 @@ from .trees import each
 
 _AFTER = {"record", "document", "channel"}  # what says that the rest is there
 _SWAPPED = {"record", "status", "beside", "channel"}  # others change them, or nobody may
-    "record",
-    "status",
-    "beside",
-    "channel",
-}  # which others change, too, or must never change
 _STAYS = {"active", "yanked", "deprecated"}
 _ROOT = re.compile(rb'"root": "(sha256:[0-9a-f]{64})"')
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import random
 import threading
+import tracemalloc
 import warnings
 
 import pytest
@@ -326,3 +329,33 @@ def test_any_history_is_mirrored_and_what_the_target_loses_comes_back(
         target.delete(keys[n % len(keys)])
     mirror(source, target, "hands")
     assert objects_of(target) == objects_of(source)
+
+
+# ── what it costs ────────────────────────────────────────────────────────────────────────────
+
+
+def test_memory_stays_small_however_large_a_file_is(tmp_path):
+    body = random.Random(3).randbytes(2**25)
+    source, target = LocalBucket(tmp_path / "a"), LocalBucket(tmp_path / "b")
+    tree = make_tree(tmp_path / "tree", {f"train/images/{n}.bin": body[n:] for n in range(3)})
+    push(source, tree, "hands", "1.0.0", created=NOON)
+    del body
+    tracemalloc.start()
+    try:
+        mirror(source, target, "hands")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**24  # half of one of the three files
+    assert examine(target, "hands", "1.0.0", deep=True).is_sound
+
+
+def test_a_full_disk_says_so_and_nothing_is_published(source, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = MemoryBucket()
+    monkeypatch.setattr("publisher.bucket.objects.Path.open", full)
+    with pytest.raises(UsageError, match="No space left on device"):
+        mirror(source, target, "hands", parse_selector("1.1.0"))
+    assert versions(target, "hands") == ()

@@ -38,6 +38,7 @@ from ..versions.inventory import (
     Item,
     Kind,
     Lists,
+    belongs,
     document,
     documents_of,
     home_of,
@@ -71,6 +72,7 @@ from .objects import (
     index_of,
     lines_of,
     look_at,
+    manifest_of,
     order_of,
     record_of,
     status_of,
@@ -184,7 +186,8 @@ class _Work:
     contents: list[_Wanted] = field(default_factory=list)
     lists: list[_Wanted] = field(default_factory=list)
     documents: tuple[Document, ...] = ()
-    homes: set[Version] = field(default_factory=set)  # in whose folders its files lie
+    homes: set[Version] = field(default_factory=set)  # in whose folders plain files lie
+    plain: list[tuple[Version, Item]] = field(default_factory=list)  # these
     manifest: Manifest | None = None
     damages: list[Damage] = field(default_factory=list)
     objects: int = 0  # that were put
@@ -306,11 +309,12 @@ class _Mirroring:
         if work.damages:
             return work
         lists = {n: known for n, (known, _, _) in zip(record.shards, found, strict=True)}
-        entries = tuple(e for known in lists.values() for e in known.entries or ())
         places = {s: place for known in lists.values() for s, place in known.index or ()}
-        work.manifest = Manifest(self._name, entries)
+        work.manifest = manifest_of(record, lists.values())
         folder = tree_key(self._name, version)
-        work.documents = documents_of(self._name, record.layout, folder, entries, places)
+        work.documents = documents_of(
+            self._name, record.layout, folder, work.manifest.entries, places
+        )
         for item in items_of(record, lists):
             self._want(work, item)
         return work
@@ -324,7 +328,9 @@ class _Mirroring:
         if item.sha256 is None:
             work.damages.append(Damage(item.key, item.kind, "damaged", item.paths))
             return
-        work.homes |= {home} if home is not None else set()
+        if home is not None:
+            work.homes.add(home)
+            work.plain.append((home, item))
         what = Bytes(item.key, item.size, item.sha256)
         work.contents.append(_Wanted(what, item.kind, item.paths))
 
@@ -344,7 +350,7 @@ class _Mirroring:
         where, most = shard_key(shard.sha256), max_shard_bytes(shard)
         entries = read("manifest", where, most, lines_of(name, shard), shard.sha256)
         where, most = index_key(shard.index), max_index_bytes(shard)
-        index = read("index", where, most, index_of(shard), shard.index)
+        index = read("index", where, most, index_of(shard, entries), shard.index)
         return Lists(entries, index), wanted, damages
 
     # ── into the target ──────────────────────────────────────────────────────────────────────
@@ -419,19 +425,29 @@ class _Mirroring:
 
         As in a push, whoever creates the list of checksums decides what a folder holds.
         """
-        if self._dry_run or work.manifest is None:
-            return
-        if work.record.layout == "plain":
-            self._claim(work, work.version, work.record.root, work.manifest)
-        for version in sorted(work.homes - {work.version}):
-            record, wrong = self._record(version)
-            if record is None:
-                work.damages += [wrong] if wrong else []
+        own = {work.version} if work.record.layout == "plain" else set()
+        for home in sorted(work.homes | own):
+            record, manifest = self._holder(work, home)
+            if record is None or manifest is None:
                 continue
-            other = self._planned(version, record)
-            work.damages += other.damages
-            if other.manifest is not None:
-                self._claim(work, version, record.root, other.manifest)
+            files = {e.path: e for e in manifest.entries}
+            there = (item for where, item in work.plain if where == home)
+            strangers = [i for i in there if not belongs(i, self._name, home, files)]
+            work.damages += [Damage(i.key, i.kind, "damaged", i.paths) for i in strangers]
+            if not strangers and not self._dry_run:
+                self._claim(work, home, record.root, manifest)
+
+    def _holder(self, work: _Work, home: Version) -> tuple[Record | None, Manifest | None]:
+        """The version in whose folder files lie, by what the source says."""
+        if home == work.version:
+            return work.record, work.manifest
+        record, wrong = self._record(home)
+        if record is None:
+            work.damages += [wrong] if wrong else []
+            return None, None
+        other = self._planned(home, record)
+        work.damages += other.damages
+        return record, other.manifest
 
     def _claim(self, work: _Work, version: Version, root: str, manifest: Manifest) -> None:
         key, body = tree_key(self._name, version, SUMS), sums(manifest.entries)

@@ -9,7 +9,7 @@ memory stays small however large they are.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -17,10 +17,11 @@ from typing import Literal, TypeVar, get_args
 from ..errors import FormatError, IntegrityError, ObjectNotFound, StorageError, UsageError
 from ..names import listing
 from ..storage import Bucket
-from ..versions.inventory import Item, Kind, Member
+from ..versions.inventory import Item, Kind, Lists, Member, knows_all
 from ..versions.manifest import (
     ChannelState,
     Entry,
+    Manifest,
     Record,
     Status,
     StoredShard,
@@ -115,15 +116,31 @@ def lines_of(name: str, shard: StoredShard) -> Callable[[bytes], tuple[Entry, ..
     return lambda body: read_shard(body, name, shard.plain)
 
 
-def index_of(shard: StoredShard) -> Callable[[bytes], Index]:
-    """Where the files of a shard lie."""
+def index_of(shard: StoredShard, entries: Iterable[Entry] | None) -> Callable[[bytes], Index]:
+    """Where the files of a shard lie, all of them where they are known."""
 
     def parse(body: bytes) -> Index:
         if hashlib.sha256(body).hexdigest() != shard.index:
             raise IntegrityError(f"{index_key(shard.index)} is damaged")
-        return Index.from_bytes(body, shard)
+        index = Index.from_bytes(body, shard)
+        if not knows_all(index, entries or ()):
+            raise IntegrityError(f"{index_key(shard.index)} does not know all files")
+        return index
 
     return parse
+
+
+def manifest_of(record: Record, lists: Iterable[Lists]) -> Manifest:
+    """
+    All files of a version.
+
+    Raises:
+        IntegrityError: they cannot live side by side; no push of ours publishes such a thing.
+    """
+    try:
+        return Manifest(record.name, tuple(e for known in lists for e in known.entries or ()))
+    except FormatError as error:
+        raise IntegrityError(f"{record.name} {record.version}: {error}") from None
 
 
 # ── read as a whole ──────────────────────────────────────────────────────────────────────────

@@ -32,7 +32,18 @@ from ..names import listing
 from ..progress import Progress, silent
 from ..storage import Bucket, MemoryBucket
 from ..versions.documents import SCRIPT, SUMS, URLS, is_script, sums
-from ..versions.inventory import BESIDE, Document, Item, Kind, Lists, Member, documents_of, items_of
+from ..versions.inventory import (
+    BESIDE,
+    Document,
+    Item,
+    Kind,
+    Lists,
+    Member,
+    belongs,
+    documents_of,
+    home_of,
+    items_of,
+)
 from ..versions.manifest import (
     CHANNELS,
     MAX_DOCUMENT,
@@ -51,7 +62,7 @@ from ..versions.manifest import (
 )
 from ..versions.packs import Place, index_key, max_index_bytes
 from ..versions.version import Channel, Selector, Version, parse_selector
-from .consume import find_record, find_status, resolve
+from .consume import find_record, find_status, read_version, resolve
 from .objects import (
     PORTERS,
     Bytes,
@@ -64,6 +75,7 @@ from .objects import (
     index_of,
     lines_of,
     look_at,
+    manifest_of,
     order_of,
     read_through,
     record_of,
@@ -231,6 +243,7 @@ class _Examination:
         self._folder = tree_key(name, version)
         self._wrong: dict[str, tuple[_Part, Damage]] = {}
         self._seen = 0
+        self._files: dict[Version, Mapping[str, Entry]] = {}
 
     def run(self, on_object: Progress) -> Report:
         """Look, and mend where there is something to mend from."""
@@ -240,8 +253,8 @@ class _Examination:
             unseen = _unseen(record, lists)
             parts = [self._content(item) for item in items_of(record, lists)]
             if all(known.entries is not None for known in lists.values()):
-                entries = tuple(e for known in lists.values() for e in known.entries or ())
-                manifest = Manifest(self._name, entries)
+                manifest = manifest_of(record, lists.values())
+                self._files[self._version] = {e.path: e for e in manifest.entries}
                 parts += self._documents(record, manifest, lists)
             self._look(parts, on_object)
         self._look([*self._said(), *self._channels(record)])
@@ -299,13 +312,17 @@ class _Examination:
         with suppress(ObjectNotFound, IntegrityError):
             body = self._bucket.get(record_key(self._name, self._version), limit=MAX_DOCUMENT)
             told |= {root.decode() for root in _ROOT.findall(body)}
-        if not told or theirs.root in told:
+        if theirs.root in told:
             return
-        entries = [e for name in theirs.shards for e in self._lines(name, theirs) or ()]
-        body = sums(Manifest(self._name, tuple(entries)).entries)
-        with suppress(ObjectNotFound, IntegrityError):
-            if self._bucket.get(self._folder + SUMS, limit=len(body)) == body:
-                return
+        lines = [Lists(self._lines(name, theirs), None) for name in theirs.shards]
+        body = sums(manifest_of(theirs, lines).entries)
+        with suppress(IntegrityError):
+            try:
+                if self._bucket.get(self._folder + SUMS, limit=len(body)) == body:
+                    return
+            except ObjectNotFound:
+                if not told:
+                    return  # nothing speaks against it either
         raise self._stranger(theirs)
 
     def _lines(self, name: str, record: Record) -> tuple[Entry, ...] | None:
@@ -329,7 +346,7 @@ class _Examination:
         where, most = shard_key(shard.sha256), max_shard_bytes(shard)
         entries = self._list(where, "manifest", lines_of(name, shard), most)
         where, most = index_key(shard.index), max_index_bytes(shard)
-        return Lists(entries, self._list(where, "index", index_of(shard), most))
+        return Lists(entries, self._list(where, "index", index_of(shard, entries), most))
 
     def _list(self, key: str, kind: Kind, parse: Callable[[bytes], T], limit: int) -> T | None:
         ours, wrong = look_at(self._bucket, key, limit, parse)
@@ -362,11 +379,33 @@ class _Examination:
             return wrong and (wrong, item.paths)
 
         def right(room: Path) -> bytes | Path | None:
-            if item.sha256 is None:
+            if item.sha256 is None or not self._may_lie_there(item):
                 return None
             return carry(self._mirror, Bytes(item.key, item.size, item.sha256), room)[0]
 
         return _Part(item.key, item.kind, check, right)
+
+    def _may_lie_there(self, item: Item) -> bool:
+        """An index must not make us write but where files lie; nor those of other versions."""
+        try:
+            home = home_of(item.key, self._name)
+            if home is None:
+                return True
+            entries = self._files_of(home)
+        except IntegrityError:
+            return False
+        return belongs(item, self._name, home, entries)
+
+    def _files_of(self, version: Version) -> Mapping[str, Entry]:
+        """The files of a version by path, as the bucket or the mirror knows them."""
+        found: Mapping[str, Entry] = self._files.get(version, {})
+        for bucket in (self._bucket, self._mirror):
+            with suppress(IntegrityError):
+                record = None if found else find_record(bucket, self._name, version)
+                if record is not None:
+                    found = {e.path: e for e in read_version(bucket, record).entries}
+        self._files[version] = found
+        return found
 
     def _documents(
         self, record: Record, manifest: Manifest, lists: Mapping[str, Lists]

@@ -126,6 +126,18 @@ def home_of(key: str, name: str) -> Version | None:
     raise IntegrityError(f"{key[:200]} cannot hold files of {name}", [key])
 
 
+def belongs(item: Item, name: str, home: Version, entries: Mapping[str, Entry]) -> bool:
+    """Is a plain file in the folder of a version one of its files, which are given by path?"""
+    entry = entries.get(item.key.removeprefix(tree_key(name, home)))
+    return entry is not None and (entry.size, entry.sha256) == (item.size, item.sha256)
+
+
+def knows_all(index: Index, entries: Iterable[Entry]) -> bool:
+    """Does an index say of each file where it lies?"""
+    found = ((entry, index.find(entry.sha256)) for entry in entries)
+    return all(place is not None and place.size == entry.size for entry, place in found)
+
+
 # ── documents for people ─────────────────────────────────────────────────────────────────────
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import random
 import threading
 import tracemalloc
 import warnings
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,12 +19,13 @@ from publisher.bucket.maintain import mark, move_channel
 from publisher.bucket.mirroring import mirror
 from publisher.bucket.publish import push
 from publisher.bucket.verifying import examine
-from publisher.errors import IntegrityError, StorageError, UsageError, VersionConflict
+from publisher.errors import StorageError, UsageError, VersionConflict
 from publisher.storage import LocalBucket, MemoryBucket
 from publisher.versions.manifest import ChannelState
+from publisher.versions.packs import Index, Place, index_key
 from publisher.versions.version import Channel, Version, parse_selector
 from tests.faulty import Fails
-from tests.trees import FILES, make_tree, read_tree
+from tests.trees import FILES, entry, make_tree, read_tree
 
 NOON = "2026-01-01T12:00:00+00:00"
 LATEST = "datasets/hands/channels/latest.json"
@@ -217,22 +220,56 @@ def test_a_bucket_is_no_mirror_of_itself(tmp_path):
         mirror(bucket, bucket, "hands")
 
 
-def test_a_hostile_index_writes_nowhere_else(source):
-    """What a source calls a file must lie where files of this dataset lie."""
-    from publisher.versions.inventory import home_of
+ELSEWHERE = "datasets/feet/releases/9.9.9.json"
+ONE = "datasets/hands/releases/1.0.0.json"
 
-    for key in (
-        "datasets/feet/releases/1.0.0.json",
-        LATEST,
-        "datasets/feet/v1.0.0/x",
-        "datasets/hands/v1.0.0/urls.txt",
-        "publisher.json",
-        "datasets/hands/vx/y",
-    ):
-        with pytest.raises(IntegrityError):
-            home_of(key, "hands")
-    assert home_of("datasets/hands/v1.0.0/a/b.jpg", "hands") == Version.parse("1.0.0")
-    assert home_of(f"blobs/aa/{'a' * 64}", "hands") is None
+
+def hostile(tmp_path, key):
+    """A version whose index says that its README lies where other things lie."""
+    source, tree = MemoryBucket(), make_tree(tmp_path / "hostile")
+    record = push(source, tree, "hands", "1.0.0", created=NOON, layout="packs").record
+    body = FILES["README.md"]
+    place = Place(key, 0, len(body), len(body))
+    source.put(key, body)
+    return pointed(source, record, {"common": Index.of({entry("x", body).sha256: place})})
+
+
+def pointed(source, record, indexes):
+    """Let a record have other indexes for some shards."""
+    shards = dict(record.shards)
+    for name, index in indexes.items():
+        digest = hashlib.sha256(index.to_bytes()).hexdigest()
+        source.put(index_key(digest), index.to_bytes())
+        shards[name] = msgspec.structs.replace(shards[name], index=digest)
+    source.put(ONE, msgspec.structs.replace(record, shards=shards).to_bytes())
+    return source
+
+
+@pytest.mark.parametrize(
+    "key", [ELSEWHERE, LATEST, "x.json", "datasets/hands/v9.0.0/a", "datasets/hands/v1.0.0/b"]
+)
+def test_a_hostile_index_writes_nowhere_else(tmp_path, key):
+    source, target = hostile(tmp_path, key), MemoryBucket()
+    done = mirror(source, target, "hands")
+    named = key if "v9.0.0" not in key else "datasets/hands/releases/9.0.0.json"  # whose folder
+    assert named in {d.key for d in done.left}
+    assert [c.status for c in done.versions] == ["damaged"]
+    assert not target._objects.keys() & {key, ONE}
+    bucket = MemoryBucket()
+    bucket._objects = dict(source._objects)
+    bucket.put(key, b"what was there")
+    found = examine(bucket, "hands", "1.0.0", deep=True, mirror=source)
+    assert key in {d.key for d in found.left}
+    assert bucket.get(key) == b"what was there"
+
+
+def test_an_index_that_does_not_know_a_file_is_named(tmp_path):
+    source = hostile(tmp_path, "x.json")
+    empty = Index.of({})
+    pointed(source, resolve(source, "hands", "1.0.0"), {"common": empty})
+    key = index_key(hashlib.sha256(empty.to_bytes()).hexdigest())
+    assert {d.key for d in mirror(source, MemoryBucket(), "hands").left} == {key}
+    assert {d.key for d in examine(source, "hands", "1.0.0").left} == {key}
 
 
 # ── damage in the source ─────────────────────────────────────────────────────────────────────

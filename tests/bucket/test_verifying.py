@@ -304,7 +304,11 @@ def test_any_set_of_damages_is_named_and_mended(tmp_path_factory, data):
         bad = WAYS[data.draw(st.sampled_from(sorted(WAYS)))](objects[key] or b"!")
         put(bucket, key, bad)
         changed |= {key} if bad != objects[key] else set()
-    found = check(bucket, copy_of(objects))
+    try:
+        found = check(bucket, copy_of(objects))
+    except VersionConflict:  # nothing is left that speaks for the mirror, but something against
+        assert {RECORD, LATEST, "datasets/hands/v1.0.0/SHA256SUMS"} <= changed
+        return
     assert named(found) == changed
     assert found.is_sound
     assert objects_of(bucket) == objects

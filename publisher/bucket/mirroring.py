@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -34,15 +34,8 @@ from ..storage import Bucket, ObjectInfo, require_conditional_writes
 from ..versions.documents import SCRIPT, SUMS, sums
 from ..versions.inventory import (
     BESIDE,
-    Document,
-    Item,
-    Kind,
-    Lists,
     belongs,
     document,
-    documents_of,
-    home_of,
-    items_of,
 )
 from ..versions.manifest import (
     CHANNELS,
@@ -50,15 +43,10 @@ from ..versions.manifest import (
     Manifest,
     Record,
     Status,
-    StoredShard,
     blob_key,
-    max_shard_bytes,
     record_key,
-    shard_key,
-    status_key,
     tree_key,
 )
-from ..versions.packs import index_key, max_index_bytes
 from ..versions.version import Caret, Channel, Selector, Version
 from .consume import find_record, resolve, versions
 from .maintain import Moved, take_channel, take_status
@@ -69,14 +57,10 @@ from .objects import (
     State,
     carry,
     channel_at,
-    index_of,
-    lines_of,
     look_at,
-    manifest_of,
     order_of,
-    record_of,
-    status_of,
 )
+from .originals import Original, Source, Wanted
 from .publish import script
 from .sending import FOR_EVER, NO_CACHE, SMALL, Stock, content_type, failpoint, is_sound, write
 from .trees import Counter, each
@@ -168,30 +152,29 @@ def _chosen(source: Bucket, name: str, selector: Selector | None) -> list[Versio
     return wanted
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """An object that a version needs in the target."""
-
-    what: Bytes
-    kind: Kind
-    files: tuple[str, ...] = ()
-
-
 @dataclass
 class _Work:
     """A version on its way."""
 
-    version: Version
-    record: Record
-    contents: list[_Wanted] = field(default_factory=list)
-    lists: list[_Wanted] = field(default_factory=list)
-    documents: tuple[Document, ...] = ()
-    homes: set[Version] = field(default_factory=set)  # in whose folders plain files lie
-    plain: list[tuple[Version, Item]] = field(default_factory=list)  # these
-    manifest: Manifest | None = None
-    damages: list[Damage] = field(default_factory=list)
+    original: Original
+    damages: list[Damage]
     objects: int = 0  # that were put
     size: int = 0  # bytes of them
+
+    @classmethod
+    def of(cls, original: Original) -> _Work:
+        """Not yet begun."""
+        return cls(original, list(original.damages))
+
+    @property
+    def version(self) -> Version:
+        """Which."""
+        return self.original.version
+
+    @property
+    def record(self) -> Record:
+        """What makes it visible."""
+        return self.original.record
 
     def copied(self, status: Outcome) -> Copied:
         """What became of it."""
@@ -206,6 +189,7 @@ class _Mirroring:
         self, source: Bucket, target: Bucket, name: str, on_object: Progress, *, dry_run: bool
     ) -> None:
         self._source = source
+        self._from = Source(source, name)
         self._target = target
         self._name = name
         self._on_object = on_object
@@ -218,18 +202,12 @@ class _Mirroring:
 
     def run(self, chosen: Iterable[Version]) -> Mirrored:
         """Copy, oldest version first, then what points to them."""
-        records = {version: self._record(version) for version in chosen}
+        records = {version: self._from.record(version) for version in chosen}
         self._refuse_others(records)
         copied = tuple(self._version(v, record, wrong) for v, (record, wrong) in records.items())
-        roots = {c.version: c.root for c in copied if not c.damages}
+        roots = {c.version: c.root for c in copied if c.status not in {"damaged", "withdrawn"}}
         moved, damages = self._channels(roots)
         return Mirrored(self._name, copied, tuple(moved), tuple(damages))
-
-    def _record(self, version: Version) -> tuple[Record | None, Damage | None]:
-        key = record_key(self._name, version)
-        parse = record_of(self._name, version)
-        record, wrong = look_at(self._source, key, MAX_DOCUMENT, parse)
-        return record, Damage(key, "record", wrong) if wrong else None
 
     def _refuse_others(self, records: Mapping[Version, tuple[Record | None, object]]) -> None:
         """Before anything is sent: does the target have other content as one of these versions?"""
@@ -253,14 +231,14 @@ class _Mirroring:
     def _version(self, version: Version, record: Record | None, wrong: Damage | None) -> Copied:
         if record is None:
             return Copied(str(version), None, "damaged", damages=(wrong,) if wrong else ())
-        status, wrong = self._status(version)
+        status, wrong = self._from.status(version)
         if status is not None and status.state not in _STAYS:
             return Copied(str(version), record.root, "withdrawn")
         theirs = self._theirs[version]
         if theirs is not None and theirs != record:  # the same content, published on its own
-            work = _Work(version, record)
+            work = _Work.of(Original(version, record))
         else:
-            work = self._planned(version, record)
+            work = _Work.of(self._from.original(version, record))
         work.damages += [wrong] if wrong else []
         if not work.damages:
             self._copy_all(work, status)
@@ -277,8 +255,8 @@ class _Mirroring:
             self._claim_folders(work)
             if work.damages:
                 return
-            self._copy(work, "put-blob", work.contents)
-            self._copy(work, "put-manifest", work.lists)
+            self._copy(work, "put-blob", work.original.contents)
+            self._copy(work, "put-manifest", work.original.lists)
             if work.damages:
                 return
         if status is not None and take_status(self._target, self._name, status, dry_run=True):
@@ -291,71 +269,9 @@ class _Mirroring:
             self._publish(work)
             self._put_documents(work)
 
-    def _status(self, version: Version) -> tuple[Status | None, Damage | None]:
-        key = status_key(self._name, version)
-        parse = status_of(self._name, version)
-        with suppress(AccessDenied):  # S3 denies what is not there to who may not list
-            status, wrong = look_at(self._source, key, MAX_DOCUMENT, parse)
-            return status, Damage(key, "status", wrong) if wrong == "damaged" else None
-        return None, None
-
-    def _planned(self, version: Version, record: Record) -> _Work:
-        """What a version needs, by the lists in the source."""
-        work = _Work(version, record)
-        found = each(lambda item: self._lists_of(*item), list(record.shards.items()))
-        for _, wanted, damages in found:
-            work.lists += wanted
-            work.damages += damages
-        if work.damages:
-            return work
-        lists = {n: known for n, (known, _, _) in zip(record.shards, found, strict=True)}
-        places = {s: place for known in lists.values() for s, place in known.index or ()}
-        work.manifest = manifest_of(record, lists.values())
-        folder = tree_key(self._name, version)
-        work.documents = documents_of(
-            self._name, record.layout, folder, work.manifest.entries, places
-        )
-        for item in items_of(record, lists):
-            self._want(work, item)
-        return work
-
-    def _want(self, work: _Work, item: Item) -> None:
-        """Note an object, unless the source says of it what cannot be."""
-        try:
-            home = home_of(item.key, self._name)
-        except IntegrityError:
-            home, item = None, replace(item, sha256=None)
-        if item.sha256 is None:
-            work.damages.append(Damage(item.key, item.kind, "damaged", item.paths))
-            return
-        if home is not None:
-            work.homes.add(home)
-            work.plain.append((home, item))
-        what = Bytes(item.key, item.size, item.sha256)
-        work.contents.append(_Wanted(what, item.kind, item.paths))
-
-    def _lists_of(self, name: str, shard: StoredShard) -> tuple[Lists, list[_Wanted], list[Damage]]:
-        wanted, damages = list[_Wanted](), list[Damage]()
-
-        def read(
-            kind: Kind, key: str, limit: int, parse: Callable[[bytes], T], sha256: str
-        ) -> T | None:
-            found, wrong = look_at(self._source, key, limit, partial(_with_size, parse))
-            if found is None:
-                damages.append(Damage(key, kind, wrong or "damaged"))
-                return None
-            wanted.append(_Wanted(Bytes(key, found[1], sha256), kind))
-            return found[0]
-
-        where, most = shard_key(shard.sha256), max_shard_bytes(shard)
-        entries = read("manifest", where, most, lines_of(name, shard), shard.sha256)
-        where, most = index_key(shard.index), max_index_bytes(shard)
-        index = read("index", where, most, index_of(shard, entries), shard.index)
-        return Lists(entries, index), wanted, damages
-
     # ── into the target ──────────────────────────────────────────────────────────────────────
 
-    def _copy(self, work: _Work, step: str, wanted: Iterable[_Wanted]) -> None:
+    def _copy(self, work: _Work, step: str, wanted: Iterable[Wanted]) -> None:
         """Carry over what is not there yet; note what the source has lost or damaged."""
         missing = self._missing(wanted)
         if self._dry_run:
@@ -368,7 +284,7 @@ class _Mirroring:
         count = Counter(self._on_object, len(missing))
         with tempfile.TemporaryDirectory(prefix="publisher-") as room:
 
-            def one(item: tuple[_Wanted, ObjectInfo | None]) -> State | None:
+            def one(item: tuple[Wanted, ObjectInfo | None]) -> State | None:
                 wrong = self._carry(step, Path(room), *item)
                 count.add(1)
                 return wrong
@@ -384,7 +300,7 @@ class _Mirroring:
                         work.size += w.what.size
 
     def _carry(
-        self, step: str, room: Path, wanted: _Wanted, found: ObjectInfo | None
+        self, step: str, room: Path, wanted: Wanted, found: ObjectInfo | None
     ) -> State | None:
         what = wanted.what
         body, wrong = carry(self._source, what, room)
@@ -399,7 +315,7 @@ class _Mirroring:
                 body.unlink()
         return None
 
-    def _missing(self, wanted: Iterable[_Wanted]) -> list[tuple[_Wanted, ObjectInfo | None]]:
+    def _missing(self, wanted: Iterable[Wanted]) -> list[tuple[Wanted, ObjectInfo | None]]:
         """What the target has not, as cheaply as that can be told; and what it has instead."""
         left = [w for w in wanted if w.what.key not in self._done]
         folders = Counts(_folder(w.what.key) for w in left)
@@ -426,12 +342,12 @@ class _Mirroring:
         As in a push, whoever creates the list of checksums decides what a folder holds.
         """
         own = {work.version} if work.record.layout == "plain" else set()
-        for home in sorted(work.homes | own):
+        for home in sorted(work.original.homes | own):
             record, manifest = self._holder(work, home)
             if record is None or manifest is None:
                 continue
             files = {e.path: e for e in manifest.entries}
-            there = (item for where, item in work.plain if where == home)
+            there = (item for where, item in work.original.plain if where == home)
             strangers = [i for i in there if not belongs(i, self._name, home, files)]
             work.damages += [Damage(i.key, i.kind, "damaged", i.paths) for i in strangers]
             if not strangers and not self._dry_run:
@@ -440,12 +356,12 @@ class _Mirroring:
     def _holder(self, work: _Work, home: Version) -> tuple[Record | None, Manifest | None]:
         """The version in whose folder files lie, by what the source says."""
         if home == work.version:
-            return work.record, work.manifest
-        record, wrong = self._record(home)
+            return work.record, work.original.manifest
+        record, wrong = self._from.record(home)
         if record is None:
             work.damages += [wrong] if wrong else []
             return None, None
-        other = self._planned(home, record)
+        other = self._from.original(home, record)
         work.damages += other.damages
         return record, other.manifest
 
@@ -528,9 +444,9 @@ class _Mirroring:
         if work.damages:
             return
         folder, body = tree_key(self._name, work.version), script()
-        documents = [*work.documents, document(SCRIPT, body)]
+        documents = [*work.original.documents, document(SCRIPT, body)]
         wanted = {
-            d.name: _Wanted(Bytes(folder + d.name, d.size, d.sha256), "document") for d in documents
+            d.name: Wanted(Bytes(folder + d.name, d.size, d.sha256), "document") for d in documents
         }
         bodies = {d.name: d.body for d in documents}
         for w, found in self._missing(wanted.values()):
@@ -579,10 +495,6 @@ class _Mirroring:
             return roots[version]
         record = find_record(self._target, self._name, Version.parse(version))
         return record.root if record is not None else None
-
-
-def _with_size(parse: Callable[[bytes], T], body: bytes) -> tuple[T, int]:
-    return parse(body), len(body)
 
 
 def _whole(parse: Callable[[bytes, str], object], key: str, body: bytes) -> bytes:

@@ -3,9 +3,9 @@ PNGs that hold maps of ids: strictly checked, and read as runs without a dense m
 
 The residuals of filter Up are not zero just where an id begins or ends within its column. So
 in a file whose every line but the first has that filter, as ours have, the few bytes that are
-not zero are the column-major runs, and nothing else has to be looked at. Lines stored as they
-are, or as differences to the left, are turned into such residuals first; other filters, palettes
-and interlaced files need a full decoder (images.py), whose pixels are then read in the same way.
+not zero are the column-major runs, and nothing else has to be looked at. Lines with the filters
+None, Sub and Paeth are turned into such residuals first; filter Average, palettes and interlaced
+files need a full decoder (images.py), whose pixels are then read in the same way.
 
 Structure and filters: https://www.w3.org/TR/png-3/, sections 5, 9, 10 and 11.
 """
@@ -32,6 +32,9 @@ _MODES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with 
 _MANAGED = {b"gAMA": "gamma", b"cHRM": "chromaticities", b"iCCP": "a colour profile"}
 _MOST_RATIO = 1032  # bytes that one byte of a deflate stream can give, at most
 _AnyInts = NDArray[np.integer[Any]]
+_LEAST = 2**12  # pixels that may be looked at one by one in any map;
+_PIXEL = 20  # in a large one, this part of all, since a decoder is so much quicker;
+_LINE = 48  # a line that is looked at takes as long as these
 _MOST_BLANK = 2**20  # bytes of lines that are void and stored as such
 _NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)
 _NONES = re.compile(rb"\0+")
@@ -117,12 +120,13 @@ def changes_of(png: Png) -> Changes | None:
         return _changes(body, stride)
     if max(filters) > _PAETH:
         raise FormatError("PNG has an unknown filter", code="I112")
-    if max(filters) > _UP:
+    if _AVERAGE in filters:
         return None
     lines = np.frombuffer(body, np.uint8).reshape(png.height, stride)
     if (blank := _blank(lines, filters)) is not None:
         return _changes(lines, stride, blank)
-    return _changes(_all_up(lines), stride)
+    up = _all_up(lines)
+    return None if up is None else _changes(up, stride)
 
 
 def changes_of_rgb(rgb: NDArray[np.uint8]) -> Changes:
@@ -332,22 +336,66 @@ def _word(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return words
 
 
-def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lines (H, 1 + 3 W) that have the filters None, Sub and Up, with Up on each of them."""
-    stride = lines.shape[1]
+def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    """
+    Lines (H, 1 + 3 W) that have the filters None, Sub, Up and Paeth, with Up on each of them.
+
+    None where there is so much to do that a decoder is quicker.
+    """
+    height, stride = lines.shape
     up = lines.copy()
     up[:, 0] = _UP
     pixels = up[:, 1:]
-    sub = np.flatnonzero(lines[:, 0] == _SUB)
-    steps = pixels[sub].reshape(len(sub), stride // 3, 3)
-    pixels[sub] = np.cumsum(steps, axis=1, dtype=np.uint8).reshape(len(sub), stride - 1)
-    known = np.flatnonzero(np.append(True, lines[1:, 0] != _UP))  # pixels, and no differences
-    above = pixels[known[:-1]]
-    for i in np.flatnonzero(np.diff(known) > 1).tolist():
-        below = pixels[known[i] + 1 : known[i + 1]]
-        above[i] += np.add.reduce(below, axis=0, dtype=np.uint8)
-    pixels[known[1:]] -= above
+    channels = np.flatnonzero(np.bitwise_or.reduce(pixels, axis=0).reshape(-1, 3).any(axis=0))
+    filters = lines[:, 0].copy()
+    filters[0] = _SUB if filters[0] == _PAETH else filters[0]  # nothing is above it
+    sub = np.flatnonzero(filters == _SUB)
+    for c in channels.tolist():
+        pixels[sub, c::3] = np.cumsum(pixels[sub, c::3], axis=1, dtype=np.uint32) & 0xFF
+    known = np.flatnonzero(np.append(True, filters[1:] != _UP))  # pixels, and no differences
+    gaps = np.flatnonzero(np.diff(known) > 1)
+    left = max(_LEAST, height * (stride // 3) // _PIXEL) - _LINE * len(gaps)
+    if left < 0:
+        return None
+    added = np.zeros((len(known) - 1, stride - 1), dtype=np.uint8)
+    for i in gaps.tolist():
+        added[i] = np.add.reduce(pixels[known[i] + 1 : known[i + 1]], axis=0, dtype=np.uint8)
+    for i in np.flatnonzero(filters[known] == _PAETH).tolist():
+        above = pixels[known[i - 1]] + added[i - 1]
+        for c in channels.tolist():
+            left -= _LINE + _undo_paeth(pixels[known[i], c::3], above[c::3])
+        if left < 0:
+            return None
+    pixels[known[1:]] -= pixels[known[:-1]] + added
     return up
+
+
+def _undo_paeth(line: NDArray[np.uint8], above: NDArray[np.uint8]) -> int:
+    """
+    Turn one channel of a line, (W,), from what filter Paeth left of it into pixels, in place.
+
+    Where nothing is left of it and the line above does not change, neither does this one: so
+    there is something to do at few pixels. Gives how many they were.
+    """
+    new = np.ones(len(line) + 1, dtype=np.bool_)
+    np.not_equal(above[1:], above[:-1], out=new[1:-1])
+    np.logical_or(new[1:-1], line[1:], out=new[1:-1])
+    ends = np.flatnonzero(new)
+    at = ends[:-1]
+    values = []
+    a = c = 0  # the pixel to the left, and the one above that
+    for b, rest in zip(above.take(at).tolist(), line.take(at).tolist(), strict=True):
+        if a == c:
+            a = b
+        elif b != c:
+            to_a, to_b, to_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
+            if to_a > to_b or to_a > to_c:
+                a = b if to_b <= to_c else c
+        a = (a + rest) & 0xFF
+        c = b
+        values.append(a)
+    line[:] = np.repeat(np.array(values, dtype=np.uint8), ends[1:] - at)
+    return len(values)
 
 
 def _unpacked(png: Png) -> bytes:

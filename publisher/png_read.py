@@ -207,22 +207,28 @@ def _steps(maps: Sequence[Changes]) -> _Steps:
     return _Steps(
         np.concatenate([p.column for p in parts]),
         np.concatenate([p.place for p in parts]),
-        np.concatenate([p.step for p in parts], dtype=np.int32),
+        np.concatenate([p.step for p in parts]),
     )
 
 
-def _first_ids(maps: Sequence[Changes]) -> Ints:
-    """The ids of the first lines, (C,)."""
+def _first_ids(maps: Sequence[Changes]) -> _AnyInts:
+    """The ids of the first lines, (C,), of 8 bits where these will do."""
     lines = np.concatenate([m.first for m in maps]).reshape(len(maps), -1)
     sub = lines[:, 0] == _SUB
     pixels = lines[:, 1:].reshape(len(maps), -1, 3)
-    used = np.bitwise_or.reduce(lines, axis=0)[1:].reshape(-1, 3)
-    ids = np.zeros(pixels.shape[:2], dtype=np.int32)
-    for c in range(3 if np.any(used[:, 1:]) else 1):  # one channel, where ids are small
-        value = pixels[..., c].astype(np.int32)
-        value[sub] = np.cumsum(value[sub], axis=1)
-        ids |= (value & 0xFF) << 8 * c
+    ids = _first_bytes(pixels[..., 0], sub)
+    if np.any(np.bitwise_or.reduce(lines, axis=0)[1:].reshape(-1, 3)[:, 1:]):
+        ids = ids.astype(np.int32)
+        for c in (1, 2):
+            ids |= _first_bytes(pixels[..., c], sub).astype(np.int32) << 8 * c
     return ids.ravel()
+
+
+def _first_bytes(lines: NDArray[np.uint8], sub: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """One channel of the first lines, (M, W), as pixels; `sub` are those that have filter Sub."""
+    values = lines.astype(np.int32)
+    values[sub] = np.cumsum(values[sub], axis=1)
+    return values.astype(np.uint8)
 
 
 def _below(maps: Sequence[Changes]) -> tuple[_Steps, Ints, list[int]]:
@@ -267,7 +273,7 @@ def _without_filters(stride: int) -> NDArray[np.uint64]:
     return np.where(at % stride, 255, 0).astype(np.uint8).view(np.uint64).ravel()
 
 
-def _summed(channel: Ints, step: _AnyInts) -> Ints:
+def _summed(channel: Ints, step: _AnyInts) -> _AnyInts:
     """
     Ids, (B,): running sums from each known one on, modulo 256 in each channel.
 
@@ -275,20 +281,21 @@ def _summed(channel: Ints, step: _AnyInts) -> Ints:
         channel: 0 where the step is an id that is known, 1, 2 or 3 where it is a byte, (B,).
     """
     known = np.flatnonzero(channel == 0)
-    if channel.max() < 2 and step.max() <= 0xFF:  # one channel, as ids are small
-        return _chained(step, known)
+    if channel.max() < 2 and step.dtype == np.uint8:  # one channel, as ids are small
+        return _chained(step.astype(np.uint8, copy=False), known)
     ids = np.zeros_like(channel)
     for c in range(3):
         mine = np.where(channel == 0, step >> 8 * c & 0xFF, step * (channel == c + 1))
-        ids |= _chained(mine, known) << 8 * c
+        ids |= _chained(mine.astype(np.uint8), known).astype(np.int32) << 8 * c
     return ids
 
 
-def _chained(step: _AnyInts, known: Ints) -> Ints:
-    """Running sums modulo 256 that begin anew at each known step."""
-    before = np.cumsum(step, dtype=np.int32).take(known) - step.take(known)
-    step[known[1:]] -= before[1:] - before[:-1]  # what the one before it has come to
-    return np.cumsum(step, dtype=np.int32) & 0xFF  # with 8 bits it takes five times as long
+def _chained(step: NDArray[np.uint8], known: Ints) -> NDArray[np.uint8]:
+    """Running sums modulo 256 that begin anew at each known step; the steps are changed."""
+    before = np.cumsum(step, dtype=np.int32).take(known)  # as 8 bits it takes three times as long
+    before -= step.take(known)
+    step[known[1:]] -= (before[1:] - before[:-1]).astype(np.uint8)  # what the last one came to
+    return np.cumsum(step, dtype=np.int32).astype(np.uint8)
 
 
 def _blank(lines: NDArray[np.uint8], filters: bytes) -> tuple[int, ...] | None:

@@ -57,7 +57,7 @@ class IdRuns:
     width: int
     start: Ints  # (R,)
     stop: Ints  # (R,)
-    id: Ints  # (R,)
+    id: NDArray[np.integer[Any]]  # (R,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def segments_of(maps: IdRuns) -> Segments:
     return Segments(maps.height, maps.width, owner, ids, ends, np.cumsum(many) - many)
 
 
-def _keys(owner: Ints, ids: Ints) -> tuple[Ints, Ints, NDArray[Any], Ints]:
+def _keys(owner: Ints, ids: NDArray[np.integer[Any]]) -> tuple[Ints, Ints, NDArray[Any], Ints]:
     """
     The segments of runs (R,) of these maps and ids, and numbers to gather them by.
 
@@ -125,7 +125,7 @@ def _keys(owner: Ints, ids: Ints) -> tuple[Ints, Ints, NDArray[Any], Ints]:
     how many runs each segment has then, (N,).
     """
     if not len(ids):
-        return owner, ids, ids, ids
+        return owner, owner, owner, owner
     lowest = int(ids.min())
     span = int(ids.max()) - lowest + 1
     highest = (int(owner[-1]) + 1) * span

@@ -20,7 +20,7 @@ from ..validate import Finding, finding_of
 
 MAX_FILE = 2**29  # bytes of one PNG
 MAX_SEGMENTS = 2**16  # of a map; what has more is noise
-_TOGETHER = 32  # maps of one size; more are hardly faster
+_TOGETHER = 64  # maps of one size; more are hardly faster
 _WORDS = 2**18  # and no more changes than this
 _COLUMNS = 2**16 - 1  # nor columns: numbers of 16 bits are sorted ten times as fast
 _PIXELS = 2**29  # nor pixels: their places have 31 bits, and two are needed otherwise

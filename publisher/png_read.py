@@ -358,7 +358,7 @@ def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     filters[0] = _SUB if filters[0] == _PAETH else filters[0]  # nothing is above it
     sub = np.flatnonzero(filters == _SUB)
     for c in channels.tolist():
-        pixels[sub, c::3] = np.cumsum(pixels[sub, c::3], axis=1, dtype=np.uint32) & 0xFF
+        pixels[sub, c::3] = np.cumsum(pixels[sub, c::3], axis=1, dtype=np.uint32)  # modulo 256
     known = np.flatnonzero(np.append(True, filters[1:] != _UP))  # pixels, and no differences
     gaps = np.flatnonzero(np.diff(known) > 1)
     left = max(_LEAST, height * (stride // 3) // _PIXEL) - _LINE * len(gaps)
@@ -373,7 +373,8 @@ def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
             left -= _LINE + _undo_paeth(pixels[known[i], c::3], above[c::3])
         if left < 0:
             return None
-    pixels[known[1:]] -= pixels[known[:-1]] + added
+    added += pixels[known[:-1]]
+    pixels[known[1:]] -= added
     return up
 
 

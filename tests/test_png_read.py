@@ -71,6 +71,15 @@ def test_lines_without_a_segment_may_have_no_filter(ids, data):
     assert masks(id_runs([changes, changes])) == expected(ids, ids)
 
 
+def test_many_lines_of_void_between_others_may_have_no_filter_either(monkeypatch):
+    monkeypatch.setattr("publisher.png_read._MOST_BLANK", 100)
+    ids = np.zeros((20, 30), np.uint32)
+    ids[::2, 3:] = np.arange(10)[:, None] + 250
+    changes = changes_of(parse(png(rgb_from_ids(ids), [2, 0])))
+    assert not changes.blank
+    assert masks(id_runs([changes])) == expected(ids)
+
+
 @given(SIZES.flatmap(lambda size: st.lists(maps(size), min_size=1, max_size=4)))
 def test_our_own_files_give_the_ids_that_were_written(some):
     files = encode([runs_of_ids(ids) for ids in some])

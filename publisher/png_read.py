@@ -304,14 +304,15 @@ def _blank(lines: NDArray[np.uint8], filters: bytes) -> tuple[int, ...] | None:
 
     None where there are other lines, or too many of these.
     """
-    blank = []
+    if filters[0] > _UP or filters[1:].translate(None, bytes((_NONE, _UP))):
+        return None
+    blank: list[int] = []
     for several in _NONES.finditer(filters, 1):
         first, stop = several.span()
-        if np.any(lines[first:stop]):
+        if np.any(lines[first:stop]) or len(blank) * lines.shape[1] > _MOST_BLANK:
             return None
         blank.append(first)
-    known = filters[0] <= _UP and not filters[1:].translate(None, bytes((_NONE, _UP)))
-    return tuple(blank) if known and len(blank) * lines.shape[1] <= _MOST_BLANK else None
+    return tuple(blank)
 
 
 def _changes(lines: bytes | NDArray[np.uint8], stride: int, blank: tuple[int, ...] = ()) -> Changes:
@@ -360,17 +361,18 @@ def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     for c in channels.tolist():
         pixels[sub, c::3] = np.cumsum(pixels[sub, c::3], axis=1, dtype=np.uint32)  # modulo 256
     known = np.flatnonzero(np.append(True, filters[1:] != _UP))  # pixels, and no differences
-    gaps = np.flatnonzero(np.diff(known) > 1)
-    left = max(_LEAST, height * (stride // 3) // _PIXEL) - _LINE * len(gaps)
+    gaps, paeth = np.flatnonzero(np.diff(known) > 1), np.flatnonzero(filters[known] == _PAETH)
+    left = max(_LEAST, height * (stride // 3) // _PIXEL)
+    left -= _LINE * (len(gaps) + len(paeth) * max(1, len(channels)))
     if left < 0:
         return None
     added = np.zeros((len(known) - 1, stride - 1), dtype=np.uint8)
     for i in gaps.tolist():
         added[i] = np.add.reduce(pixels[known[i] + 1 : known[i + 1]], axis=0, dtype=np.uint8)
-    for i in np.flatnonzero(filters[known] == _PAETH).tolist():
+    for i in paeth.tolist():
         above = pixels[known[i - 1]] + added[i - 1]
         for c in channels.tolist():
-            left -= _LINE + _undo_paeth(pixels[known[i], c::3], above[c::3])
+            left -= _undo_paeth(pixels[known[i], c::3], above[c::3])
         if left < 0:
             return None
     added += pixels[known[:-1]]

@@ -342,13 +342,11 @@ def boxes_of(runs: Runs, heights: Ints | int) -> Ints:
 
 def _corners(start: Ints, stop: Ints, height: Ints | int) -> tuple[Ints, Ints, Ints, Ints]:
     """The first and last column and the first and last row of each run, (R,) each."""
-    left = start // height
-    top = start - left * height
-    bottom = top + (stop - start) - 1
-    wide = np.flatnonzero(bottom >= height)  # a run that crosses columns, from top to bottom
-    right, high = left.copy(), height if isinstance(height, int) else height[wide]
-    right[wide] += bottom[wide] // high
-    top[wide], bottom[wide] = 0, high - 1
+    last = stop - 1
+    left, right = start // height, last // height
+    top, bottom = start - left * height, last - right * height
+    wide = np.flatnonzero(right > left)  # a run that crosses columns reaches from top to bottom
+    top[wide], bottom[wide] = 0, (height if isinstance(height, int) else height[wide]) - 1
     return left, right, top, bottom
 
 

@@ -27,7 +27,7 @@ from ..errors import (
     UsageError,
     VersionConflict,
 )
-from ..progress import Progress, silent
+from ..progress import Transfer, unwatched
 from ..storage import Bucket, require_conditional_writes
 from ..versions.documents import DOCUMENTS, SCRIPT, SUMS, URLS, sums, urls
 from ..versions.manifest import (
@@ -48,7 +48,7 @@ from ..versions.manifest import (
 )
 from ..versions.packs import Index, Place, index_key, plan_packs
 from ..versions.version import Channel, Version, check_name
-from .consume import find_record, read_index, versions
+from .consume import find_record, is_partial, read_index, versions
 from .maintain import advance
 from .sending import (
     FOR_EVER,
@@ -94,7 +94,7 @@ def push(
     channel: str | None = "latest",
     layout: Layout | None = None,
     dry_run: bool = False,
-    on_file: Progress = silent,
+    on_bytes: Transfer = unwatched,
 ) -> Pushed:
     """
     Publish a release tree, and let a channel point to it unless that is further already.
@@ -107,7 +107,7 @@ def push(
         layout: "plain" puts every file under its own name, "packs" puts small files together;
             by default small datasets are plain.
         dry_run: look, but send nothing.
-        on_file: told of files hashed, then of files sent.
+        on_bytes: told of what is checked, then of what is sent.
 
     Raises:
         UsageError: the name, version or folder cannot be published.
@@ -118,11 +118,11 @@ def push(
     check_name(name)
     number, goal = Version.parse(version), Channel(channel) if channel else None
     manifest = read_manifest(tree)
-    if manifest.others:
-        raise UsageError(f"{tree} holds only some splits of a version; it cannot be published")
+    if manifest.others or is_partial(tree):
+        raise UsageError(f"{tree} holds only a part of a version; it cannot be published")
     wanted = _layout_of(manifest, layout)
-    check_tree(tree, manifest, on_file)
-    work = _Push(bucket, tree, manifest, name, number, on_file)
+    check_tree(tree, manifest, on_bytes)
+    work = _Push(bucket, tree, manifest, name, number, on_bytes)
     if dry_run:
         return work.planned(wanted)
     return work.run(wanted, created, goal)
@@ -165,7 +165,7 @@ class _Push:
         manifest: Manifest,
         name: str,
         version: Version,
-        on_file: Progress,
+        on_bytes: Transfer,
     ) -> None:
         self._bucket = bucket
         self._tree = tree
@@ -173,7 +173,7 @@ class _Push:
         self._name = name
         self._version = version
         self._folder = tree_key(name, version)
-        self._on_file = on_file
+        self._on_bytes = on_bytes
         self._stock = Stock(bucket)
         self._theirs = find_record(bucket, name, version)
         self._refuse_other(self._theirs)
@@ -192,7 +192,7 @@ class _Push:
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
             order, claims = self._packed(), False
-        places, sent = send(self._bucket, self._stock, self._tree, order.parcels, self._on_file)
+        places, sent = send(self._bucket, self._stock, self._tree, order.parcels, self._on_bytes)
         places = {**order.kept, **places}
         record, new = self._commit(order, self._send_lists(places), created)
         if new or self._theirs is not None:  # else who was quicker does this

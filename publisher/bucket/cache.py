@@ -223,7 +223,10 @@ class Bundle:
         self.begin()
         self.write(b"".join(self._rows) + _END.pack(len(self._rows), _KIND))
         self._try(self._stream.truncate)
-        self._try(self._stream.close)
+        try:
+            self._stream.close()
+        except OSError:
+            self.failed = True
         return bool(self._rows) and not self.failed
 
     def _try(self, step: Callable[[], object]) -> None:

@@ -310,21 +310,21 @@ def locate(bucket: Bucket, record: Record, manifest: Manifest) -> dict[Place, li
     Raises:
         IntegrityError: an index is missing, damaged, or does not know a file.
     """
-    place_of = finder(bucket, record, manifest)
+    place_of = finder(bucket, record, {e.shard for e in manifest.entries})
     places: dict[Place, list[Entry]] = defaultdict(list)
     for entry in manifest.entries:
         places[place_of(entry)].append(entry)
     return places
 
 
-def finder(bucket: Bucket, record: Record, manifest: Manifest) -> Callable[[Entry], Place]:
+def finder(bucket: Bucket, record: Record, shards: Collection[str]) -> Callable[[Entry], Place]:
     """
-    Says where the bytes of a file of a manifest lie.
+    Says where the bytes of a file of some shards of a version lie.
 
     Raises:
         IntegrityError: an index is missing, damaged, or (later) does not know the file.
     """
-    here = sorted({e.shard for e in manifest.entries})
+    here = sorted(shards)
     found = each(lambda s: read_index(bucket, record.shards[s]), here)
     indexes = dict(zip(here, found, strict=True))
 
@@ -372,7 +372,7 @@ def fetch(
             f"{size:,} bytes do not fit on the disk of {folder}: {free:,} are free",
             hint="TMPDIR says where temporary files go",
         )
-    place_of = finder(bucket, record, Manifest(record.name, missing))
+    place_of = finder(bucket, record, {e.shard for e in missing})
     once = {named[e]: e for e in missing}
     wanted = sought([replace(e, path=name) for name, e in once.items()], place_of, cache)
     bad = set(carry(bucket, wanted, folder, folder, place_of, on_bytes))
@@ -399,6 +399,9 @@ class Release:
 
     def __fspath__(self) -> str:
         return str(self.path)
+
+    def __truediv__(self, path: str) -> Path:
+        return self.path / path
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -524,7 +527,7 @@ class _Pull:
         if here is not None and here.root == record.root:
             splits, categories = _more(here, to, splits or tuple(record.splits), categories)
         self._manifest = read_version(bucket, record, splits)
-        self._place_of = finder(bucket, record, self._manifest)
+        self._place_of = finder(bucket, record, {e.shard for e in self._manifest.entries})
         self._splits = tuple(s for s in record.splits if not splits or s in splits)
         self._categories = tuple(sorted(set(categories)))
         documents = documents_of(self._manifest.entries) if categories else ()

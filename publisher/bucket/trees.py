@@ -32,7 +32,8 @@ def read_manifest(tree: Path) -> Manifest:
     """
     try:
         with (tree / MANIFEST).open("rb") as stream:
-            return Manifest.from_bytes(stream.read(MAX_MANIFEST + 1))
+            size = os.fstat(stream.fileno()).st_size  # read(n) takes n bytes, whatever is there
+            return Manifest.from_bytes(stream.read(min(size, MAX_MANIFEST) + 1))
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"{tree} is no release: it has no {MANIFEST}",

@@ -221,6 +221,23 @@ def test_cut_short_anywhere_it_goes_on_and_nothing_is_fetched_twice(tmp_path, tr
     assert pictures(out) == {"train/images/b.jpg"}
 
 
+@pytest.mark.parametrize("layout", ["packs", "plain"])
+def test_every_kind_of_bucket_gives_a_category_and_a_cache_the_same_again(
+    opened, tmp_path, tree, layout
+):
+    push(opened(), tree, "hands", "1.0.0", created=NOON, layout=layout)
+    cache = Cache(tmp_path / "cache", 2**30)
+    for out in ("a", "b"):
+        release = pull(
+            opened(), "hands", "1.0.0", tmp_path / out, categories=["table"], cache=cache
+        )
+        release.verify()
+        assert pictures(release.path) == {"train/images/b.jpg"}
+    assert (release.plan.move, release.plan.requests) == ((), 0)
+    whole = pull(opened(), "hands", "1.0.0", tmp_path / "b", cache=cache)
+    assert read_tree(whole.path) == read_tree(tree)
+
+
 # ── what cannot be chosen by ─────────────────────────────────────────────────────────────────
 
 

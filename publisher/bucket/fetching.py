@@ -211,12 +211,12 @@ class Wanted:
     @property
     def from_bucket(self) -> tuple[Entry, ...]:
         """Those that the bucket has to give, by path."""
-        return tuple(sorted(e for found in self.stored.values() for e in found))
+        return _by_path(self.stored)
 
     @property
     def from_cache(self) -> tuple[Entry, ...]:
         """Those that were fetched before, by path."""
-        return tuple(sorted(e for found in self.cached.values() for e in found))
+        return _by_path(self.cached)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -226,7 +226,16 @@ class Wanted:
     @property
     def size(self) -> int:
         """Bytes of all of them."""
-        return sum(e.size for e in self.entries)
+        return sum(
+            e.size
+            for files in (self.stored, self.cached)
+            for found in files.values()
+            for e in found
+        )
+
+
+def _by_path(files: Members) -> tuple[Entry, ...]:
+    return tuple(sorted((e for found in files.values() for e in found), key=lambda e: e.path))
 
 
 def sought(

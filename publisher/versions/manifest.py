@@ -18,6 +18,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -127,7 +128,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The bytes of manifest.json: one line a file, the same for equal manifests."""
-        return b"".join(self.parts())
+        return _joined(self.parts())
 
     def parts(self) -> Iterator[bytes]:
         """The same, a line at a time: of many files the whole is not small."""
@@ -155,7 +156,11 @@ class Manifest:
         document = _decode(body, _Manifest, MANIFEST)
         if document.schema != "publisher/manifest/1":
             raise FormatError(f"unknown schema {document.schema!r}", path=MANIFEST)
-        entries = tuple(Entry(f.path, f.size, f.sha256, f.split) for f in _spent(document.files))
+        split: dict[str | None, str | None] = {}  # one name a split, and not one a file
+        entries = tuple(
+            Entry(f.path, f.size, f.sha256, split.setdefault(f.split, f.split))
+            for f in _spent(document.files)
+        )
         here = {e.shard for e in entries}
         others = {name: s for name, s in document.shards.items() if name not in here}
         manifest = cls(document.name, entries, others)
@@ -197,7 +202,7 @@ _LINES = msgspec.json.Decoder(_Line)
 
 def shard_bytes(entries: Iterable[Entry]) -> bytes:
     """The canonical lines of a shard: `{"path":…,"sha256":…,"size":…}` sorted by path."""
-    return b"".join(_lines(entries))
+    return _joined(_lines(entries))
 
 
 def _lines(entries: Iterable[Entry]) -> Iterator[bytes]:
@@ -615,6 +620,13 @@ def _listed(items: Iterable[bytes]) -> Iterator[bytes]:
         yield comma + item
         comma = b",\n"
     yield b"\n"
+
+
+def _joined(parts: Iterable[bytes]) -> bytes:
+    """What `b"".join` gives, which keeps all parts until it begins."""
+    out = BytesIO()
+    out.writelines(parts)
+    return out.getvalue()
 
 
 def _is_made_of(body: bytes, parts: Iterable[bytes]) -> bool:

@@ -523,7 +523,7 @@ class _Pull:
         self._parts = to / _PARTS
         self._cache = cache
         self._on_bytes = on_bytes
-        here = _state(to)
+        here = _state(to) or _state(self._parts)
         if here is not None and here.root == record.root:
             splits, categories = _more(here, to, splits or tuple(record.splits), categories)
         self._manifest = read_version(bucket, record, splits)
@@ -634,7 +634,8 @@ class _Pull:
         self._to.mkdir(parents=True, exist_ok=True)
         _make_folder(self._parts)
         write_atomic(self._parts / f"{self._record.root[7:]}.manifest", self._manifest.parts())
-        (self._to / STATE).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # what it had is wanted still, if this is cut short
+            os.replace(self._to / STATE, self._parts / STATE)
 
     def _clear(self, known: Collection[str], stay: Collection[str]) -> None:
         """Remove what earlier pulls have left and this one does not need."""

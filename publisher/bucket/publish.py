@@ -192,8 +192,10 @@ class _Push:
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
             order, claims = self._packed(), False
-        places, sent = send(self._bucket, self._stock, self._tree, order.parcels, self._on_bytes)
-        places = {**order.kept, **places}
+        new_places, sent = send(
+            self._bucket, self._stock, self._tree, order.parcels, self._on_bytes
+        )
+        places = {**order.kept, **new_places} if new_places else order.kept
         record, new = self._commit(order, self._send_lists(places), created)
         if new or self._theirs is not None:  # else who was quicker does this
             self._send_documents(record, places, skip={SUMS} if claims else set())
@@ -287,11 +289,12 @@ class _Push:
 
     def _packed(self) -> _Order:
         """New contents in packs and blobs; what an earlier version holds stays where it is."""
-        contents = distinct(self._entries)
-        old = {e.sha256: p for e in contents if (p := self._earlier.get(e.sha256)) is not None}
-        sound = sound_objects(self._stock, old.values())
-        kept = {sha256: place for sha256, place in old.items() if place.key in sound}
-        packs, single = plan_packs(e for e in contents if e.sha256 not in kept)
+        kept = self._earlier
+        wholes = {p.key for p in kept.values()}
+        sound = sound_objects(self._stock, kept.values())
+        if sound != wholes:
+            kept = {sha256: place for sha256, place in kept.items() if place.key in sound}
+        packs, single = plan_packs(e for e in self._entries if e.sha256 not in kept)
         if not kept:
             self._stock.look("packs/", len(packs))
             self._stock.look("blobs/", len(single))
@@ -308,7 +311,7 @@ class _Push:
             return {}  # its files are here
         found = versions(self._bucket, self._name)
         before = [v for v in reversed(found) if v < self._version]
-        left, seen = {e.sha256 for e in self._entries}, set[str]()
+        left, seen = {e.sha256: e.sha256 for e in self._entries}, set[str]()
         places: dict[str, Place] = {}
         for version in [*before, *(v for v in found if v > self._version)][:_LOOK_BACK]:
             if not left:
@@ -319,8 +322,10 @@ class _Push:
                     if stored.index not in seen:
                         seen.add(stored.index)
                         index = read_index(self._bucket, stored)
-                        places.update((s, p) for s, p in index if s in left)
-            left -= places.keys()
+                        # by our own string: a million digests are not kept twice
+                        places.update((left[s], p) for s, p in index if s in left)
+            for sha256 in places.keys() & left.keys():
+                del left[sha256]
         return places
 
     def _is_there(self, parcel: Parcel) -> bool:
@@ -352,10 +357,8 @@ class _Push:
         digests = {}
         for name in self._shards:
             entries = self._manifest.shard_entries(name)
-            lines, index = (
-                shard_bytes(entries),
-                Index.of({e.sha256: places[e.sha256] for e in entries}).to_bytes(),
-            )
+            index = Index.of({e.sha256: places[e.sha256] for e in entries}).to_bytes()
+            lines = shard_bytes(entries)
             digests[name] = hashlib.sha256(index).hexdigest()
             if self._theirs and digests[name] != self._theirs.shards[name].index:
                 raise _lost_index(self._theirs, name)

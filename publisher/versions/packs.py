@@ -206,11 +206,12 @@ class Index:
         """The index of these places by sha256."""
         objects = sorted({(p.key, p.whole) for p in places.values()})
         number = {key: i for i, (key, _) in enumerate(objects)}
-        rows = (
-            _ROW.pack(bytes.fromhex(sha256), number[p.key], p.offset, p.size)
-            for sha256, p in sorted(places.items())
-        )
-        return cls(tuple(objects), b"".join(rows))
+        rows = bytearray(len(places) * _ROW.size)
+        for i, sha256 in enumerate(sorted(places)):
+            place = places[sha256]
+            row = bytes.fromhex(sha256), number[place.key], place.offset, place.size
+            _ROW.pack_into(rows, i * _ROW.size, *row)
+        return cls(tuple(objects), bytes(rows))
 
     def __len__(self) -> int:
         return len(self.rows) // _ROW.size

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from publisher import api
 from publisher.bucket import consume
 from publisher.bucket.cache import Cache
+from publisher.bucket.comparing import compare
 from publisher.bucket.consume import open_release, plan_pull, pull, verify_folder
 from publisher.bucket.publish import push
 from publisher.bucket.subset import subset
@@ -79,6 +80,8 @@ def test_it_says_that_it_is_a_part_verifies_and_keeps_what_was_published(bucket,
         assert (out / WHOLE / path).read_bytes() == (tree / path).read_bytes()
     with pytest.raises(UsageError, match="only a part of a version"):
         push(bucket, out, "hands", "2.0.0", created=NOON)
+    with pytest.raises(UsageError, match="only some categories"):
+        compare(str(out), str(tree))
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,23 @@ def test_more_categories_and_splits_of_the_same_version_are_added(bucket, tmp_pa
     release = pull(bucket, "hands", "1.0.0", out, splits=["val"], categories=["hand"])
     assert (release.splits, release.categories) == (("train", "val"), ("hand", "table"))
     assert names_in(out / "annotations/instances_val.json") == ["c.jpg", "g.jpg"]
+    assert len(pictures(out)) == 6
+    release.verify()
+
+
+def test_what_is_added_is_still_added_after_it_was_cut_short(bucket, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    pull(bucket, "hands", "1.0.0", out, splits=["train"], categories=["table"])
+
+    def stop(key, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket, "read", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pull(bucket, "hands", "1.0.0", out, splits=["val"], categories=["hand"])
+    release = pull(bucket, "hands", "1.0.0", out, splits=["val"], categories=["hand"])
+    assert (release.splits, release.categories) == (("train", "val"), ("hand", "table"))
     assert len(pictures(out)) == 6
     release.verify()
 

@@ -14,8 +14,8 @@ import hashlib
 import shutil
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,12 +30,14 @@ from ..errors import (
     PublisherError,
     UsageError,
     VersionNotFound,
+    VersionRetracted,
     VersionWarning,
 )
 from ..files import canonical_json, write_atomic
 from ..names import listing
 from ..progress import Progress, silent
 from ..storage import Bucket
+from ..versions.housekeeping import Relocation, relocation_key
 from ..versions.manifest import (
     CHANNELS,
     MANIFEST,
@@ -163,6 +165,7 @@ def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> R
 
     Raises:
         VersionNotFound: no version answers to it.
+        VersionRetracted: it was taken down.
         IntegrityError: what the bucket says is damaged.
     """
     if isinstance(selector, str):
@@ -172,10 +175,32 @@ def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> R
     if record is None:
         raise _not_found(bucket, name, selector)
     status = find_status(bucket, name, version)
+    if status is not None and status.state == "retracted":
+        raise _retracted(name, status)
     if status is not None and status.state != "active":
         said = f"{name} {version} is {status}"
         warnings.warn(said, VersionWarning, stacklevel=2)
     return record
+
+
+def _retracted(name: str, status: Status) -> VersionRetracted:
+    return VersionRetracted(
+        f"{name} {status.version} is gone: it was retracted on {status.at[:10]}: {status.reason}",
+        status.reason,
+        hint="delete copies of it, and choose another version",
+    )
+
+
+@contextmanager
+def unless_retracted(bucket: Bucket, name: str, version: str) -> Iterator[None]:
+    """Where bytes are missing because the version was retracted meanwhile, say that."""
+    try:
+        yield
+    except (IntegrityError, ObjectNotFound) as error:
+        status = find_status(bucket, name, Version.parse(version))
+        if status is not None and status.state == "retracted":
+            raise _retracted(name, status) from error
+        raise
 
 
 def _version_for(bucket: Bucket, name: str, selector: Selector) -> Version:
@@ -185,7 +210,7 @@ def _version_for(bucket: Bucket, name: str, selector: Selector) -> Version:
         return _version_of(bucket, name, selector)
     for version in reversed(versions(bucket, name)):
         if isinstance(selector, Caret):
-            if version in selector and not _yanked(bucket, name, version):
+            if version in selector and not _withdrawn(bucket, name, version):
                 return version
         elif _has_root(bucket, name, version, selector):
             return version
@@ -193,28 +218,31 @@ def _version_for(bucket: Bucket, name: str, selector: Selector) -> Version:
 
 
 def _version_of(bucket: Bucket, name: str, channel: Channel) -> Version:
-    """Where a channel points to; from a yanked version on, the next lower one that is not."""
+    """Where a channel points to; from a withdrawn version on, the next lower one that is not."""
     check_name(name)
     try:
         pointed = Version.parse(_channel(bucket, channel_key(name, channel)).version)
     except ObjectNotFound:
         raise _not_found(bucket, name, channel) from None
-    if (status := _yanked(bucket, name, pointed)) is None:
+    if (status := _withdrawn(bucket, name, pointed)) is None:
         return pointed
     said = f"{name}@{channel} is {pointed}, which is {status}"
     for version in reversed(versions(bucket, name)):
         fits = version < pointed and (pointed.prerelease or not version.prerelease)
-        if fits and not _yanked(bucket, name, version):
+        if fits and not _withdrawn(bucket, name, version):
             warnings.warn(f"{said}; this is {version}", VersionWarning, stacklevel=4)
             return version
+    if status.state == "retracted":
+        raise _retracted(name, status)
     raise VersionNotFound(
         f"{said}; no lower version is left", hint=f"{name}@{pointed} still gives it"
     )
 
 
-def _yanked(bucket: Bucket, name: str, version: Version) -> Status | None:
+def _withdrawn(bucket: Bucket, name: str, version: Version) -> Status | None:
+    """Why channels and ranges pass over a version; None where they do not."""
     status = find_status(bucket, name, version)
-    return status if status is not None and status.state == "yanked" else None
+    return status if status is not None and status.state in {"yanked", "retracted"} else None
 
 
 def _has_root(bucket: Bucket, name: str, version: Version, selector: RootPrefix) -> bool:
@@ -279,12 +307,38 @@ def read_index(bucket: Bucket, shard: StoredShard) -> Index:
     """
     key = index_key(shard.index)
     try:
-        body = bucket.get(key, limit=max_index_bytes(shard))
-        if hashlib.sha256(body).hexdigest() != shard.index:
-            raise IntegrityError("it is damaged")
-        return Index.from_bytes(body, shard)
+        try:
+            return read_index_named(bucket, shard, shard.index)
+        except ObjectNotFound:  # maybe another has taken its place
+            moved = find_relocation(bucket, shard.index)
+            if moved is None:
+                raise
+            key = index_key(moved)
+            return read_index_named(bucket, shard, moved)
     except (ObjectNotFound, FormatError, IntegrityError) as error:
         raise _damaged_list(bucket, key, "which says where files lie", error) from error
+
+
+def read_index_named(bucket: Bucket, shard: StoredShard, sha256: str) -> Index:
+    """
+    Fetch and check the index of a shard that has this digest.
+
+    Raises:
+        ObjectNotFound, IntegrityError, FormatError: it is not there, damaged, or none of the shard.
+    """
+    body = bucket.get(index_key(sha256), limit=max_index_bytes(shard))
+    if hashlib.sha256(body).hexdigest() != sha256:
+        raise IntegrityError("it is damaged")
+    return Index.from_bytes(body, shard)
+
+
+def find_relocation(bucket: Bucket, index: str) -> str | None:
+    """The digest of the index that has taken the place of one; None where none has."""
+    key = relocation_key(index)
+    try:
+        return Relocation.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key).to
+    except (ObjectNotFound, AccessDenied):
+        return None  # as of a status
 
 
 def locate(bucket: Bucket, record: Record, manifest: Manifest) -> dict[Place, list[Entry]]:
@@ -400,7 +454,8 @@ def plan_pull(
 ) -> Planned:
     """Say what `pull` with the same arguments would fetch; touch nothing."""
     record = resolve(bucket, name, selector)
-    return _Pull(bucket, record, to, splits, on_file).planned()
+    with unless_retracted(bucket, name, record.version):
+        return _Pull(bucket, record, to, splits, on_file).planned()
 
 
 def pull(
@@ -432,7 +487,8 @@ def pull(
             none of which was installed.
     """
     record = resolve(bucket, name, selector)
-    return _Pull(bucket, record, to, splits, on_file).run(remote or bucket.url)
+    with unless_retracted(bucket, name, record.version):
+        return _Pull(bucket, record, to, splits, on_file).run(remote or bucket.url)
 
 
 class _Pull:
@@ -455,12 +511,12 @@ class _Pull:
         if chosen and here is not None and here.root == record.root:
             chosen |= set(here.splits)
         self._manifest = read_version(bucket, record, chosen)
-        self._places = {
-            e: place
-            for place, entries in locate(bucket, record, self._manifest).items()
-            for e in entries
-        }
+        self._places = self._located()
         self._splits = tuple(s for s in record.splits if not chosen or s in chosen)
+
+    def _located(self) -> dict[Entry, Place]:
+        places = locate(self._bucket, self._record, self._manifest)
+        return {e: place for place, entries in places.items() for e in entries}
 
     def planned(self) -> Planned:
         """Compare the folder with the version."""
@@ -547,21 +603,34 @@ class _Pull:
         folders = {p for e in todo.move for p in _parents(e.path)}
         for folder in sorted(folders):
             _make_folder(self._to / folder)
-        wanted: dict[Place, list[Entry]] = defaultdict(list)
-        for entry in todo.move:
-            wanted[self._places[entry]].append(entry)
         count = Counter(self._on_file, len(todo.move))
-        fetch = Fetch(self._bucket, self._to, self._parts, wanted, count)
-        bad = fetch.all(reads(wanted))
-        bad = fetch.all([Read((place,)) for place in bad])  # once more, each by itself
-        wrong = sorted(e.path for place in bad for e in wanted[place])
+        wrong = self._fetch_from(self._places, todo.move, count)
+        if wrong:  # once more, each by itself, from where it lies by now
+            wrong = self._fetch_from(self._located(), wrong, count, alone=True)
         if wrong:
+            paths = sorted(e.path for e in wrong)
             raise IntegrityError(
-                f"{self._bucket.url} has missing or wrong bytes for {listing(wrong)}",
-                wrong,
+                f"{self._bucket.url} has missing or wrong bytes for {listing(paths)}",
+                paths,
                 hint="nothing wrong was installed; the maintainer can find and mend it with "
                 "`publisher verify --deep`",
             )
+
+    def _fetch_from(
+        self,
+        places: Mapping[Entry, Place],
+        entries: Sequence[Entry],
+        count: Counter,
+        *,
+        alone: bool = False,
+    ) -> list[Entry]:
+        """Fetch files; give those whose bytes are missing or wrong."""
+        wanted: dict[Place, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            wanted[places[entry]].append(entry)
+        fetch = Fetch(self._bucket, self._to, self._parts, wanted, count)
+        asked = [Read((place,)) for place in sorted(wanted)] if alone else reads(wanted)
+        return [e for place in fetch.all(asked) for e in wanted[place]]
 
     def _finish(self, origin: str) -> Release:
         record = self._record
@@ -676,6 +745,11 @@ def verify_remote(
         IntegrityError: objects are missing or wrong; `.paths` names the files.
     """
     record = resolve(bucket, name, selector)
+    with unless_retracted(bucket, name, record.version):
+        return _verify(bucket, record, deep=deep, on_file=on_file)
+
+
+def _verify(bucket: Bucket, record: Record, *, deep: bool, on_file: Progress) -> Manifest:
     manifest = read_version(bucket, record)
     places = locate(bucket, record, manifest)
     objects: dict[str, list[Place]] = defaultdict(list)

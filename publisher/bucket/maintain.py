@@ -19,6 +19,7 @@ from ..errors import (
     UsageError,
     VersionConflict,
     VersionNotFound,
+    VersionRetracted,
 )
 from ..names import listing
 from ..storage import Bucket, require_conditional_writes
@@ -90,7 +91,7 @@ def move_channel(
             )
         return _next(now, version, record.root)
 
-    old, new = _swap(bucket, channel_key(name, channel), ChannelState, decide, dry_run=dry_run)
+    old, new = swap(bucket, channel_key(name, channel), ChannelState, decide, dry_run=dry_run)
     was = old.version if old is not None else None
     return Moved(str(channel), record.version, was, new is not None)
 
@@ -109,12 +110,12 @@ def advance(
         if now is not None and Version.parse(now.version) >= version:
             return None
         status = find_status(bucket, name, version)
-        if status is not None and status.state == "yanked":
+        if status is not None and status.state in {"yanked", "retracted"}:
             return None
         before_put()
         return _next(now, version, root)
 
-    _swap(bucket, channel_key(name, channel), ChannelState, decide)
+    swap(bucket, channel_key(name, channel), ChannelState, decide)
 
 
 def _next(now: ChannelState | None, version: Version, root: str) -> ChannelState:
@@ -148,11 +149,10 @@ def mark(
 
     Raises:
         VersionNotFound: there is no such version, or none to use instead.
+        VersionRetracted: it is gone, and nothing can be said of it any more.
         UsageError: no reason, a version in its own place, or a yanked one to be deprecated.
     """
-    reason = " ".join(reason.split())
-    if not reason or len(reason) > 1024:
-        raise UsageError("a reason has 1 to 1,024 characters", hint="--reason 'what is wrong'")
+    reason = checked_reason(reason)
     if version == superseded_by:
         raise UsageError(f"{version} cannot be used instead of itself")
     there = versions(bucket, name)
@@ -166,6 +166,8 @@ def mark(
     said = Status(str(version), state, reason, at, instead)
 
     def decide(now: Status | None) -> Status | None:
+        if now is not None and now.state == "retracted":
+            raise VersionRetracted(f"{name} {version} is {now}", now.reason)
         if _same(now, said):
             return None
         if now is not None and now.state == "yanked" and state == "deprecated":
@@ -174,7 +176,20 @@ def mark(
             )
         return said
 
-    return _swap(bucket, status_key(name, version), Status, decide, dry_run=dry_run)[1] is not None
+    return swap(bucket, status_key(name, version), Status, decide, dry_run=dry_run)[1] is not None
+
+
+def checked_reason(reason: str) -> str:
+    """
+    What readers are told, on one line.
+
+    Raises:
+        UsageError: it is empty, or too long.
+    """
+    reason = " ".join(reason.split())
+    if not reason or len(reason) > 1024:
+        raise UsageError("a reason has 1 to 1,024 characters", hint="--reason 'what is wrong'")
+    return reason
 
 
 def _same(now: Status | None, said: Status) -> bool:
@@ -191,7 +206,7 @@ def _same(now: Status | None, said: Status) -> bool:
 # ── compare-and-swap ─────────────────────────────────────────────────────────────────────────
 
 
-def _swap(
+def swap(
     bucket: Bucket,
     key: str,
     kind: type[D],

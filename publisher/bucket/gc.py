@@ -18,7 +18,7 @@ from ..progress import Progress, silent
 from ..storage import Bucket, ObjectInfo, Upload, abort_upload, server_time, unfinished_uploads
 from ..versions.housekeeping import MARKS, MAX_MARK, is_list, mark_of, read_list
 from . import retract
-from .leases import Lease, held
+from .leases import Lease, any_over, held
 from .survey import by_key, garbage, needs_of, survey
 from .trees import each
 
@@ -74,7 +74,8 @@ def collect(
         marks = _marks(bucket)  # with its time: without any grace it is due already
     due = _due(found, marks, now - grace * 86_400)
     old = [u for u in unfinished_uploads(bucket) if u.begun <= now - grace * 86_400]
-    if not dry_run and (due or old or any(m.at <= now - grace * 86_400 for m in marks)):
+    over = any(m.at <= now - grace * 86_400 for m in marks) or any_over(bucket, now)
+    if not dry_run and (due or old or over):
         with held(bucket, "exclusive", "gc") as lease:
             due = _delete(bucket, lease, marks, grace, on_object)
             each(lambda u: abort_upload(bucket, u), old)

@@ -154,6 +154,11 @@ def is_live(lease: ObjectInfo, now: float) -> bool:
     return now - (lease.modified or 0.0) <= 2 * TTL
 
 
+def any_over(bucket: Bucket, now: float) -> bool:
+    """Has anyone left a lease that counts no more? Who comes next to delete removes it."""
+    return any(not is_live(o, now) for o in bucket.list(LEASES))
+
+
 def _busy(bucket: Bucket, other: ObjectInfo, now: float) -> BucketBusy:
     what = "something"
     with suppress(PublisherError):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
-from publisher.bucket.consume import pull
+from publisher.bucket.consume import locate, pull, read_version, resolve
 from publisher.bucket.publish import push
+from publisher.bucket.survey import garbage, needs_of, survey
 from publisher.errors import VersionRetracted
-from publisher.storage import Bucket, MemoryBucket
+from publisher.storage import Bucket, MemoryBucket, ObjectInfo
 from publisher.versions.version import Version
 from tests.trees import entry, read_tree
 
@@ -20,6 +22,7 @@ SECRET = b"the face of somebody who wants it gone"
 FACE = "train/images/face.jpg"
 
 Files = Mapping[str, bytes]
+T = TypeVar("T")
 
 
 class Clocked(MemoryBucket):
@@ -28,6 +31,54 @@ class Clocked(MemoryBucket):
     def __init__(self) -> None:
         self.time = 1_750_000_000.0
         super().__init__(lambda: self.time)
+
+
+class Watched(Clocked):
+    """Every operation goes through `_step`; here something may happen before the n-th."""
+
+    def __init__(self, like: MemoryBucket | None = None) -> None:
+        super().__init__()
+        if like is not None:
+            self._objects, self._times = dict(like._objects), dict(like._times)
+            self.time = like._clock()
+        self.at, self.count = 0, 0
+        self.then: Callable[[], None] = lambda: None
+
+    def _step(self, operation: Callable[[], T]) -> T:
+        self.count += 1
+        if self.count == self.at:
+            self.then()
+        return operation()
+
+    def get(self, key: str, **options: Any) -> bytes:
+        return self._step(lambda: MemoryBucket.get(self, key, **options))
+
+    def read(self, key: str, **options: Any) -> Iterator[bytes]:
+        return self._step(lambda: MemoryBucket.read(self, key, **options))
+
+    def head(self, key: str) -> ObjectInfo:
+        return self._step(lambda: MemoryBucket.head(self, key))
+
+    def put(self, key: str, body: bytes | Path, **options: Any) -> ObjectInfo:
+        return self._step(lambda: MemoryBucket.put(self, key, body, **options))
+
+    def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
+        body = self._body(source)
+        return self._step(lambda: MemoryBucket.put(self, key, body, sha256=sha256))
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        return iter(self._step(lambda: [*MemoryBucket.list(self, prefix)]))
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        return self._step(lambda: MemoryBucket.folders(self, prefix))
+
+    def delete(self, key: str) -> None:
+        self._step(lambda: MemoryBucket.delete(self, key))
+
+
+def rubbish(bucket: Bucket) -> list[str]:
+    """The keys of what no version needs."""
+    return [o.key for o in garbage(bucket, needs_of(bucket, survey(bucket)))]
 
 
 def release(folder: Path, files: Files) -> Path:
@@ -50,7 +101,7 @@ def pictures(*numbers: int, **more: bytes) -> dict[str, bytes]:
 
 
 def put(
-    bucket: Bucket, home: Path, version: str, files: Files, *, name: str = "hands", **options
+    bucket: Bucket, home: Path, version: str, files: Files, *, name: str = "hands", **options: Any
 ) -> None:
     """Publish a version with exactly these files."""
     tree = home / f"{name} {version}"
@@ -66,6 +117,20 @@ def holds(bucket: Bucket, home: Path, version: str, name: str = "hands") -> dict
             return read_tree(pull(bucket, name, Version.parse(version), out).path)
         except VersionRetracted:
             return None
+
+
+def content(bucket: Bucket, version: str, name: str = "hands") -> dict[str, bytes] | None:
+    """As `holds`, without a disk."""
+    try:
+        record = resolve(bucket, name, Version.parse(version))
+    except VersionRetracted:
+        return None
+    places = locate(bucket, record, read_version(bucket, record))
+    return {
+        e.path: b"".join(bucket.read(place.key, start=place.offset, length=place.size))
+        for place, entries in places.items()
+        for e in entries
+    }
 
 
 def bodies(bucket: Bucket) -> bytes:

@@ -39,7 +39,7 @@ from .consume import read_version
 from .fetching import Fetch
 from .leases import TTL, Lease, held
 from .maintain import checked_reason, swap
-from .sending import FOR_EVER, Parcel, Stock, content_type, send
+from .sending import Parcel, Stock, content_type, send, write
 from .survey import Needs, Shelf, Stand, garbage, needs_of, shelves, survey
 from .trees import Counter, each
 
@@ -123,8 +123,7 @@ def retract(
             plan = plan_retraction(bucket, name, version, files)
             contents = {e.sha256 for e in _named(bucket, asked, files)}
             if files:
-                key, body = ban_of(contents)
-                bucket.put(key, body, cache_control=FOR_EVER)
+                _ban(bucket, contents)
             going = _going(bucket, stands, asked, contents)
             for stand in (*going[1:], asked):  # it is what a repetition starts from
                 lease.check()
@@ -194,6 +193,13 @@ def _has_any(index: Index, contents: Collection[str]) -> bool:
     if len(contents) < len(index):
         return any(index.find(sha256) is not None for sha256 in contents)
     return any(sha256 in contents for sha256, _ in index)
+
+
+def _ban(bucket: Bucket, contents: Collection[str]) -> None:
+    """From now on no push may bring these back."""
+    key, body = ban_of(contents)
+    digest = hashlib.sha256(body).hexdigest()
+    write(bucket, "put-ban", key, body, digest, None, content_type(key))
 
 
 def _bury(bucket: Bucket, stand: Stand, reason: str, at: str) -> None:
@@ -364,7 +370,8 @@ def _put_urls(bucket: Bucket, stand: Stand, places: Mapping[str, Place]) -> None
 
 def _put_index(bucket: Bucket, body: bytes) -> str:
     digest = hashlib.sha256(body).hexdigest()
-    bucket.put(index_key(digest), body, sha256=digest, cache_control=FOR_EVER)
+    key = index_key(digest)
+    write(bucket, "put-index", key, body, digest, None, content_type(key))
     return digest
 
 

@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -1127,30 +1127,32 @@ def abort_upload(bucket: Bucket, upload: Upload) -> None:
             bucket._client.abort_multipart_upload(**at, UploadId=upload.id)
 
 
-def erase_history(bucket: Bucket, keys: Collection[str]) -> int:
+def erase_history(bucket: Bucket, is_gone: Callable[[str], bool]) -> int:
     """
-    Delete earlier versions of deleted objects, which a bucket with versioning keeps; how many.
+    Delete what a bucket with versioning keeps of deleted objects; how many versions it was.
+
+    Args:
+        is_gone: of a key; the others keep their history.
 
     Raises:
         AccessDenied: s3:ListBucketVersions or s3:DeleteObjectVersion is missing.
     """
-    if not isinstance(bucket, S3Bucket) or not keys:
+    if not isinstance(bucket, S3Bucket):
         return 0
+    at = {"Bucket": bucket._name}
     with bucket._errors("the list of versions", right="list"), _boto_errors():
-        at = {"Bucket": bucket._name}
         if not bucket._client.get_bucket_versioning(**at).get("Status"):
             return 0
+        pages = bucket._client.get_paginator("list_object_versions")
         found = [
-            (key, str(o["VersionId"]))
-            for page in bucket._client.get_paginator("list_object_versions").paginate(
-                **at, Prefix=bucket._prefix
-            )
+            (str(o["Key"]), str(o["VersionId"]))
+            for page in pages.paginate(**at, Prefix=bucket._prefix)
             for o in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
-            if (key := str(o["Key"]).removeprefix(bucket._prefix)) in keys
+            if is_gone(str(o["Key"]).removeprefix(bucket._prefix))
         ]
     for key, version in found:
         with bucket._errors(key, right="delete"), _boto_errors():
-            bucket._client.delete_object(**at, Key=bucket._key(key), VersionId=version)
+            bucket._client.delete_object(**at, Key=key, VersionId=version)
     return len(found)
 
 

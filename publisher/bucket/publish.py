@@ -203,7 +203,9 @@ class _Push:
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
             order, claims = self._packed(), False
-        places, sent = send(self._bucket, self._stock, self._tree, order.parcels, self._on_file)
+        places, sent = send(
+            self._bucket, self._stock, self._tree, order.parcels, self._as_long_as(lease)
+        )
         places = {**order.kept, **places}
         indexes = self._send_lists(places)
         lease.renew()
@@ -408,6 +410,15 @@ class _Push:
         found, digest = self._stock.find(key), _sha256(body)
         if not is_sound(found, len(body), digest):
             write(self._bucket, step, key, body, digest, found, content_type(key), cache)
+
+    def _as_long_as(self, lease: Lease) -> Progress:
+        """Progress that ends the work when the lease has lapsed: what was retracted stays out."""
+
+        def tell(done: int, total: int) -> None:
+            lease.check()
+            self._on_file(done, total)
+
+        return tell
 
     def _look_again(self, places: Mapping[str, Place], sent: Sequence[Parcel]) -> None:
         """

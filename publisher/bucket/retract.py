@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from ..errors import IntegrityError, ObjectNotFound, UsageError, VersionNotFound
+from ..errors import AccessDenied, IntegrityError, ObjectNotFound, UsageError, VersionNotFound
 from ..names import listing
 from ..progress import Progress, silent
 from ..scratch import scratch
@@ -40,7 +41,7 @@ from .fetching import Fetch
 from .leases import TTL, Lease, held
 from .maintain import checked_reason, swap
 from .sending import Parcel, Stock, content_type, send, write
-from .survey import Needs, Shelf, Stand, garbage, needs_of, shelves, survey
+from .survey import Needs, Shelf, Stand, garbage, is_garbage, needs_of, shelves, survey
 from .trees import Counter, each
 
 
@@ -54,7 +55,7 @@ class Retraction:
     moved: int  # bytes of versions that stay which are written anew
     repacked: tuple[str, ...]  # versions that stay, and have such bytes
     deleted: tuple[ObjectInfo, ...]
-    history: int = 0  # earlier versions of these objects, which the bucket kept
+    history: int | None = 0  # earlier versions of objects that the bucket kept; None: may not see
 
 
 def plan_retraction(
@@ -128,7 +129,7 @@ def retract(
             for stand in (*going[1:], asked):  # it is what a repetition starts from
                 lease.check()
                 _bury(bucket, stand, reason, at)
-        done = _finish(bucket, lease, on_file)
+        done = _finish(bucket, lease, on_file, asked)
         return replace(plan, deleted=done.deleted, history=done.history)
 
 
@@ -263,13 +264,22 @@ def _users(shelves: Iterable[Shelf]) -> list[Stand]:
 @dataclass(frozen=True)
 class _Done:
     deleted: tuple[ObjectInfo, ...]
-    history: int
+    history: int | None
 
 
-def _finish(bucket: Bucket, lease: Lease, on_file: Progress) -> _Done:
-    """From tombstones to a bucket that holds nothing of what is under them."""
+def _finish(bucket: Bucket, lease: Lease, on_file: Progress, asked: Stand | None = None) -> _Done:
+    """
+    From tombstones to a bucket that holds nothing of what is under them.
+
+    Args:
+        asked: a version that is looked at even where it has come to its end before.
+    """
     stands = survey(bucket)
-    gone = unfinished(bucket, stands)
+    gone = [
+        s
+        for s in stands
+        if s.is_retracted and ((asked and s.title == asked.title) or not _is_done(bucket, s))
+    ]
     if not gone:
         return _Done((), 0)
     stay = [s for s in stands if not s.is_retracted]
@@ -277,14 +287,17 @@ def _finish(bucket: Bucket, lease: Lease, on_file: Progress) -> _Done:
     for upload in unfinished_uploads(bucket):
         if upload.begun < lease.now - TTL:
             abort_upload(bucket, upload)
-    rest = [o for o in garbage(bucket, needs_of(bucket, stands)) if not o.key.startswith("doctor/")]
+    needs = needs_of(bucket, stands)
+    rest = [o for o in garbage(bucket, needs) if not o.key.startswith("doctor/")]
 
     def delete(o: ObjectInfo) -> None:
         lease.check()
         bucket.delete(o.key)
 
     each(delete, rest)
-    history = erase_history(bucket, {o.key for o in rest})
+    history = None
+    with suppress(AccessDenied):  # whoever asked is told
+        history = erase_history(bucket, lambda key: is_garbage(key, needs))
     for stand in gone:
         assert stand.status is not None
         body = notice(stand.record.name, stand.record.version, stand.status.at, stand.status.reason)

@@ -157,26 +157,41 @@ def needs_of(bucket: Bucket, stands: Iterable[Stand]) -> Needs:
 
 def garbage(bucket: Bucket, needs: Needs) -> Iterator[ObjectInfo]:
     """What publisher has put, or may have, and no version needs."""
-    for prefix in _SHARED:
+    folders = [f for f in _folders(bucket) if f not in needs.folders]
+    for prefix in (*_SHARED, *folders):
         for o in bucket.list(prefix):
-            if may_be_garbage(o.key) and not needs.has(o.key):
+            if is_garbage(o.key, needs):
                 yield o
-    for folder in _folders(bucket):
-        if folder not in needs.folders:
-            for o in bucket.list(folder):
-                if o.key != folder + NOTICE and not needs.has(o.key):
-                    yield o
+
+
+def is_garbage(key: str, needs: Needs) -> bool:
+    """Is, or was, this an object of publisher's that no version needs?"""
+    if needs.has(key):
+        return False
+    top, _, rest = key.partition("/")
+    name, _, rest = rest.partition("/")
+    folder, _, path = rest.partition("/")
+    if top != "datasets" or not path or path == NOTICE:
+        return may_be_garbage(key)
+    return _version_in(name, folder) is not None
+
+
+def _version_in(name: str, folder: str) -> Version | None:
+    """The version whose folder this is."""
+    with suppress(UsageError):
+        check_name(name)
+        if folder.startswith("v"):
+            return Version.parse(folder[1:])
+    return None
 
 
 def _folders(bucket: Bucket) -> Iterator[str]:
     """The folders of all versions that anyone has ever begun to publish."""
     for name in bucket.folders("datasets/"):
-        with suppress(UsageError):
-            check_name(name)
-            for folder in bucket.folders(f"datasets/{name}/"):
-                with suppress(UsageError):
-                    if folder.startswith("v"):
-                        yield tree_key(name, Version.parse(folder[1:]))
+        for folder in bucket.folders(f"datasets/{name}/"):
+            version = _version_in(name, folder)
+            if version is not None:
+                yield tree_key(name, version)
 
 
 def by_key(objects: Iterable[ObjectInfo]) -> Mapping[str, ObjectInfo]:

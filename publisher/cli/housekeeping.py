@@ -95,7 +95,13 @@ def _show_retraction(told: Retraction, status: str, as_json: bool) -> None:
         stay = ", ".join(told.repacked)
         say(f"{told.moved:,} bytes of versions that stay {would}written anew: {stay}")
     say(f"{len(told.deleted)} objects, {size:,} bytes {would}deleted")
-    if told.history:
+    if told.history is None:
+        say(
+            "warning: these credentials may not see whether the bucket keeps earlier versions of "
+            "objects. Where it does, run this again as its owner (s3:GetBucketVersioning, "
+            "s3:ListBucketVersions, s3:DeleteObjectVersion)"
+        )
+    elif told.history:
         say(f"and {told.history} earlier versions of them that the bucket had kept")
 
 

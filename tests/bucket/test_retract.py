@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import tarfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from publisher.bucket.consume import find_status, names, pull, resolve, verify_remote, versions
 from publisher.bucket.leases import held
@@ -27,7 +28,7 @@ from publisher.errors import (
     VersionRetracted,
     VersionWarning,
 )
-from publisher.storage import Bucket, LocalBucket, MemoryBucket
+from publisher.storage import Bucket, LocalBucket, MemoryBucket, open_bucket
 from publisher.versions.manifest import tree_key
 from publisher.versions.packs import index_key
 from publisher.versions.version import Channel, Version
@@ -44,6 +45,7 @@ from tests.bucket.shelters import (
     put,
     rubbish,
 )
+from tests.servers import moto_bucket, s3_server
 from tests.trees import make_tree
 
 LAYOUTS = ["plain", "packs"]
@@ -301,6 +303,49 @@ def test_what_a_cut_short_push_has_left_of_it_goes_too(tmp_path):
     put(bucket, tmp_path, "1.0.0", pictures(1, **{FACE: SECRET}), layout="plain")
     gone(bucket, "1.0.0", FACE)
     assert SECRET not in bodies(bucket)
+
+
+@pytest.mark.parametrize("server", ["moto", "seaweedfs"])
+def test_a_bucket_that_keeps_old_versions_of_objects_keeps_none_of_it(
+    server, tmp_path, monkeypatch, request
+):
+    with ExitStack() as stack:
+        if server == "moto":
+            bucket = stack.enter_context(moto_bucket(monkeypatch))
+        else:
+            request.getfixturevalue("s3_remote")
+            client = s3_server().client(request.getfixturevalue("seaweedfs"))
+            client.create_bucket(Bucket="keeps-versions")
+            bucket = open_bucket("s3://keeps-versions/some/prefix")
+        at = {"Bucket": bucket._name}
+        bucket._client.put_bucket_versioning(**at, VersioningConfiguration={"Status": "Enabled"})
+        put(bucket, tmp_path, "1.0.0", pictures(1, 2, **{FACE: SECRET}), layout="packs")
+        put(bucket, tmp_path, "1.1.0", pictures(1, 2), layout="packs")
+        for key in ("blobs/ab/" + "ab" * 32, "thesis.tex"):  # deleted long ago
+            bucket.put(key, SECRET if "blobs" in key else b"mine")
+            bucket.delete(key)
+
+        def kept() -> dict[str, list[bytes]]:
+            found = bucket._client.list_object_versions(**at).get("Versions", [])
+            get = bucket._client.get_object
+            bodies: dict[str, list[bytes]] = {}
+            for o in found:
+                body = get(**at, Key=o["Key"], VersionId=o["VersionId"])["Body"].read()
+                bodies.setdefault(o["Key"], []).append(body)
+            return bodies
+
+        assert SECRET in b"".join(b for bodies in kept().values() for b in bodies)
+        look, bucket._client.get_bucket_versioning = bucket._client.get_bucket_versioning, denied
+        assert gone(bucket, "1.0.0", FACE).history is None
+        bucket._client.get_bucket_versioning = look
+        assert gone(bucket, "1.0.0", FACE).history > 0  # the owner comes after
+        assert SECRET not in b"".join(b for bodies in kept().values() for b in bodies)
+        assert kept()["some/prefix/thesis.tex"] == [b"mine"]
+        assert holds(bucket, tmp_path, "1.1.0") == pictures(1, 2)
+
+
+def denied(**_):
+    raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetBucketVersioning")
 
 
 def test_strangers_files_are_left_alone(bucket, tmp_path):

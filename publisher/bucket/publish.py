@@ -208,8 +208,9 @@ class _Push:
         )
         places = {**order.kept, **places}
         indexes = self._send_lists(places)
-        lease.renew()
-        self._look_again(places, sent)
+        if self._theirs is None:
+            lease.renew()
+            self._look_again(places, sent)
         record, new = self._commit(order, indexes, created)
         if new:
             self._confirm(lease)
@@ -428,7 +429,7 @@ class _Push:
         mine = {e.sha256 for parcel in sent for e in parcel.entries}
         reused = [place for sha256, place in places.items() if sha256 not in mine]
         lost = {p.key for p in reused} - sound_objects(Stock(self._bucket), reused)
-        if lost and self._theirs is None:
+        if lost:
             raise StorageError(
                 f"{listing(sorted(lost), 3)} went away while {self._name} {self._version} "
                 "was published",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import threading
-from collections import deque
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +36,7 @@ from tests.bucket.shelters import (
     SECRET,
     Clocked,
     Watched,
+    beside,
     bodies,
     content,
     holds,
@@ -358,69 +357,6 @@ def test_cut_short_anywhere_versions_are_whole_and_a_repetition_ends_it(bucket, 
         broken.time += 3 * TTL
         collect(broken)
         assert broken._objects == whole._objects
-
-
-class Turns:
-    """Lets actors do their operations on one bucket in an order that is given."""
-
-    def __init__(self, order: list[int]) -> None:
-        self._order = deque(order)
-        self._over: set[int] = set()
-        self._turn = threading.Condition()
-
-    def take(self, actor: int, operation):
-        with self._turn:
-            while not self._may(actor):
-                assert self._turn.wait(60)
-            try:
-                return operation()
-            finally:
-                if self._order:
-                    self._order.popleft()
-                self._turn.notify_all()
-
-    def _may(self, actor: int) -> bool:
-        while self._order and self._order[0] in self._over:
-            self._order.popleft()
-        return not self._order or self._order[0] == actor
-
-    def end(self, actor: int) -> None:
-        with self._turn:
-            self._over.add(actor)
-            self._turn.notify_all()
-
-
-class Hand(Watched):
-    """What one actor sees of a bucket that all share."""
-
-    def __init__(self, bucket: Clocked, turns: Turns, actor: int) -> None:
-        super().__init__()
-        self._objects, self._times, self._clock = bucket._objects, bucket._times, bucket._clock
-        self._lock = bucket._lock
-        self._turns, self._actor = turns, actor
-
-    def _step(self, operation):
-        return self._turns.take(self._actor, operation)
-
-
-def beside(bucket: Clocked, order: list[int], *works) -> list[BaseException | None]:
-    """Run works, each with its hand on the bucket, in this order of operations; their errors."""
-    turns, errors = Turns(order), [None] * len(works)
-
-    def run(actor: int) -> None:
-        try:
-            works[actor](Hand(bucket, turns, actor))
-        except BaseException as error:
-            errors[actor] = error
-        finally:
-            turns.end(actor)
-
-    threads = [threading.Thread(target=run, args=(n,)) for n in range(len(works))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    return errors
 
 
 def copied(bucket: Clocked) -> Clocked:

@@ -37,12 +37,15 @@ from tests.bucket.shelters import (
     NOON,
     REASON,
     SECRET,
+    Clocked,
     Watched,
+    beside,
     bodies,
     content,
     holds,
     pictures,
     put,
+    release,
     rubbish,
 )
 from tests.servers import moto_bucket, s3_server
@@ -385,6 +388,45 @@ def steps(bucket, work) -> int:
 @pytest.fixture
 def one_thread(monkeypatch):
     monkeypatch.setattr("publisher.bucket.trees.THREADS", 1)
+
+
+@pytest.mark.parametrize("first", ["push", "retract"])
+@pytest.mark.parametrize("with_face", [False, True])
+def test_a_push_and_a_retraction_at_every_moment_of_each_other(
+    tmp_path, one_thread, first, with_face
+):
+    start = Clocked()
+    put(start, tmp_path, "1.0.0", pictures(1, 2, 3, **{FACE: SECRET}), layout="packs")
+    files = pictures(1, 2, 4, **({FACE: SECRET} if with_face else {}))
+    tree = release(tmp_path / "next", files)
+
+    def publish(b: Bucket) -> None:
+        push(b, tree, "hands", "1.1.0", created=NOON, layout="packs")
+
+    def take_down(b: Bucket) -> None:
+        gone(b, "1.0.0", FACE)
+
+    counting = Watched(start)
+    (publish if first == "push" else take_down)(counting)
+    actor, other = (0, 1) if first == "push" else (1, 0)
+    outcomes = set()
+    for n in range(counting.count + 1):
+        bucket = Watched(start)
+        pushed, retracted = beside(bucket, [actor] * n + [other] * 500, publish, take_down)
+        assert isinstance(pushed, BucketBusy | VersionConflict | None)
+        assert isinstance(retracted, BucketBusy | None)
+        assert pushed is None or retracted is None
+        outcomes.add((pushed is None, retracted is None))
+        if retracted is None:
+            assert SECRET not in bodies(bucket)
+            assert content(bucket, "1.0.0") is None
+        if pushed is None:
+            assert content(bucket, "1.1.0") == (None if with_face and not retracted else files)
+        take_down(bucket)
+        assert SECRET not in bodies(bucket)
+        if pushed is None and not with_face:
+            assert content(bucket, "1.1.0") == files
+    assert len(outcomes) >= 2
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -94,8 +94,10 @@ def _delete(
     bucket: Bucket, lease: Lease, marks: Collection[_Mark], grace: float, on_object: Progress
 ) -> list[ObjectInfo]:
     """Look once more, now that nobody adds, and delete; the marks last."""
-    line = lease.now - grace * 86_400
-    due = _due(by_key(garbage(bucket, needs_of(bucket, survey(bucket)))), marks, line)
+    stands, line = survey(bucket), lease.now - grace * 86_400
+    if retract.unfinished(bucket, stands):  # since we looked; its lists say what is left to do
+        return []
+    due = _due(by_key(garbage(bucket, needs_of(bucket, stands))), marks, line)
 
     def delete(o: ObjectInfo) -> None:
         lease.check()

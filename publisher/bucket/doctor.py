@@ -32,7 +32,7 @@ from ..files import cache_folder
 from ..names import listing
 from ..scratch import clear_scratch
 from ..storage import Bucket, caller_of, clock_skew, refuses_wrong_bytes, unfinished_uploads
-from . import consume, retract, survey
+from . import consume, erasing, survey
 from .leases import holders
 
 SPARE = 2**30  # bytes of disk below which a pull is likely to fail
@@ -279,7 +279,7 @@ def _datasets(bucket: Bucket) -> Iterator[Check]:
 def _cut_short(bucket: Bucket) -> Iterator[Check]:
     """Retractions that have not come to their end: bytes that must go are still there."""
     with suppress(IntegrityError):  # told of above
-        for stand in retract.unfinished(bucket, survey.survey(bucket)):
+        for stand in erasing.unfinished(bucket, survey.survey(bucket)):
             hint = "run the same `publisher retract` again, or `publisher gc`"
             found = "its retraction was cut short, and bytes of it are still there"
             yield _fail(stand.title, found, hint, VersionConflict.exit_code)

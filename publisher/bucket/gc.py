@@ -17,7 +17,7 @@ from ..errors import IntegrityError, ObjectNotFound
 from ..progress import Progress, silent
 from ..storage import Bucket, ObjectInfo, Upload, abort_upload, server_time, unfinished_uploads
 from ..versions.housekeeping import MARKS, MAX_MARK, is_list, mark_of, read_list
-from . import retract
+from . import erasing
 from .leases import Lease, any_over, held
 from .survey import by_key, garbage, needs_of, survey
 from .trees import each
@@ -61,9 +61,9 @@ def collect(
         IntegrityError: a record or an index is damaged; nothing was deleted.
     """
     stands = survey(bucket)
-    cut_short = retract.unfinished(bucket, stands)
+    cut_short = erasing.unfinished(bucket, stands)
     if cut_short and not dry_run:
-        retract.finish(bucket)
+        erasing.finish(bucket)
         stands = survey(bucket)
     found, marks = by_key(garbage(bucket, needs_of(bucket, stands))), _marks(bucket)
     now = server_time(bucket)
@@ -95,7 +95,7 @@ def _delete(
 ) -> list[ObjectInfo]:
     """Look once more, now that nobody adds, and delete; the marks last."""
     stands, line = survey(bucket), lease.now - grace * 86_400
-    if retract.unfinished(bucket, stands):  # since we looked; its lists say what is left to do
+    if erasing.unfinished(bucket, stands):  # since we looked; its lists say what is left to do
         return []
     due = _due(by_key(garbage(bucket, needs_of(bucket, stands))), marks, line)
 

@@ -42,9 +42,9 @@ def retract(
     """
     Take a version down for good, with its bytes, wherever they lie. There is no way back.
 
-    Every version goes that has one of the same pictures, masks or annotations, in all datasets
-    of the bucket: --dry-run names them. To keep the other pictures, publish a version without
-    --files first.
+    Every version goes that has one of its pictures, or of the named --files, in all datasets of
+    the bucket: --dry-run names them. To keep the other pictures, publish a version without those
+    that must go first.
     """
     from datetime import UTC, datetime
 

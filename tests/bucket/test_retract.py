@@ -13,10 +13,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from publisher.bucket.consume import find_status, names, pull, resolve, verify_remote, versions
+from publisher.bucket.erasing import unfinished
 from publisher.bucket.leases import held
 from publisher.bucket.maintain import mark, move_channel
 from publisher.bucket.publish import push
-from publisher.bucket.retract import plan_retraction, retract, unfinished
+from publisher.bucket.retract import plan_retraction, retract
 from publisher.bucket.survey import survey
 from publisher.errors import (
     BucketBusy,
@@ -194,6 +195,16 @@ def test_a_whole_version_goes_with_all_that_share_its_pictures(bucket, tmp_path)
     assert b"picture 2" not in bodies(bucket)
     assert holds(bucket, tmp_path, "9.0.0") == pictures(77)
     assert holds(bucket, tmp_path, "3.0.0", "cats") == {"a.txt": b"cats", FACE: SECRET}
+
+
+def test_an_empty_mask_that_datasets_share_takes_none_of_them_down(bucket, tmp_path):
+    blank = {"train/panoptic/1.png": b"nothing at all"}
+    put(bucket, tmp_path, "5.0.0", pictures(81) | blank)
+    put(bucket, tmp_path, "5.0.0", pictures(82) | blank, name="cats")
+    assert gone(bucket, "5.0.0").versions == ("hands 5.0.0",)
+    assert holds(bucket, tmp_path, "5.0.0", "cats") == pictures(82) | blank
+    put(bucket, tmp_path, "5.1.0", pictures(81) | blank)  # nothing was named, nothing is barred
+    assert planned(bucket, "5.1.0", "*.png").versions == ("hands 5.1.0", "cats 5.0.0")
 
 
 def test_looking_only_says_what_would_go_and_changes_nothing(bucket):

@@ -429,8 +429,8 @@ class _Push:
         mine = {e.sha256 for parcel in sent for e in parcel.entries}
         reused = [place for sha256, place in places.items() if sha256 not in mine]
         lost = {p.key for p in reused} - sound_objects(Stock(self._bucket), reused)
-        if lost:
-            raise StorageError(
+        if lost and find_record(self._bucket, self._name, self._version) is None:
+            raise StorageError(  # else another has committed, and cleared the folder
                 f"{listing(sorted(lost), 3)} went away while {self._name} {self._version} "
                 "was published",
                 hint="run the same command again, which sends it",

@@ -571,7 +571,7 @@ def test_histories_lose_nothing_show_nothing_and_leave_nothing(steps):
 
 @pytest.mark.nightly
 @settings(max_examples=1000, deadline=None)
-@given(st.lists(STEPS, max_size=30))
+@given(st.lists(STEPS, min_size=6, max_size=30))
 def test_long_histories_lose_nothing_show_nothing_and_leave_nothing(steps):
     play(steps)
 

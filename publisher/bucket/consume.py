@@ -70,7 +70,7 @@ from ..versions.version import (
     check_name,
     parse_selector,
 )
-from .fetching import Fetch, looks_sound, reads_sound
+from .fetching import Fetch
 from .trees import Counter, check_tree, each, files_in, is_file_of, read_manifest
 
 _PARTS = ".publisher.parts"  # files on their way, and lists of what pulls may have put there
@@ -176,14 +176,15 @@ def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> R
         raise _not_found(bucket, name, selector)
     status = find_status(bucket, name, version)
     if status is not None and status.state == "retracted":
-        raise _retracted(name, status)
+        raise retracted_error(name, status)
     if status is not None and status.state != "active":
         said = f"{name} {version} is {status}"
         warnings.warn(said, VersionWarning, stacklevel=2)
     return record
 
 
-def _retracted(name: str, status: Status) -> VersionRetracted:
+def retracted_error(name: str, status: Status) -> VersionRetracted:
+    """What readers of a retracted version are told."""
     return VersionRetracted(
         f"{name} {status.version} is gone: it was retracted on {status.at[:10]}: {status.reason}",
         status.reason,
@@ -199,7 +200,7 @@ def unless_retracted(bucket: Bucket, name: str, version: str) -> Iterator[None]:
     except (IntegrityError, ObjectNotFound) as error:
         status = find_status(bucket, name, Version.parse(version))
         if status is not None and status.state == "retracted":
-            raise _retracted(name, status) from error
+            raise retracted_error(name, status) from error
         raise
 
 
@@ -233,7 +234,7 @@ def _version_of(bucket: Bucket, name: str, channel: Channel) -> Version:
             warnings.warn(f"{said}; this is {version}", VersionWarning, stacklevel=4)
             return version
     if status.state == "retracted":
-        raise _retracted(name, status)
+        raise retracted_error(name, status)
     raise VersionNotFound(
         f"{said}; no lower version is left", hint=f"{name}@{pointed} still gives it"
     )
@@ -330,6 +331,12 @@ def read_index_named(bucket: Bucket, shard: StoredShard, sha256: str) -> Index:
     if hashlib.sha256(body).hexdigest() != sha256:
         raise IntegrityError("it is damaged")
     return Index.from_bytes(body, shard)
+
+
+def in_force(bucket: Bucket, shard: StoredShard) -> StoredShard:
+    """A shard with the index that has taken the place of its own, where one has."""
+    moved = find_relocation(bucket, shard.index)
+    return shard if moved is None else msgspec.structs.replace(shard, index=moved)
 
 
 def find_relocation(bucket: Bucket, index: str) -> str | None:
@@ -724,46 +731,4 @@ def verify_folder(folder: Path, on_file: Progress = silent) -> Manifest:
     ):
         raise IntegrityError(f"{MANIFEST} is not that of {state.name} {state.version}", [MANIFEST])
     check_tree(folder, manifest, on_file)
-    return manifest
-
-
-def verify_remote(
-    bucket: Bucket,
-    name: str,
-    selector: Selector | str = "latest",
-    *,
-    deep: bool = False,
-    on_file: Progress = silent,
-) -> Manifest:
-    """
-    Check that a bucket holds a version whole.
-
-    Args:
-        deep: read and hash every byte, instead of asking for sizes and kept checksums.
-
-    Raises:
-        IntegrityError: objects are missing or wrong; `.paths` names the files.
-    """
-    record = resolve(bucket, name, selector)
-    with unless_retracted(bucket, name, record.version):
-        return _verify(bucket, record, deep=deep, on_file=on_file)
-
-
-def _verify(bucket: Bucket, record: Record, *, deep: bool, on_file: Progress) -> Manifest:
-    manifest = read_version(bucket, record)
-    places = locate(bucket, record, manifest)
-    objects: dict[str, list[Place]] = defaultdict(list)
-    for place in sorted(places):
-        objects[place.key].append(place)
-    check = reads_sound if deep else looks_sound
-    wrong = each(lambda key: check(bucket, objects[key], places), list(objects), on_file)
-    paths = sorted(path for found in wrong for path in found)
-    if paths:
-        keys = [key for key, found in zip(objects, wrong, strict=True) if found]
-        raise IntegrityError(
-            f"{bucket.url} has missing or wrong bytes for {listing(paths)}",
-            paths,
-            hint="the maintainer can delete what is wrong, then push the same release again, "
-            f"which puts it back: {listing(keys, 3)}",
-        )
     return manifest

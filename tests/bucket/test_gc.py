@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from publisher.bucket import publish
-from publisher.bucket.consume import find_record, verify_remote
+from publisher.bucket.consume import find_record
 from publisher.bucket.gc import collect
 from publisher.bucket.leases import TTL, held
 from publisher.bucket.publish import push
 from publisher.bucket.retract import retract
+from publisher.bucket.verifying import verify_remote
 from publisher.errors import (
     BucketBusy,
     IntegrityError,

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from publisher.bucket.consume import find_status, names, pull, resolve, verify_remote, versions
+from publisher.bucket.consume import find_status, names, pull, resolve, versions
 from publisher.bucket.erasing import unfinished
 from publisher.bucket.leases import held
 from publisher.bucket.maintain import mark, move_channel
+from publisher.bucket.mirroring import mirror
 from publisher.bucket.publish import push
 from publisher.bucket.retract import plan_retraction, retract
 from publisher.bucket.survey import survey
+from publisher.bucket.verifying import examine, verify_remote
 from publisher.errors import (
     BucketBusy,
     IntegrityError,
@@ -368,6 +370,39 @@ def test_strangers_files_are_left_alone(bucket, tmp_path):
         bucket.put(key, b"mine")
     gone(bucket, "1.2.0", FACE)
     assert all(key in bucket._objects for key in strange)
+
+
+# ── mirrors ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_mirror_copies_what_was_written_anew_and_nothing_that_is_gone(bucket, tmp_path):
+    gone(bucket, "1.2.0", FACE)
+    target = MemoryBucket()
+    done = mirror(bucket, target, "hands")
+    assert {c.version: c.status for c in done.versions} == {
+        "1.0.0": "mirrored", "1.1.0": "withdrawn", "1.2.0": "withdrawn", "1.2.1": "mirrored",
+    }  # fmt: skip
+    assert holds(target, tmp_path, "1.2.1") == pictures(2, 3, 4, 5)
+    verify_remote(target, "hands", "1.2.1", deep=True)
+    assert rubbish(target) == []
+
+
+def test_a_mirror_brings_nothing_back(bucket, tmp_path):
+    target = MemoryBucket()
+    mirror(bucket, target, "hands")
+    gone(target, "1.2.0", FACE)  # packs of 1.2.1 in the source hold the face still
+    for _ in range(2):
+        with pytest.raises(VersionConflict, match="has been retracted from") as caught:
+            mirror(bucket, target, "hands")
+        assert "retract it from the source" in caught.value.hint
+        assert SECRET not in bodies(target)
+        put(bucket, tmp_path, "2.0.0", pictures(1, **{FACE: SECRET}))
+    with pytest.raises(VersionRetracted):
+        examine(target, "hands", "1.2.0", mirror=bucket)
+    gone(bucket, "1.2.0", FACE)
+    mirror(bucket, target, "hands")
+    assert SECRET not in bodies(target)
+    verify_remote(target, "hands", "1.2.1", deep=True)
 
 
 # ── others at work ───────────────────────────────────────────────────────────────────────────

@@ -230,13 +230,10 @@ class _Mirroring:
         Has the target retracted what the source has not? Packs of other versions there may hold
         the same bytes, so nothing is copied until the source has retracted it, too.
         """
-        theirs = statuses(self._source, self._name)
         behind = [
             f"{self._name} {version}"
             for version, said in statuses(self._target, self._name).items()
-            if said.state == "retracted"
-            and ((there := theirs.get(version)) is None or there.state != "retracted")
-            and find_record(self._source, self._name, version) is not None
+            if said.state == "retracted" and self._still_has(version)
         ]
         if not behind and not banned_contents(self._target) <= banned_contents(self._source):
             behind = ["some content"]
@@ -246,6 +243,13 @@ class _Mirroring:
                 "come back",
                 hint="retract it from the source, too",
             )
+
+    def _still_has(self, version: Version) -> bool:
+        """Is a version in the source, and not retracted?"""
+        if find_record(self._source, self._name, version) is None:
+            return False
+        status = find_status(self._source, self._name, version)
+        return status is None or status.state != "retracted"
 
     def _conflict(self, version: object) -> VersionConflict:
         return VersionConflict(

@@ -8,6 +8,7 @@ Every error that publisher raises on purpose, and the exit code the command line
   + InvalidDataset        3  validation found errors; `.findings` says which (also ValueError)
   + OverlapError          3  two segments claim one pixel and no order says who wins
   + VersionNotFound       4  no such dataset, version or channel (also LookupError)
+    - VersionRetracted    4  it was taken down for good; `.reason` says why
   + VersionConflict       6  the version is published with other content
   + IntegrityError        7  bytes do not match their digest; `.paths` says whose
   + StorageError          8  the bucket failed or cannot be reached (also OSError)
@@ -15,6 +16,7 @@ Every error that publisher raises on purpose, and the exit code the command line
     - AccessDenied        5  (also PermissionError)
     - ObjectExists        6  a create-only put found the key taken (also FileExistsError)
     - PreconditionFailed  6  the object changed since it was read
+    - BucketBusy          6  someone is at work there who must not be disturbed
 
 A bug is not in this tree and keeps its traceback.
 """
@@ -105,6 +107,14 @@ class VersionNotFound(PublisherError, LookupError):
     exit_code = 4
 
 
+class VersionRetracted(VersionNotFound):
+    """The version was there and was taken down for good, as HTTP's 410 says of a page."""
+
+    def __init__(self, message: str, reason: str = "", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+
 class VersionConflict(PublisherError):
     """The version is published with other content. Versions never change."""
 
@@ -147,6 +157,12 @@ class ObjectExists(StorageError, FileExistsError):
 
 class PreconditionFailed(StorageError):
     """The object changed since it was read."""
+
+    exit_code = 6
+
+
+class BucketBusy(StorageError):
+    """A push, gc or retraction is under way, and what was asked must wait for its end."""
 
     exit_code = 6
 

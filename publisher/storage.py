@@ -14,6 +14,7 @@ import hashlib
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -56,6 +57,7 @@ class ObjectInfo:
     size: int  # bytes
     etag: str  # opaque; compare, never parse
     sha256: str | None = None  # hex, where the bucket knows it
+    modified: float | None = None  # seconds since 1970 by the bucket's clock; `put` may not say
 
 
 class Bucket(Protocol):
@@ -170,8 +172,10 @@ class MemoryBucket:
 
     url = "memory:"
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._objects: dict[str, bytes] = {}
+        self._times: dict[str, float] = {}
+        self._clock = clock
         self._lock = threading.Lock()
 
     def get(self, key: str, *, limit: int = LIMIT) -> bytes:
@@ -186,7 +190,7 @@ class MemoryBucket:
         return (body[i : i + BLOCK] for i in range(0, len(body), BLOCK))
 
     def head(self, key: str) -> ObjectInfo:
-        return _info(key, self._body(key))
+        return _info(key, self._body(key), self._times.get(key, 0.0))
 
     def put(
         self,
@@ -207,7 +211,7 @@ class MemoryBucket:
                 raise ObjectExists(f"{self.url} has {key} already")
             if if_match is not None and (old is None or _info(key, old).etag != if_match):
                 raise PreconditionFailed(f"{key} in {self.url} changed since it was read")
-            self._objects[key] = body
+            self._objects[key], self._times[key] = body, self._clock()
         return _info(key, body)
 
     def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
@@ -216,7 +220,8 @@ class MemoryBucket:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         for key, body in sorted(self._objects.copy().items()):
             if key.startswith(prefix):
-                yield ObjectInfo(key, len(body), _info(key, body).etag)
+                etag, time = _info(key, body).etag, self._times.get(key, 0.0)
+                yield ObjectInfo(key, len(body), etag, modified=time)
 
     def folders(self, prefix: str) -> tuple[str, ...]:
         below = (k.removeprefix(prefix) for k in self._objects.copy() if k.startswith(prefix))
@@ -232,9 +237,9 @@ class MemoryBucket:
             raise ObjectNotFound(f"no object {key} in {self.url}") from None
 
 
-def _info(key: str, body: bytes) -> ObjectInfo:
+def _info(key: str, body: bytes, modified: float | None = None) -> ObjectInfo:
     digest = hashlib.sha256(body).hexdigest()
-    return ObjectInfo(key, len(body), f'"{digest}"', digest)
+    return ObjectInfo(key, len(body), f'"{digest}"', digest, modified)
 
 
 # ── in a folder ──────────────────────────────────────────────────────────────────────────────
@@ -314,7 +319,7 @@ class LocalBucket:
         for key in keys:
             with suppress(FileNotFoundError):  # deleted since
                 stat = (self._root / key).stat()
-                yield ObjectInfo(key, stat.st_size, "")
+                yield ObjectInfo(key, stat.st_size, "", modified=stat.st_mtime)
 
     def folders(self, prefix: str) -> tuple[str, ...]:
         place = self._root / safe_path(prefix.rstrip("/")) if prefix else self._root
@@ -347,8 +352,9 @@ class LocalBucket:
         if not path.is_file():
             raise FileNotFoundError
         if stat.st_size <= self._SMALL:
-            return _info(key, path.read_bytes())
-        return ObjectInfo(key, stat.st_size, f'"{stat.st_mtime_ns}-{stat.st_ino}-{stat.st_size}"')
+            return _info(key, path.read_bytes(), stat.st_mtime)
+        etag = f'"{stat.st_mtime_ns}-{stat.st_ino}-{stat.st_size}"'
+        return ObjectInfo(key, stat.st_size, etag, modified=stat.st_mtime)
 
     def _check_match(self, key: str, path: Path, etag: str) -> None:
         with suppress(FileNotFoundError):
@@ -455,7 +461,8 @@ class S3Bucket:
         size = headers.get("content-length", "")
         if not size.isdecimal():
             raise StorageError(f"{self.url} does not say how large {key} is")
-        return ObjectInfo(key, int(size), headers.get("etag", ""), _sha256_in(headers))
+        etag, modified = headers.get("etag", ""), _moment(headers.get("last-modified", ""))
+        return ObjectInfo(key, int(size), etag, _sha256_in(headers), modified)
 
     def put(
         self,
@@ -506,7 +513,8 @@ class S3Bucket:
         with self._errors(f"the list of {prefix or 'objects'}", right="list"), _boto_errors():
             for page in pages.paginate(Bucket=self._name, Prefix=self._prefix + prefix):
                 for o in page.get("Contents", ()):
-                    yield ObjectInfo(o["Key"].removeprefix(self._prefix), o["Size"], o["ETag"])
+                    key, modified = o["Key"].removeprefix(self._prefix), o["LastModified"]
+                    yield ObjectInfo(key, o["Size"], o["ETag"], modified=modified.timestamp())
 
     def folders(self, prefix: str) -> tuple[str, ...]:
         pages, full = self._client.get_paginator("list_objects_v2"), self._prefix + prefix
@@ -1010,6 +1018,19 @@ def clock_skew(bucket: Bucket) -> float | None:
     """Seconds that this machine's clock is ahead of the server's; None where it does not say."""
     if not isinstance(bucket, S3Bucket):
         return None
+    said = _server_says(bucket)
+    return None if said is None else _now() - said
+
+
+def server_time(bucket: Bucket) -> float:
+    """The time by a bucket's clock, in seconds since 1970; ours where it does not say."""
+    if isinstance(bucket, MemoryBucket):
+        return bucket._clock()
+    said = _server_says(bucket) if isinstance(bucket, S3Bucket) else None
+    return _now() if said is None else said
+
+
+def _server_says(bucket: S3Bucket) -> float | None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -1018,15 +1039,19 @@ def clock_skew(bucket: Bucket) -> float | None:
         answer = error.response
     except BotoCoreError:
         return None
-    said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
-    try:
-        return _now() - parsedate_to_datetime(str(said)).timestamp()
-    except (TypeError, ValueError):
-        return None
+    return _moment(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", ""))
 
 
 def _now() -> float:
     return datetime.now(UTC).timestamp()
+
+
+def _moment(text: str) -> float | None:
+    """Seconds since 1970 of a date as HTTP writes it."""
+    try:
+        return parsedate_to_datetime(str(text)).timestamp()
+    except (TypeError, ValueError):
+        return None
 
 
 def refuses_wrong_bytes(bucket: Bucket, key: str) -> bool:
@@ -1055,20 +1080,81 @@ def refuses_wrong_bytes(bucket: Bucket, key: str) -> bool:
     return False
 
 
-def unfinished_uploads(bucket: Bucket) -> tuple[str, ...]:
-    """Keys of uploads that were begun and never ended, so that their parts cost and stay."""
+# ── what `gc` asks ──────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload that was begun and has not ended: its parts cost and stay, and nobody sees them."""
+
+    key: str  # that the object would have; in a folder, the name of the temporary file
+    begun: float  # seconds since 1970 by the bucket's clock
+    id: str = ""
+
+
+def unfinished_uploads(bucket: Bucket) -> tuple[Upload, ...]:
+    """Uploads that have not ended, sorted by key; none where the bucket cannot tell."""
     if isinstance(bucket, LocalBucket):
-        folder = bucket._root / bucket._TMP
-        return tuple(sorted(p.name for p in folder.glob("*") if p.name != "lock"))
+        return tuple(sorted(_temporary(bucket), key=lambda u: u.key))
     if not isinstance(bucket, S3Bucket):
         return ()
     from botocore.exceptions import BotoCoreError, ClientError
 
+    found = []
     with suppress(BotoCoreError, ClientError):
-        answer = bucket._client.list_multipart_uploads(Bucket=bucket._name, Prefix=bucket._prefix)
-        keys = (str(u["Key"]) for u in answer.get("Uploads", ()))
-        return tuple(sorted(key.removeprefix(bucket._prefix) for key in keys))
-    return ()
+        pages = bucket._client.get_paginator("list_multipart_uploads")
+        for page in pages.paginate(Bucket=bucket._name, Prefix=bucket._prefix):
+            for u in page.get("Uploads", ()):
+                key = str(u["Key"]).removeprefix(bucket._prefix)
+                found.append(Upload(key, u["Initiated"].timestamp(), str(u["UploadId"])))
+    return tuple(sorted(found, key=lambda u: (u.key, u.id)))
+
+
+def _temporary(bucket: LocalBucket) -> Iterator[Upload]:
+    for path in (bucket._root / bucket._TMP).glob("*"):
+        with suppress(FileNotFoundError):
+            if path.name != "lock":
+                yield Upload(path.name, path.stat().st_mtime)
+
+
+def abort_upload(bucket: Bucket, upload: Upload) -> None:
+    """Give up an upload and free its parts; it may be gone already."""
+    if isinstance(bucket, LocalBucket):
+        with bucket._errors(upload.key):
+            (bucket._root / bucket._TMP / upload.key).unlink(missing_ok=True)
+    if isinstance(bucket, S3Bucket):
+        with suppress(ObjectNotFound), bucket._errors(upload.key, right="delete"), _boto_errors():
+            at = {"Bucket": bucket._name, "Key": bucket._key(upload.key)}
+            bucket._client.abort_multipart_upload(**at, UploadId=upload.id)
+
+
+def erase_history(bucket: Bucket, is_gone: Callable[[str], bool]) -> int:
+    """
+    Delete what a bucket with versioning keeps of deleted objects; how many versions it was.
+
+    Args:
+        is_gone: of a key; the others keep their history.
+
+    Raises:
+        AccessDenied: s3:ListBucketVersions or s3:DeleteObjectVersion is missing.
+    """
+    if not isinstance(bucket, S3Bucket):
+        return 0
+    at = {"Bucket": bucket._name}
+    with bucket._errors("the list of versions", right="list"), _boto_errors():
+        if not bucket._client.get_bucket_versioning(**at).get("Status"):
+            return 0
+        pages = bucket._client.get_paginator("list_object_versions")
+        found = [
+            (str(o["Key"]), str(o["VersionId"]))
+            for page in pages.paginate(**at, Prefix=bucket._prefix)
+            for o in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+            if is_gone(str(o["Key"]).removeprefix(bucket._prefix))
+        ]
+    for key, version in found:
+        with bucket._errors(key, right="delete"), _boto_errors():
+            bucket._client.delete_object(**at, Key=key, VersionId=version)
+    return len(found)
 
 
 # ── of all ───────────────────────────────────────────────────────────────────────────────────

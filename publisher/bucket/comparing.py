@@ -145,16 +145,22 @@ def propose(bucket: Bucket, name: str, tree: Path, on_image: Progress = silent) 
         UsageError: the folder is no release, or not whole.
     """
     manifest = _whole(read_manifest(tree), str(tree))
-    newest = max((v for v in consume.versions(bucket, name) if not v.prerelease), default=None)
-    if newest is None:
+    found = [v for v in consume.versions(bucket, name) if not v.prerelease]
+    if not found:
         return Proposal(Version(1, 0, 0), ("it is the first version",))
+    said = consume.statuses(bucket, name)
+    left = [v for v in found if (s := said.get(v)) is None or s.state != "retracted"]
+    if not left:
+        number = max(found).after("major")
+        return Proposal(number, ("all versions before it were retracted",))
+    newest = max(left)
     record = consume.resolve(bucket, name, newest)
     if record.root == manifest.root:
         return Proposal(newest, ("its content is published under this number",), newest)
     with tempfile.TemporaryDirectory() as folder:
         old = _of_record(bucket, record, Path(folder))
         judged = _compared(old, _of_tree(tree, manifest), on_image).verdict
-    return Proposal(newest.after(judged.level), judged.reasons, newest, judged.level)
+    return Proposal(max(found).after(judged.level), judged.reasons, newest, judged.level)
 
 
 # ── sides ────────────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,12 +33,14 @@ from ..errors import (
     PublisherError,
     UsageError,
     VersionNotFound,
+    VersionRetracted,
     VersionWarning,
 )
 from ..files import canonical_json, write_atomic
 from ..names import listing
 from ..progress import Transfer, unwatched
 from ..storage import Bucket
+from ..versions.housekeeping import Relocation, relocation_key
 from ..versions.manifest import (
     CHANNELS,
     MANIFEST,
@@ -177,6 +179,7 @@ def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> R
 
     Raises:
         VersionNotFound: no version answers to it.
+        VersionRetracted: it was taken down.
         IntegrityError: what the bucket says is damaged.
     """
     if isinstance(selector, str):
@@ -186,10 +189,33 @@ def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> R
     if record is None:
         raise _not_found(bucket, name, selector)
     status = find_status(bucket, name, version)
+    if status is not None and status.state == "retracted":
+        raise retracted_error(name, status)
     if status is not None and status.state != "active":
         said = f"{name} {version} is {status}"
         warnings.warn(said, VersionWarning, stacklevel=2)
     return record
+
+
+def retracted_error(name: str, status: Status) -> VersionRetracted:
+    """What readers of a retracted version are told."""
+    return VersionRetracted(
+        f"{name} {status.version} is gone: it was retracted on {status.at[:10]}: {status.reason}",
+        status.reason,
+        hint="delete copies of it, and choose another version",
+    )
+
+
+@contextmanager
+def unless_retracted(bucket: Bucket, name: str, version: str) -> Iterator[None]:
+    """Where bytes are missing because the version was retracted meanwhile, say that."""
+    try:
+        yield
+    except (IntegrityError, ObjectNotFound) as error:
+        status = find_status(bucket, name, Version.parse(version))
+        if status is not None and status.state == "retracted":
+            raise retracted_error(name, status) from error
+        raise
 
 
 def _version_for(bucket: Bucket, name: str, selector: Selector) -> Version:
@@ -199,7 +225,7 @@ def _version_for(bucket: Bucket, name: str, selector: Selector) -> Version:
         return _version_of(bucket, name, selector)
     for version in reversed(versions(bucket, name)):
         if isinstance(selector, Caret):
-            if version in selector and not _yanked(bucket, name, version):
+            if version in selector and not _withdrawn(bucket, name, version):
                 return version
         elif _has_root(bucket, name, version, selector):
             return version
@@ -207,28 +233,31 @@ def _version_for(bucket: Bucket, name: str, selector: Selector) -> Version:
 
 
 def _version_of(bucket: Bucket, name: str, channel: Channel) -> Version:
-    """Where a channel points to; from a yanked version on, the next lower one that is not."""
+    """Where a channel points to; from a withdrawn version on, the next lower one that is not."""
     check_name(name)
     try:
         pointed = Version.parse(_channel(bucket, channel_key(name, channel)).version)
     except ObjectNotFound:
         raise _not_found(bucket, name, channel) from None
-    if (status := _yanked(bucket, name, pointed)) is None:
+    if (status := _withdrawn(bucket, name, pointed)) is None:
         return pointed
     said = f"{name}@{channel} is {pointed}, which is {status}"
     for version in reversed(versions(bucket, name)):
         fits = version < pointed and (pointed.prerelease or not version.prerelease)
-        if fits and not _yanked(bucket, name, version):
+        if fits and not _withdrawn(bucket, name, version):
             warnings.warn(f"{said}; this is {version}", VersionWarning, stacklevel=4)
             return version
+    if status.state == "retracted":
+        raise retracted_error(name, status)
     raise VersionNotFound(
         f"{said}; no lower version is left", hint=f"{name}@{pointed} still gives it"
     )
 
 
-def _yanked(bucket: Bucket, name: str, version: Version) -> Status | None:
+def _withdrawn(bucket: Bucket, name: str, version: Version) -> Status | None:
+    """Why channels and ranges pass over a version; None where they do not."""
     status = find_status(bucket, name, version)
-    return status if status is not None and status.state == "yanked" else None
+    return status if status is not None and status.state in {"yanked", "retracted"} else None
 
 
 def _has_root(bucket: Bucket, name: str, version: Version, selector: RootPrefix) -> bool:
@@ -293,12 +322,44 @@ def read_index(bucket: Bucket, shard: StoredShard) -> Index:
     """
     key = index_key(shard.index)
     try:
-        body = bucket.get(key, limit=max_index_bytes(shard))
-        if hashlib.sha256(body).hexdigest() != shard.index:
-            raise IntegrityError("it is damaged")
-        return Index.from_bytes(body, shard)
+        try:
+            return read_index_named(bucket, shard, shard.index)
+        except ObjectNotFound:  # maybe another has taken its place
+            moved = find_relocation(bucket, shard.index)
+            if moved is None:
+                raise
+            key = index_key(moved)
+            return read_index_named(bucket, shard, moved)
     except (ObjectNotFound, FormatError, IntegrityError) as error:
         raise _damaged_list(bucket, key, "which says where files lie", error) from error
+
+
+def read_index_named(bucket: Bucket, shard: StoredShard, sha256: str) -> Index:
+    """
+    Fetch and check the index of a shard that has this digest.
+
+    Raises:
+        ObjectNotFound, IntegrityError, FormatError: it is not there, damaged, or none of the shard.
+    """
+    body = bucket.get(index_key(sha256), limit=max_index_bytes(shard))
+    if hashlib.sha256(body).hexdigest() != sha256:
+        raise IntegrityError("it is damaged")
+    return Index.from_bytes(body, shard)
+
+
+def in_force(bucket: Bucket, shard: StoredShard) -> StoredShard:
+    """A shard with the index that has taken the place of its own, where one has."""
+    moved = find_relocation(bucket, shard.index)
+    return shard if moved is None else msgspec.structs.replace(shard, index=moved)
+
+
+def find_relocation(bucket: Bucket, index: str) -> str | None:
+    """The digest of the index that has taken the place of one; None where none has."""
+    key = relocation_key(index)
+    try:
+        return Relocation.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key).to
+    except (ObjectNotFound, AccessDenied):
+        return None  # as of a status
 
 
 def locate(bucket: Bucket, record: Record, manifest: Manifest) -> dict[Place, list[Entry]]:
@@ -370,10 +431,13 @@ def fetch(
             f"{size:,} bytes do not fit on the disk of {folder}: {free:,} are free",
             hint="TMPDIR says where temporary files go",
         )
-    place_of = finder(bucket, record, {e.shard for e in missing})
+
+    def locate() -> Callable[[Entry], Place]:
+        return finder(bucket, record, {e.shard for e in missing})
+
     once = {named[e]: e for e in missing}
-    wanted = sought([replace(e, path=name) for name, e in once.items()], place_of, cache)
-    bad = set(carry(bucket, wanted, folder, folder, place_of, on_bytes))
+    wanted = sought([replace(e, path=name) for name, e in once.items()], locate(), cache)
+    bad = set(carry(bucket, wanted, folder, folder, locate, on_bytes))
     if wrong := sorted(e.path for e in missing if named[e] in bad):
         raise IntegrityError(f"{bucket.url} has missing or wrong bytes for {listing(wrong)}", wrong)
     return {e: folder / name for e, name in named.items()}
@@ -440,7 +504,8 @@ def plan_pull(
     To choose by categories, it fetches annotation files.
     """
     record = resolve(bucket, name, selector)
-    return _Pull(bucket, record, to, splits, categories, cache, on_bytes).planned()
+    with unless_retracted(bucket, name, record.version):
+        return _Pull(bucket, record, to, splits, categories, cache, on_bytes).planned()
 
 
 def pull(
@@ -477,8 +542,9 @@ def pull(
             none of which was installed.
     """
     record = resolve(bucket, name, selector)
-    work = _Pull(bucket, record, to, splits, categories, cache, on_bytes)
-    return work.run(remote or bucket.url)
+    with unless_retracted(bucket, name, record.version):
+        work = _Pull(bucket, record, to, splits, categories, cache, on_bytes)
+        return work.run(remote or bucket.url)
 
 
 @dataclass(frozen=True)
@@ -525,11 +591,14 @@ class _Pull:
         if here is not None and here.root == record.root:
             splits, categories = _more(here, to, splits or tuple(record.splits), categories)
         self._manifest = read_version(bucket, record, splits)
-        self._place_of = finder(bucket, record, {e.shard for e in self._manifest.entries})
+        self._place_of = self._finder()
         self._splits = tuple(s for s in record.splits if not splits or s in splits)
         self._categories = tuple(sorted(set(categories)))
         documents = documents_of(self._manifest.entries) if categories else ()
         self._first = tuple(map(whole, documents)) if categories else self._manifest.entries
+
+    def _finder(self) -> Callable[[Entry], Place]:
+        return finder(self._bucket, self._record, {e.shard for e in self._manifest.entries})
 
     def planned(self) -> Planned:
         """Compare the folder with the version."""
@@ -654,7 +723,7 @@ class _Pull:
         for old, new in todo.moves:
             os.replace(self._to / old, self._to / new)
         wrong = carry(
-            self._bucket, todo.wanted, self._to, self._parts, self._place_of, self._on_bytes
+            self._bucket, todo.wanted, self._to, self._parts, self._finder, self._on_bytes
         )
         if wrong:
             raise IntegrityError(

@@ -26,11 +26,14 @@ from ..errors import (
     PreconditionFailed,
     PublisherError,
     StorageError,
+    VersionConflict,
 )
 from ..files import cache_folder
 from ..names import listing
+from ..scratch import clear_scratch
 from ..storage import Bucket, caller_of, clock_skew, refuses_wrong_bytes, unfinished_uploads
-from . import consume
+from . import consume, erasing, survey
+from .leases import holders
 
 SPARE = 2**30  # bytes of disk below which a pull is likely to fail
 SKEW = 300  # seconds; S3 refuses requests that are 15 minutes off
@@ -72,6 +75,13 @@ def machine() -> Iterator[Check]:
         if shutil.which(tool) is None:
             yield _warn(tool, "is not installed", f"without it {need}")
     yield _cache()
+    yield from _cleared()
+
+
+def _cleared() -> Iterator[Check]:
+    """What killed pushes have left in TMPDIR is removed."""
+    if folders := clear_scratch():
+        yield _ok("temporary files", f"{len(folders)} folders of killed commands were removed")
 
 
 def _installed(package: str) -> str:
@@ -263,6 +273,16 @@ def _datasets(bucket: Bucket) -> Iterator[Check]:
                 yield _fail(f"{name} {number}", str(error), error.hint, error.exit_code)
         yield from _pointers(bucket, name)
     yield _ok("datasets", f"{len(names)} with {versions} versions")
+    yield from _cut_short(bucket)
+
+
+def _cut_short(bucket: Bucket) -> Iterator[Check]:
+    """Retractions that have not come to their end: bytes that must go are still there."""
+    with suppress(IntegrityError):  # told of above
+        for stand in erasing.unfinished(bucket, survey.survey(bucket)):
+            hint = "run the same `publisher retract` again, or `publisher gc`"
+            found = "its retraction was cut short, and bytes of it are still there"
+            yield _fail(stand.title, found, hint, VersionConflict.exit_code)
 
 
 def _pointers(bucket: Bucket, name: str) -> Iterator[Check]:
@@ -285,10 +305,10 @@ def _pointers(bucket: Bucket, name: str) -> Iterator[Check]:
 
 def _leftovers(bucket: Bucket) -> Iterator[Check]:
     """What pushes and looks that were cut short have left."""
-    parts = unfinished_uploads(bucket)
+    parts = [upload.key for upload in unfinished_uploads(bucket)]
     kinds = {
-        "of uploads that never ended": list(parts),
-        "of pushes that never ended": _keys(bucket, "tx/"),
+        "of uploads that never ended": parts,
+        "of what is under way, or was cut short": holders(bucket),
         "of looks like this one": _keys(bucket, "doctor/"),
     }
     for kind, keys in kinds.items():
@@ -299,7 +319,7 @@ def _leftovers(bucket: Bucket) -> Iterator[Check]:
         yield _ok("leftovers", "none")
 
 
-_LEFT = "push again, which ends what was begun; else delete them, or let a lifecycle rule do it"
+_LEFT = "push again, which ends what was begun; `publisher gc` removes the rest after a while"
 
 
 def _keys(bucket: Bucket, prefix: str) -> list[str]:

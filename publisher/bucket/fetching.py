@@ -258,13 +258,17 @@ def carry(
     wanted: Wanted,
     to: Path,
     parts: Path,
-    place_of: Callable[[Entry], Place],
+    locate: Callable[[], Callable[[Entry], Place]],
     on_bytes: Transfer,
 ) -> list[str]:
     """
     Bring files into a folder; give the paths of those whose bytes are missing or wrong.
 
     What the cache no longer has, or has wrong, comes from the bucket, and `wanted` says so.
+
+    Args:
+        locate: looks in the bucket where files lie by now. What came wrong is looked for once
+            more: another may have moved it meanwhile.
     """
     places = (*wanted.stored, *wanted.cached)
     files = sum(len(found) for files in (wanted.stored, wanted.cached) for found in files.values())
@@ -274,11 +278,27 @@ def carry(
         if wanted.cache is not None:
             keeper = stack.enter_context(wanted.cache.keeping())
             before = Fetch(wanted.cache, to, parts, wanted.cached, meter)
-            for place in before.all(reads(wanted.cached)):
+            gone = before.all(reads(wanted.cached))
+            for place in gone:
                 wanted.cache.discard(place.key)
-                for entry in wanted.cached.pop(place):
-                    wanted.stored[place_of(entry)].append(entry)
+            _look_for(wanted, [e for place in gone for e in wanted.cached.pop(place)], locate)
         work = Fetch(bucket, to, parts, wanted.stored, meter, keeper)
-        bad = work.all(reads(wanted.stored))
-        bad = work.all([Read((place,)) for place in bad])  # once more, each by itself
+        wrong = [e for place in work.all(reads(wanted.stored)) for e in wanted.stored.pop(place)]
+        again = _look_for(wanted, wrong, locate)
+        work = Fetch(bucket, to, parts, wanted.stored, meter, keeper)
+        bad = work.all([Read((place,)) for place in again])  # each by itself
     return sorted(e.path for place in bad for e in wanted.stored[place])
+
+
+def _look_for(
+    wanted: Wanted, entries: Sequence[Entry], locate: Callable[[], Callable[[Entry], Place]]
+) -> list[Place]:
+    """Have files fetched from where the bucket has them by now; give these places."""
+    place_of = locate() if entries else None
+    places = dict[Place, None]()
+    for entry in entries:
+        assert place_of is not None
+        place = place_of(entry)
+        wanted.stored[place].append(entry)
+        places[place] = None
+    return list(places)

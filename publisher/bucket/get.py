@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
@@ -47,6 +48,9 @@ def main() -> None:
         parser.error("the address ends with datasets/NAME/vX.Y.Z")
     base, name, version = match[1], match[2], match[3]
     record = json.loads(_whole(base, f"datasets/{name}/releases/{version}.json"))
+    said = json.loads(_maybe(base, f"datasets/{name}/status/{version}.json") or b"{}")
+    if said.get("state") == "retracted":
+        sys.exit(f"error: {name} {version} is gone: it was retracted: {said['reason']!r}")
     if unknown := set(asked.split or ()) - set(record["splits"]):
         parser.error(f"no split {min(unknown)!r}; there are: {', '.join(record['splits'])}")
     wanted = {
@@ -73,7 +77,7 @@ def _root(record: Row) -> str:
 def _files(base: str, shard: Row) -> Iterator[tuple[Place, Row]]:
     """The files of a shard, and where the bytes of each lie."""
     lines = _named(base, f"manifests/{shard['sha256']}.jsonl", shard["sha256"])
-    head, _, rows = _named(base, f"index/{shard['index']}.idx", shard["index"]).partition(b"\n")
+    head, _, rows = _index(base, shard["index"]).partition(b"\n")
     objects = json.loads(head)["objects"]
     places = {r[0].hex(): (objects[r[1]]["key"], r[2], r[3]) for r in _ROW.iter_unpack(rows)}
     for line in lines.splitlines():
@@ -96,8 +100,35 @@ def _whole(base: str, key: str) -> bytes:
         return answer.read()
 
 
+def _maybe(base: str, key: str) -> bytes | None:
+    """An object that need not be there; S3 denies what is not there to those who may not list."""
+    try:
+        return _whole(base, key)
+    except HTTPError as error:
+        if error.code in {403, 404, 410}:
+            return None
+        raise
+    except URLError as error:
+        if isinstance(error.reason, FileNotFoundError):
+            return None
+        raise
+
+
+def _index(base: str, sha256: str) -> bytes:
+    """The index with this digest, or what has taken its place."""
+    key = f"index/{sha256}.idx"
+    body = _maybe(base, key)
+    if body is None:
+        sha256 = json.loads(_whole(base, f"relocations/{sha256}.json"))["to"]
+        return _named(base, f"index/{sha256}.idx", sha256)
+    return _checked(body, key, sha256)
+
+
 def _named(base: str, key: str, sha256: str) -> bytes:
-    body = _whole(base, key)
+    return _checked(_whole(base, key), key, sha256)
+
+
+def _checked(body: bytes, key: str, sha256: str) -> bytes:
     if hashlib.sha256(body).hexdigest() != sha256:
         sys.exit(f"error: {key} is damaged")
     return body

@@ -20,6 +20,7 @@ from ..errors import (
     UsageError,
     VersionConflict,
     VersionNotFound,
+    VersionRetracted,
 )
 from ..names import listing
 from ..storage import Bucket, require_conditional_writes
@@ -91,7 +92,7 @@ def move_channel(
             )
         return _next(now, version, record.root)
 
-    old, new = _swap(bucket, channel_key(name, channel), ChannelState, decide, dry_run=dry_run)
+    old, new = swap(bucket, channel_key(name, channel), ChannelState, decide, dry_run=dry_run)
     was = old.version if old is not None else None
     return Moved(str(channel), record.version, was, new is not None)
 
@@ -110,12 +111,12 @@ def advance(
         if now is not None and Version.parse(now.version) >= version:
             return None
         status = find_status(bucket, name, version)
-        if status is not None and status.state == "yanked":
+        if status is not None and status.state in {"yanked", "retracted"}:
             return None
         before_put()
         return _next(now, version, root)
 
-    _swap(bucket, channel_key(name, channel), ChannelState, decide)
+    swap(bucket, channel_key(name, channel), ChannelState, decide)
 
 
 def take_channel(
@@ -137,7 +138,7 @@ def take_channel(
             return None
         return theirs if theirs.moves > now.moves else _next(now, version, theirs.root)
 
-    old, new = _swap(bucket, channel_key(name, channel), ChannelState, decide, dry_run=dry_run)
+    old, new = swap(bucket, channel_key(name, channel), ChannelState, decide, dry_run=dry_run)
     stands = new or old
     assert stands is not None
     was = old.version if old is not None else None
@@ -175,11 +176,10 @@ def mark(
 
     Raises:
         VersionNotFound: there is no such version, or none to use instead.
+        VersionRetracted: it is gone, and nothing can be said of it any more.
         UsageError: no reason, a version in its own place, or a yanked one to be deprecated.
     """
-    reason = " ".join(reason.split())
-    if not reason or len(reason) > 1024:
-        raise UsageError("a reason has 1 to 1,024 characters", hint="--reason 'what is wrong'")
+    reason = checked_reason(reason)
     if version == superseded_by:
         raise UsageError(f"{version} cannot be used instead of itself")
     there = versions(bucket, name)
@@ -193,6 +193,8 @@ def mark(
     said = Status(str(version), state, reason, at, instead)
 
     def decide(now: Status | None) -> Status | None:
+        if now is not None and now.state == "retracted":
+            raise VersionRetracted(f"{name} {version} is {now}", now.reason)
         if _same(now, said):
             return None
         if now is not None and now.state == "yanked" and state == "deprecated":
@@ -201,17 +203,32 @@ def mark(
             )
         return said
 
-    return _swap(bucket, status_key(name, version), Status, decide, dry_run=dry_run)[1] is not None
+    return swap(bucket, status_key(name, version), Status, decide, dry_run=dry_run)[1] is not None
+
+
+def checked_reason(reason: str) -> str:
+    """
+    What readers are told, on one line.
+
+    Raises:
+        UsageError: it is empty, or too long.
+    """
+    reason = " ".join(reason.split())
+    if not reason or len(reason) > 1024:
+        raise UsageError("a reason has 1 to 1,024 characters", hint="--reason 'what is wrong'")
+    return reason
 
 
 def take_status(bucket: Bucket, name: str, theirs: Status, *, dry_run: bool = False) -> bool:
-    """Say of a version what another bucket says, unless what is said here is newer."""
+    """Say of a version what another bucket says, unless what is said here is newer, or for good."""
 
     def decide(now: Status | None) -> Status | None:
+        if now is not None and now.state == "retracted":
+            return None
         return theirs if now is None or (now != theirs and _later(theirs.at, now.at)) else None
 
     key = status_key(name, Version.parse(theirs.version))
-    return _swap(bucket, key, Status, decide, dry_run=dry_run)[1] is not None
+    return swap(bucket, key, Status, decide, dry_run=dry_run)[1] is not None
 
 
 def _later(one: str, other: str) -> bool:
@@ -236,7 +253,7 @@ def _same(now: Status | None, said: Status) -> bool:
 # ── compare-and-swap ─────────────────────────────────────────────────────────────────────────
 
 
-def _swap(
+def swap(
     bucket: Bucket,
     key: str,
     kind: type[D],

@@ -48,7 +48,8 @@ from ..versions.manifest import (
     tree_key,
 )
 from ..versions.version import Caret, Channel, Selector, Version
-from .consume import find_record, resolve, versions
+from .consume import find_record, find_status, resolve, statuses, versions
+from .leases import banned_contents, held
 from .maintain import Moved, take_channel, take_status
 from .objects import (
     PORTERS,
@@ -138,7 +139,10 @@ def mirror(
     if source.url == target.url and source.url != "memory:":
         raise UsageError("source and target are the same bucket")
     chosen = _chosen(source, name, selector)
-    return _Mirroring(source, target, name, on_bytes, dry_run=dry_run).run(chosen)
+    if dry_run:
+        return _Mirroring(source, target, name, on_bytes, dry_run=True).run(chosen)
+    with held(target, "shared", f"a mirror of {name}"):
+        return _Mirroring(source, target, name, on_bytes, dry_run=False).run(chosen)
 
 
 def _chosen(source: Bucket, name: str, selector: Selector | None) -> list[Version]:
@@ -204,6 +208,7 @@ class _Mirroring:
         """Copy, oldest version first, then what points to them."""
         records = {version: self._from.record(version) for version in chosen}
         self._refuse_others(records)
+        self._refuse_retracted()
         copied = tuple(self._version(v, record, wrong) for v, (record, wrong) in records.items())
         roots = {c.version: c.root for c in copied if c.status not in {"damaged", "withdrawn"}}
         moved, damages = self._channels(roots)
@@ -220,6 +225,32 @@ class _Mirroring:
         if others:
             raise self._conflict(listing(others))
 
+    def _refuse_retracted(self) -> None:
+        """
+        Has the target retracted what the source has not? Packs of other versions there may hold
+        the same bytes, so nothing is copied until the source has retracted it, too.
+        """
+        behind = [
+            f"{self._name} {version}"
+            for version, said in statuses(self._target, self._name).items()
+            if said.state == "retracted" and self._still_has(version)
+        ]
+        if not behind and not banned_contents(self._target) <= banned_contents(self._source):
+            behind = ["some content"]
+        if behind:
+            raise VersionConflict(
+                f"{listing(behind)} has been retracted from {self._target.url} and must not "
+                "come back",
+                hint="retract it from the source, too",
+            )
+
+    def _still_has(self, version: Version) -> bool:
+        """Is a version in the source, and not retracted?"""
+        if find_record(self._source, self._name, version) is None:
+            return False
+        status = find_status(self._source, self._name, version)
+        return status is None or status.state != "retracted"
+
     def _conflict(self, version: object) -> VersionConflict:
         return VersionConflict(
             f"{self._target.url} has other content as {self._name} {version}",
@@ -232,7 +263,8 @@ class _Mirroring:
         if record is None:
             return Copied(str(version), None, "damaged", damages=(wrong,) if wrong else ())
         status, wrong = self._from.status(version)
-        if status is not None and status.state not in _STAYS:
+        here = find_status(self._target, self._name, version)
+        if any(s is not None and s.state not in _STAYS for s in (status, here)):
             return Copied(str(version), record.root, "withdrawn")
         theirs = self._theirs[version]
         if theirs is not None and theirs != record:  # the same content, published on its own

@@ -7,6 +7,7 @@ dataset lie. What is lost or damaged is told, not raised, so that all of it is n
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 from ..errors import AccessDenied, IntegrityError
 from ..storage import Bucket
+from ..versions.housekeeping import Relocation, relocation_key
 from ..versions.inventory import Document, Item, Kind, Lists, documents_of, home_of, items_of
 from ..versions.manifest import (
     MAX_DOCUMENT,
@@ -30,6 +32,7 @@ from ..versions.manifest import (
 )
 from ..versions.packs import index_key, max_index_bytes
 from ..versions.version import Version
+from .consume import in_force
 from .objects import (
     Bytes,
     Damage,
@@ -140,6 +143,13 @@ class Source:
             wanted.append(Wanted(Bytes(key, found[1], sha256), kind))
             return found[0]
 
+        named = shard.index
+        with suppress(IntegrityError):  # a damaged relocation: then the index is lost
+            shard = in_force(self._bucket, shard)
+        if shard.index != named:
+            body = Relocation(named, shard.index).to_bytes()
+            what = Bytes(relocation_key(named), len(body), hashlib.sha256(body).hexdigest())
+            wanted.append(Wanted(what, "index"))
         where, most = shard_key(shard.sha256), max_shard_bytes(shard)
         entries = read("manifest", where, most, lines_of(name, shard), shard.sha256)
         where, most = index_key(shard.index), max_index_bytes(shard)

@@ -26,8 +26,11 @@ from ..errors import (
     StorageError,
     UsageError,
     VersionConflict,
+    VersionRetracted,
 )
-from ..progress import Transfer, unwatched
+from ..names import listing
+from ..progress import Amount, Transfer, unwatched
+from ..scratch import clear_scratch
 from ..storage import Bucket, require_conditional_writes
 from ..versions.documents import DOCUMENTS, SCRIPT, SUMS, URLS, sealed_script, sums
 from ..versions.inventory import documents_of
@@ -38,6 +41,7 @@ from ..versions.manifest import (
     Manifest,
     Plan,
     Record,
+    StoredShard,
     blob_key,
     distinct,
     plan,
@@ -48,7 +52,15 @@ from ..versions.manifest import (
 )
 from ..versions.packs import Index, Place, index_key, plan_packs
 from ..versions.version import Channel, Version, check_name
-from .consume import find_record, is_partial, read_index, versions
+from .consume import (
+    find_record,
+    find_relocation,
+    find_status,
+    is_partial,
+    read_index,
+    versions,
+)
+from .leases import Lease, banned_contents, held
 from .maintain import advance
 from .sending import (
     FOR_EVER,
@@ -112,7 +124,10 @@ def push(
     Raises:
         UsageError: the name, version or folder cannot be published.
         IntegrityError: the tree is not what its manifest says, or changes meanwhile.
-        VersionConflict: the version is published with other content.
+        VersionConflict: the version is published with other content, or the tree has content
+            that was retracted and must not come back.
+        VersionRetracted: the version was taken down.
+        BucketBusy: someone is deleting.
         StorageError: the bucket failed; the same call goes on later.
     """
     check_name(name)
@@ -122,10 +137,12 @@ def push(
         raise UsageError(f"{tree} holds only a part of a version; it cannot be published")
     wanted = _layout_of(manifest, layout)
     check_tree(tree, manifest, on_bytes)
-    work = _Push(bucket, tree, manifest, name, number, on_bytes)
     if dry_run:
-        return work.planned(wanted)
-    return work.run(wanted, created, goal)
+        return _Push(bucket, tree, manifest, name, number, on_bytes).planned(wanted)
+    clear_scratch()
+    with held(bucket, "shared", f"a push of {name} {number}") as lease:
+        work = _Push(bucket, tree, manifest, name, number, on_bytes)
+        return work.run(wanted, created, goal, lease)
 
 
 def _layout_of(manifest: Manifest, asked: Layout | None) -> Layout:
@@ -177,6 +194,7 @@ class _Push:
         self._stock = Stock(bucket)
         self._theirs = find_record(bucket, name, version)
         self._refuse_other(self._theirs)
+        self._refuse_retracted()
         self._entries = tuple(e for e in manifest.entries if self._is_shared(e.shard))
 
     def planned(self, layout: Layout) -> Pushed:
@@ -185,18 +203,24 @@ class _Push:
         missing = [p for p in order.parcels if not p.source and not self._is_there(p)]
         return self._pushed("planned", order, missing, self._theirs)
 
-    def run(self, layout: Layout, created: str, goal: Channel | None) -> Pushed:
-        """Send what is missing, then commit."""
+    def run(self, layout: Layout, created: str, goal: Channel | None, lease: Lease) -> Pushed:
+        """Send what is missing, then commit, as long as the lease is good."""
         require_conditional_writes(self._bucket)
         order = self._order(layout)
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
             order, claims = self._packed(), False
         new_places, sent = send(
-            self._bucket, self._stock, self._tree, order.parcels, self._on_bytes
+            self._bucket, self._stock, self._tree, order.parcels, self._as_long_as(lease)
         )
         places = {**order.kept, **new_places} if new_places else order.kept
-        record, new = self._commit(order, self._send_lists(places), created)
+        indexes = self._send_lists(places)
+        if self._theirs is None:
+            lease.renew()
+            self._look_again(places, sent)
+        record, new = self._commit(order, indexes, created)
+        if new:
+            self._confirm(lease)
         if new or self._theirs is not None:  # else who was quicker does this
             self._send_documents(record, places, skip={SUMS} if claims else set())
         if goal is not None:
@@ -227,6 +251,24 @@ class _Push:
                 f"{self._name} {self._version} is published with other content: "
                 f"{theirs.root[:19]}, not {self._manifest.root[:19]}",
                 hint="versions never change; choose the next number",
+            )
+
+    def _refuse_retracted(self) -> None:
+        """What was taken down does not come back, neither a version nor a content."""
+        if self._theirs is not None:
+            status = find_status(self._bucket, self._name, self._version)
+            if status is not None and status.state == "retracted":
+                raise VersionRetracted(
+                    f"{self._name} {self._version} is {status}",
+                    status.reason,
+                    hint="a number is never used again; choose the next one",
+                )
+        banned = banned_contents(self._bucket)
+        back = [e.path for e in self._manifest.entries if e.sha256 in banned]
+        if back:
+            raise VersionConflict(
+                f"{listing(back)} has been retracted and must not come back",
+                hint="leave it out of the release",
             )
 
     def _is_shared(self, shard: str) -> bool:
@@ -313,10 +355,11 @@ class _Push:
         before = [v for v in reversed(found) if v < self._version]
         left, seen = {e.sha256: e.sha256 for e in self._entries}, set[str]()
         places: dict[str, Place] = {}
-        for version in [*before, *(v for v in found if v > self._version)][:_LOOK_BACK]:
-            if not left:
+        looked = 0
+        for version in [*before, *(v for v in found if v > self._version)]:
+            if not left or looked == _LOOK_BACK:
                 break
-            with suppress(IntegrityError):  # damaged: then it is no help
+            with suppress(IntegrityError):  # damaged, or retracted: then it is no help
                 record = find_record(self._bucket, self._name, version)
                 for stored in record.shards.values() if record else ():
                     if stored.index not in seen:
@@ -324,6 +367,7 @@ class _Push:
                         index = read_index(self._bucket, stored)
                         # by our own string: a million digests are not kept twice
                         places.update((left[s], p) for s, p in index if s in left)
+                looked += 1
             for sha256 in places.keys() & left.keys():
                 del left[sha256]
         return places
@@ -360,17 +404,49 @@ class _Push:
             index = Index.of({e.sha256: places[e.sha256] for e in entries}).to_bytes()
             lines = shard_bytes(entries)
             digests[name] = hashlib.sha256(index).hexdigest()
-            if self._theirs and digests[name] != self._theirs.shards[name].index:
+            if self._theirs and not self._is_in_force(digests[name], self._theirs.shards[name]):
                 raise _lost_index(self._theirs, name)
             self._put("put-manifest", shard_key(_sha256(lines)), lines)
             self._put("put-index", index_key(digests[name]), index)
         return digests
+
+    def _is_in_force(self, digest: str, shard: StoredShard) -> bool:
+        """Is this the index of a published shard, or what has taken its place?"""
+        return digest == shard.index or digest == find_relocation(self._bucket, shard.index)
 
     def _put(self, step: str, key: str, body: bytes, cache: str = FOR_EVER) -> None:
         """Put a list or document where it is not yet."""
         found, digest = self._stock.find(key), _sha256(body)
         if not is_sound(found, len(body), digest):
             write(self._bucket, step, key, body, digest, found, content_type(key), cache)
+
+    def _as_long_as(self, lease: Lease) -> Transfer:
+        """A listener that ends the work when the lease has lapsed: what was retracted stays out."""
+
+        def tell(what: str, done: Amount, total: Amount) -> None:
+            lease.check()
+            self._on_bytes(what, done, total)
+
+        return tell
+
+    def _look_again(self, places: Mapping[str, Place], sent: Sequence[Parcel]) -> None:
+        """
+        Is all there that was there before? Nobody who holds to leases deletes it meanwhile; a
+        version must not rest on a stranger who does.
+        """
+        mine = {e.sha256 for parcel in sent for e in parcel.entries}
+        reused = [place for sha256, place in places.items() if sha256 not in mine]
+        lost = {p.key for p in reused} - sound_objects(Stock(self._bucket), reused)
+        if lost and find_record(self._bucket, self._name, self._version) is None:
+            raise StorageError(  # else another has committed, and cleared the folder
+                f"{listing(sorted(lost), 3)} went away while {self._name} {self._version} "
+                "was published",
+                hint="run the same command again, which sends it",
+            )
+
+    def _confirm(self, lease: Lease) -> None:
+        """Was the lease good at the commit, by the bucket's clock?"""
+        lease.covers(self._bucket.head(record_key(self._name, self._version)).modified or 0.0)
 
     def _commit(
         self, order: _Order, indexes: Mapping[str, str], created: str

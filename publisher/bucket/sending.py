@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import os
 import signal
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from ..errors import IntegrityError, ObjectExists, ObjectNotFound, StorageError, UsageError
 from ..progress import Transfer
+from ..scratch import scratch
 from ..storage import Bucket, ObjectInfo
 from ..versions.manifest import Entry
 from ..versions.packs import END, LARGE, Pack, Place, digest_in, pack_key, padding
@@ -158,11 +158,11 @@ def send(
 
     def one(parcel: Parcel) -> tuple[str, bool]:
         work = _send_pack if parcel.pack else _send_file
-        done = work(bucket, stock, tree, parcel, Path(room))
+        done = work(bucket, stock, tree, parcel, room)
         meter.add(len(parcel.entries), sum(e.size for e in parcel.entries))
         return done
 
-    with tempfile.TemporaryDirectory(prefix="publisher-") as room:
+    with scratch() as room:
         packs = [p for p in parcels if p.pack]
         files = [p for p in parcels if not p.pack and not p.source]
         copies = [p for p in parcels if p.source]  # maybe of what is sent now

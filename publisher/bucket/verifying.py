@@ -62,7 +62,16 @@ from ..versions.manifest import (
 )
 from ..versions.packs import Place, index_key, max_index_bytes
 from ..versions.version import Channel, Selector, Version, parse_selector
-from .consume import find_record, find_status, read_version, resolve
+from .consume import (
+    find_record,
+    find_status,
+    in_force,
+    read_version,
+    resolve,
+    retracted_error,
+    unless_retracted,
+)
+from .leases import held
 from .objects import (
     PORTERS,
     Bytes,
@@ -182,8 +191,13 @@ def examine(
     with suppress(IntegrityError):
         status = find_status(bucket, name, version)
         if status is not None and status.state not in _STAYS:  # its bytes are gone on purpose
-            raise VersionNotFound(f"{name} {version} is {status}")
-    return _Examination(bucket, name, version, mirror, deep=deep).run(on_object)
+            raise retracted_error(name, status)
+    examination = _Examination(bucket, name, version, mirror, deep=deep)
+    if mirror is None:
+        with unless_retracted(bucket, name, str(version)):
+            return examination.run(on_object)
+    with held(bucket, "shared", f"a repair of {name} {version}"):
+        return examination.run(on_object)
 
 
 def _version(bucket: Bucket, name: str, selector: Selector, mirror: Bucket | None) -> Version:
@@ -343,6 +357,8 @@ class _Examination:
         return dict(zip(record.shards, lists, strict=True))
 
     def _lists_of(self, name: str, shard: StoredShard) -> Lists:
+        with suppress(IntegrityError):  # a damaged relocation: then it is the first that is lost
+            shard = in_force(self._bucket, shard)
         where, most = shard_key(shard.sha256), max_shard_bytes(shard)
         entries = self._list(where, "manifest", lines_of(name, shard), most)
         where, most = index_key(shard.index), max_index_bytes(shard)

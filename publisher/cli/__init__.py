@@ -18,7 +18,7 @@ import click
 
 from .. import __version__
 from ..errors import IntegrityError, InvalidDataset, PublisherError, VersionWarning
-from . import bucket, dataset, maintain, refine, ritm, scaffold
+from . import bucket, dataset, housekeeping, maintain, refine, ritm, scaffold
 from .talk import say
 
 
@@ -82,6 +82,6 @@ def main() -> None:
     """Take image-segmentation datasets from the annotation tool to published versions."""
 
 
-groups = (dataset, refine, ritm, bucket, maintain, scaffold)
+groups = (dataset, refine, ritm, bucket, maintain, housekeeping, scaffold)
 for command in (c for group in groups for c in group.COMMANDS):
     main.add_command(command)

@@ -400,11 +400,12 @@ class Status(_Strict, frozen=True):
     What is said of a version after it was published: `status/<version>.json`. Sealed.
 
     A version without one is active. Yanked versions stay, but only who asks for that very
-    number, or root, gets them; deprecated ones are given with a warning.
+    number, or root, gets them; deprecated ones are given with a warning. Retracted ones are
+    gone, and this is all that is left beside their record.
     """
 
     version: Text
-    state: Literal["active", "yanked", "deprecated"]
+    state: Literal["active", "yanked", "deprecated", "retracted"]
     reason: Text
     at: Annotated[str, msgspec.Meta(max_length=64)]  # ISO 8601
     superseded_by: Text | None = None  # a version of the same dataset

@@ -20,7 +20,10 @@ PARTS: tuple[Part, ...] = ("reader", "publisher", "write-once")
 READER = "arn:aws:iam::ACCOUNT:role/READER"  # no account is called so: S3 refuses it as it is
 PUBLISHER = "arn:aws:iam::ACCOUNT:role/PUBLISHER"
 
-FOR_EVER = ("blobs/*", "packs/*", "index/*", "manifests/*", "datasets/*/releases/*")
+FOR_EVER = (
+    *("blobs/*", "packs/*", "index/*", "manifests/*", "retracted/*", "datasets/*/releases/*"),
+    "datasets/*/v*/*/*",  # plain trees, without what lies on top: get.py may change, for one
+)
 """Keys whose objects are created once and never replaced."""
 
 _READ = ("s3:GetObject",)
@@ -83,7 +86,11 @@ def _publisher(arn: str, under: str, who: Sequence[str]) -> list[dict[str, Any]]
 
 
 def _write_once(arn: str, under: str) -> list[dict[str, Any]]:
-    """Source: AmazonS3 userguide, "Enforce conditional writes on Amazon S3 buckets"."""
+    """
+    Source: AmazonS3 userguide, "Enforce conditional writes on Amazon S3 buckets".
+
+    Under it S3 refuses every CopyObject, with conditions too; a push then sends the bytes.
+    """
     create_only = {
         "Null": {"s3:if-none-match": "true"},
         "Bool": {"s3:ObjectCreationOperation": "true"},  # parts of an upload cannot say it
@@ -96,7 +103,7 @@ def _write_once(arn: str, under: str) -> list[dict[str, Any]]:
         _deny(
             "KeepReleases",
             ("s3:DeleteObject", "s3:DeleteObjectVersion"),
-            [f"{arn}/{under}datasets/*/releases/*"],
+            [f"{arn}/{under}{key}" for key in ("datasets/*/releases/*", "retracted/*")],
         ),
     ]
 

@@ -9,9 +9,11 @@ import pytest
 from publisher import storage
 from publisher.bucket.doctor import examine, machine
 from publisher.bucket.publish import push
+from publisher.bucket.retract import retract
 from publisher.errors import AccessDenied
 from publisher.storage import LocalBucket, MemoryBucket, open_bucket
-from publisher.versions.manifest import channel_key, record_key
+from publisher.versions.housekeeping import LeaseNote
+from publisher.versions.manifest import channel_key, record_key, tree_key
 from publisher.versions.policy import policy
 from publisher.versions.version import Channel, Version
 from tests.bucket.test_maintain import filled
@@ -164,9 +166,19 @@ def test_damaged_documents_are_found(tmp_path, what):
     assert "is damaged" in found.found
 
 
+def test_a_retraction_that_was_cut_short_is_found(tmp_path):
+    bucket = filled(MemoryBucket(), tmp_path, ("1.0.0",))
+    retract(bucket, "hands", Version.parse("1.0.0"), "a wish", at=NOON)
+    assert failures(bucket) == []
+    bucket.delete(tree_key("hands", "1.0.0", "RETRACTED.txt"))
+    (found,) = failures(bucket)
+    assert (found.what, found.code) == ("hands 1.0.0", 6)
+    assert "`publisher retract` again" in found.hint
+
+
 def test_leftovers_of_pushes_and_uploads(monkeypatch, tmp_path):
     with moto_bucket(monkeypatch) as bucket:
-        bucket.put("tx/1.json", b"{}")
+        bucket.put("leases/shared-1.json", LeaseNote("a push of hands 1.2.0").to_bytes())
         bucket.put("doctor/old", b"")
         bucket._client.create_multipart_upload(
             Bucket=bucket._name, Key="some/prefix/blobs/aa/large"
@@ -175,7 +187,7 @@ def test_leftovers_of_pushes_and_uploads(monkeypatch, tmp_path):
         told = [c.found for c in examine(bucket) if c.what == "leftovers"]
     assert told == [
         "1 of uploads that never ended: blobs/aa/large",
-        "1 of pushes that never ended: tx/1.json",
+        "1 of what is under way, or was cut short: a push of hands 1.2.0",
         "1 of looks like this one: doctor/old",
     ]
     local = LocalBucket(tmp_path / "bucket")

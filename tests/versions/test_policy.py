@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 
 import pytest
 
 from publisher.bucket.consume import pull, resolve
 from publisher.bucket.maintain import mark
 from publisher.bucket.publish import push
+from publisher.bucket.retract import retract
 from publisher.errors import AccessDenied, PublisherError, UsageError
-from publisher.storage import open_bucket
+from publisher.storage import MemoryBucket, open_bucket
 from publisher.versions.policy import FOR_EVER, PARTS, PUBLISHER, READER, policy
 from publisher.versions.version import Version
 from tests.servers import s3_server
@@ -139,6 +141,68 @@ def test_create_only_is_what_s3_enforces():
     }
     assert said["Resource"] == [f"arn:aws:s3:::bucket/team/data/{key}" for key in FOR_EVER]
     assert not any("channels" in key or "status" in key for key in said["Resource"])
+
+
+def is_write_once(key: str) -> bool:
+    """As S3 reads the resources of CreateOnly: `*` is anything, `/` too."""
+    said = statement(policy("s3://bucket"), "CreateOnly")
+    return any(fnmatchcase(f"arn:aws:s3:::bucket/{key}", r) for r in said["Resource"])
+
+
+def test_what_never_changes_is_write_once_and_what_may_change_is_not(tmp_path):
+    bucket = MemoryBucket()
+    for name, tree in (("hands", {}), ("v1", {"v/v/v.jpg": b"v"})):
+        for number, layout in (("1.0.0", "plain"), ("1.1.0", "packs")):
+            folder = make_tree(tmp_path / name / number, tree)
+            push(bucket, folder, name, number, created=NOON, layout=layout, channel="v-next")
+    mark(bucket, "v1", Version.parse("1.0.0"), "yanked", "old", at=NOON)
+    others = {"leases/shared-1.json", "gc/1.txt", "relocations/1.json", "doctor/1"}
+    changing = {k for k in [*bucket._objects, *others] if not is_write_once(k)}
+    assert changing == others | {
+        "publisher.json",
+        "datasets/v1/status/1.0.0.json",
+        *(f"datasets/{n}/channels/v-next.json" for n in ("hands", "v1")),
+        *(
+            f"datasets/{n}/v1.0.0/{file}"
+            for n in ("hands", "v1")
+            for file in ("README.md", "provenance.json", "manifest.json")
+        ),
+        *(
+            f"datasets/{n}/v{v}/{file}"
+            for n in ("hands", "v1")
+            for v in ("1.0.0", "1.1.0")
+            for file in ("SHA256SUMS", "urls.txt", "get.py")
+        ),
+    }
+    assert is_write_once("retracted/1.txt")
+
+
+def test_where_nothing_may_be_copied_within_the_bucket_the_files_are_sent(tmp_path):
+    class CreateOnly(MemoryBucket):
+        """S3 under that statement: no copies, and no put without a condition."""
+
+        def copy(self, source, key, *, sha256):
+            raise AccessDenied("denied")
+
+        def put(self, key, body, *, if_absent=False, **options):
+            if is_write_once(key) and not if_absent:
+                raise AccessDenied("denied")
+            return super().put(key, body, if_absent=if_absent, **options)
+
+    bucket = CreateOnly()
+    tree = make_tree(tmp_path / "tree")
+    for number, layout in (("1.0.0", "plain"), ("1.1.0", "plain"), ("1.2.0", "packs")):
+        push(bucket, tree, "hands", number, created=NOON, layout=layout)
+        assert read_tree(pull(bucket, "hands", number, tmp_path / number).path) == FILES
+    other = make_tree(tmp_path / "other", {"train/images/000001.jpg": b"another"})
+    push(bucket, other, "hands", "2.0.0", created=NOON, layout="packs")
+    files = ("train/images/000001.jpg",)
+    retract(bucket, "hands", Version.parse("1.0.0"), "a wish", at=NOON, files=files)
+    assert b"first picture" not in b"".join(bucket._objects.values())
+    assert read_tree(pull(bucket, "hands", "2.0.0", tmp_path / "2").path) == {
+        **FILES,
+        "train/images/000001.jpg": b"another",
+    }
 
 
 @pytest.mark.parametrize("place", ["s3://bucket", "s3://bucket/p", "s3://bucket/p/q"])

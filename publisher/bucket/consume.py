@@ -70,6 +70,7 @@ from ..versions.version import (
 )
 from .fetching import Fetch, looks_sound, reads_sound
 from .trees import Counter, check_tree, each, files_in, is_file_of, read_manifest
+from .trust import NOBODY, Trust
 
 _PARTS = ".publisher.parts"  # files on their way, and lists of what pulls may have put there
 _SPARE = 2**26  # bytes of disk to leave free
@@ -101,7 +102,7 @@ def channels(bucket: Bucket, name: str) -> dict[str, Version]:
     prefix = f"datasets/{name}/{CHANNELS}/"
     keys = [o.key for o in bucket.list(prefix) if o.key.endswith(".json")]
     return {
-        k.removeprefix(prefix).removesuffix(".json"): Version.parse(_channel(bucket, k).version)
+        k.removeprefix(prefix).removesuffix(".json"): Version.parse(_state_at(bucket, k).version)
         for k in keys
     }
 
@@ -124,9 +125,34 @@ def find_record(bucket: Bucket, name: str, version: Version) -> Record | None:
     return record
 
 
-def find_status(bucket: Bucket, name: str, version: Version) -> Status | None:
+def read_channel(
+    bucket: Bucket, name: str, channel: Channel, trust: Trust = NOBODY
+) -> ChannelState | None:
+    """
+    Where a channel points to, or None where there is none.
+
+    Raises:
+        IntegrityError: it is damaged.
+        Untrusted: no trusted key has signed it, or it has run out.
+    """
+    check_name(name)
+    try:
+        state = _state_at(bucket, channel_key(name, channel))
+    except ObjectNotFound:
+        return None
+    trust.check_channel(name, channel, state)
+    return state
+
+
+def find_status(
+    bucket: Bucket, name: str, version: Version, trust: Trust = NOBODY
+) -> Status | None:
     """
     What was said of a version after it was published, or None where nothing was.
+
+    Args:
+        trust: whoever pins a key is told, by a VersionWarning, of what no such key has signed,
+            and it does not count.
 
     Raises:
         IntegrityError: it is damaged, or said of another version.
@@ -138,6 +164,10 @@ def find_status(bucket: Bucket, name: str, version: Version) -> Status | None:
         return None  # S3 denies what is not there to those who may not list
     if status.version != str(version):
         raise IntegrityError(f"{key} is the status of {status.version}", [key])
+    if not trust.heeds(name, status):
+        said = f"{name} {version} is said to be {status}; no key that you trust has signed that"
+        warnings.warn(f"{said}, and it does not count", VersionWarning, stacklevel=2)
+        return None
     return status
 
 
@@ -154,7 +184,9 @@ def statuses(bucket: Bucket, name: str) -> dict[Version, Status]:
     return found
 
 
-def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> Record:
+def resolve(
+    bucket: Bucket, name: str, selector: Selector | str = "latest", trust: Trust = NOBODY
+) -> Record:
     """
     Find the record of the version that a selector means.
 
@@ -164,47 +196,48 @@ def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> R
     Raises:
         VersionNotFound: no version answers to it.
         IntegrityError: what the bucket says is damaged.
+        Untrusted: no trusted key has signed it, or the channel has run out.
     """
     if isinstance(selector, str):
         selector = parse_selector(selector)
-    version = _version_for(bucket, name, selector)
+    version = _version_for(bucket, name, selector, trust)
     record = find_record(bucket, name, version)
     if record is None:
         raise _not_found(bucket, name, selector)
-    status = find_status(bucket, name, version)
+    trust.check_record(bucket, record)
+    status = find_status(bucket, name, version, trust)
     if status is not None and status.state != "active":
         said = f"{name} {version} is {status}"
         warnings.warn(said, VersionWarning, stacklevel=2)
     return record
 
 
-def _version_for(bucket: Bucket, name: str, selector: Selector) -> Version:
+def _version_for(bucket: Bucket, name: str, selector: Selector, trust: Trust) -> Version:
     if isinstance(selector, Version):
         return selector
     if isinstance(selector, Channel):
-        return _version_of(bucket, name, selector)
+        return _version_of(bucket, name, selector, trust)
     for version in reversed(versions(bucket, name)):
         if isinstance(selector, Caret):
-            if version in selector and not _yanked(bucket, name, version):
+            if version in selector and not _yanked(bucket, name, version, trust):
                 return version
         elif _has_root(bucket, name, version, selector):
             return version
     raise _not_found(bucket, name, selector)
 
 
-def _version_of(bucket: Bucket, name: str, channel: Channel) -> Version:
+def _version_of(bucket: Bucket, name: str, channel: Channel, trust: Trust) -> Version:
     """Where a channel points to; from a yanked version on, the next lower one that is not."""
-    check_name(name)
-    try:
-        pointed = Version.parse(_channel(bucket, channel_key(name, channel)).version)
-    except ObjectNotFound:
-        raise _not_found(bucket, name, channel) from None
-    if (status := _yanked(bucket, name, pointed)) is None:
+    state = read_channel(bucket, name, channel, trust)
+    if state is None:
+        raise _not_found(bucket, name, channel)
+    pointed = Version.parse(state.version)
+    if (status := _yanked(bucket, name, pointed, trust)) is None:
         return pointed
     said = f"{name}@{channel} is {pointed}, which is {status}"
     for version in reversed(versions(bucket, name)):
         fits = version < pointed and (pointed.prerelease or not version.prerelease)
-        if fits and not _yanked(bucket, name, version):
+        if fits and not _yanked(bucket, name, version, trust):
             warnings.warn(f"{said}; this is {version}", VersionWarning, stacklevel=4)
             return version
     raise VersionNotFound(
@@ -212,8 +245,8 @@ def _version_of(bucket: Bucket, name: str, channel: Channel) -> Version:
     )
 
 
-def _yanked(bucket: Bucket, name: str, version: Version) -> Status | None:
-    status = find_status(bucket, name, version)
+def _yanked(bucket: Bucket, name: str, version: Version, trust: Trust) -> Status | None:
+    status = find_status(bucket, name, version, trust)
     return status if status is not None and status.state == "yanked" else None
 
 
@@ -222,7 +255,7 @@ def _has_root(bucket: Bucket, name: str, version: Version, selector: RootPrefix)
     return record is not None and record.root.startswith(str(selector))
 
 
-def _channel(bucket: Bucket, key: str) -> ChannelState:
+def _state_at(bucket: Bucket, key: str) -> ChannelState:
     return ChannelState.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key)
 
 
@@ -397,9 +430,10 @@ def plan_pull(
     to: Path,
     splits: Collection[str] = (),
     on_file: Progress = silent,
+    trust: Trust = NOBODY,
 ) -> Planned:
     """Say what `pull` with the same arguments would fetch; touch nothing."""
-    record = resolve(bucket, name, selector)
+    record = resolve(bucket, name, selector, trust)
     return _Pull(bucket, record, to, splits, on_file).planned()
 
 
@@ -412,6 +446,7 @@ def pull(
     splits: Collection[str] = (),
     remote: str | None = None,
     on_file: Progress = silent,
+    trust: Trust = NOBODY,
 ) -> Release:
     """
     Fetch a version into a folder, every byte checked. Calling it again goes on, or repairs.
@@ -424,14 +459,16 @@ def pull(
         splits: names; none means all of them.
         remote: what to remember as its origin, if not the bucket's URL.
         on_file: told of files compared, then of files fetched.
+        trust: whose signature the version, and the channel, must have.
 
     Raises:
         VersionNotFound: no version answers to the selector.
+        Untrusted: no trusted key has signed it, or the channel has run out; nothing was fetched.
         UsageError: no such split; the folder is someone else's; the disk is full.
         IntegrityError: bytes in the bucket are wrong or missing; `.paths` names the files,
             none of which was installed.
     """
-    record = resolve(bucket, name, selector)
+    record = resolve(bucket, name, selector, trust)
     return _Pull(bucket, record, to, splits, on_file).run(remote or bucket.url)
 
 
@@ -665,17 +702,20 @@ def verify_remote(
     *,
     deep: bool = False,
     on_file: Progress = silent,
+    trust: Trust = NOBODY,
 ) -> Manifest:
     """
     Check that a bucket holds a version whole.
 
     Args:
         deep: read and hash every byte, instead of asking for sizes and kept checksums.
+        trust: whose signature it must have.
 
     Raises:
+        Untrusted: no trusted key has signed it.
         IntegrityError: objects are missing or wrong; `.paths` names the files.
     """
-    record = resolve(bucket, name, selector)
+    record = resolve(bucket, name, selector, trust)
     manifest = read_version(bucket, record)
     places = locate(bucket, record, manifest)
     objects: dict[str, list[Place]] = defaultdict(list)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .bucket import consume, locking
 from .bucket.consume import Release
+from .bucket.trust import Trust
 from .dataset import Dataset
 from .files import cache_folder
 from .panoptic import Overlap
@@ -17,6 +18,7 @@ from .storage import open_bucket
 from .versions.version import Reference
 
 Splits = str | Sequence[str]
+Keys = str | Sequence[str]
 
 
 def read(path: str | os.PathLike[str], format: str | None = None) -> Dataset:
@@ -51,6 +53,7 @@ def pull(
     to: str | os.PathLike[str],
     split: Splits = (),
     lock: str | os.PathLike[str] | None = None,
+    trust: Keys = (),
     endpoint_url: str | None = None,
     profile: str | None = None,
 ) -> Release:
@@ -60,19 +63,23 @@ def pull(
     Args:
         reference: such as `s3://bucket/hands@1.2.0`, `@latest`, `@^1.2`, `@sha256:...`.
         lock: a publisher.lock to obey; where it does not know the reference, it is written in.
+        trust: public keys, one of which must have signed the version, and the channel; with
+            `lock` they are pinned there.
 
     Raises:
         VersionNotFound: nothing answers to the reference.
+        Untrusted: no trusted key has signed it, or the channel has run out.
         IntegrityError: bytes are wrong; `.paths` says whose. They were not installed.
         StorageError: the bucket failed, or refused.
     """
     ref = Reference.parse(reference)
     bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
-    settled = locking.settle(bucket, ref, Path(lock)) if lock is not None else None
-    selector = settled.version if settled is not None else ref.selector
-    release = consume.pull(
-        bucket, ref.name, selector, Path(to), splits=_names(split), remote=ref.remote
-    )
+    trusted, selector = Trust.of(_names(trust)), ref.selector
+    settled = locking.settle(bucket, ref, Path(lock), trust=trusted) if lock is not None else None
+    if settled is not None:
+        trusted, selector = settled.trust, settled.version
+    what = (bucket, ref.name, selector, Path(to))
+    release = consume.pull(*what, splits=_names(split), remote=ref.remote, trust=trusted)
     if settled is not None:
         settled.keep(release.root)
     return release
@@ -83,6 +90,7 @@ def load(
     *,
     split: Splits = (),
     cache: str | os.PathLike[str] | None = None,
+    trust: Keys = (),
     endpoint_url: str | None = None,
     profile: str | None = None,
 ) -> Dataset:
@@ -91,17 +99,20 @@ def load(
 
     Args:
         cache: where to keep it; by default PUBLISHER_CACHE or the user's cache folder.
+        trust: public keys, one of which must have signed the version, and the channel.
 
     With one split, `images` is the folder of its pictures. Raises as `pull`.
     """
     ref = Reference.parse(reference)
     bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
-    record = consume.resolve(bucket, ref.name, ref.selector)
+    trusted = Trust.of(_names(trust))
+    record = consume.resolve(bucket, ref.name, ref.selector, trusted)
     names = _names(split)
     root = record.root.removeprefix("sha256:")[:16]
     home = Path(cache) if cache else cache_folder()
     folder = home / ref.name / root / ("+".join(names) or "all")
-    release = consume.pull(bucket, ref.name, ref.selector, folder, splits=names, remote=ref.remote)
+    what = (bucket, ref.name, ref.selector, folder)
+    release = consume.pull(*what, splits=names, remote=ref.remote, trust=trusted)
     dataset = replace(intake.read(release.path, "coco"), name=ref.name)
     if len(release.splits) == 1:
         return replace(dataset, images=release.path / release.splits[0] / "images")

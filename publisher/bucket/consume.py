@@ -165,8 +165,9 @@ def find_status(
     if status.version != str(version):
         raise IntegrityError(f"{key} is the status of {status.version}", [key])
     if not trust.heeds(name, status):
-        said = f"{name} {version} is said to be {status}; no key that you trust has signed that"
-        warnings.warn(f"{said}, and it does not count", VersionWarning, stacklevel=2)
+        if status.state != "active":
+            said = f"{name} {version} is said to be {status}, by no key that you trust"
+            warnings.warn(f"{said}: that does not count", VersionWarning, stacklevel=2)
         return None
     return status
 
@@ -200,10 +201,17 @@ def resolve(
     """
     if isinstance(selector, str):
         selector = parse_selector(selector)
-    version = _version_for(bucket, name, selector, trust)
+    version, root = _version_for(bucket, name, selector, trust)
     record = find_record(bucket, name, version)
     if record is None:
         raise _not_found(bucket, name, selector)
+    if root is not None and record.root != root:
+        raise IntegrityError(
+            f"{name}@{selector} is {version} with {root[:19]}, and in {bucket.url} it has "
+            f"{record.root[:19]}",
+            [record_key(name, version)],
+            hint="a version never changes: ask the maintainers, and do not use it",
+        )
     trust.check_record(bucket, record)
     status = find_status(bucket, name, version, trust)
     if status is not None and status.state != "active":
@@ -212,34 +220,39 @@ def resolve(
     return record
 
 
-def _version_for(bucket: Bucket, name: str, selector: Selector, trust: Trust) -> Version:
+def _version_for(
+    bucket: Bucket, name: str, selector: Selector, trust: Trust
+) -> tuple[Version, str | None]:
+    """The version that a selector means, and the root that it must have, where that is said."""
     if isinstance(selector, Version):
-        return selector
+        return selector, None
     if isinstance(selector, Channel):
         return _version_of(bucket, name, selector, trust)
     for version in reversed(versions(bucket, name)):
         if isinstance(selector, Caret):
             if version in selector and not _yanked(bucket, name, version, trust):
-                return version
+                return version, None
         elif _has_root(bucket, name, version, selector):
-            return version
+            return version, None
     raise _not_found(bucket, name, selector)
 
 
-def _version_of(bucket: Bucket, name: str, channel: Channel, trust: Trust) -> Version:
+def _version_of(
+    bucket: Bucket, name: str, channel: Channel, trust: Trust
+) -> tuple[Version, str | None]:
     """Where a channel points to; from a yanked version on, the next lower one that is not."""
     state = read_channel(bucket, name, channel, trust)
     if state is None:
         raise _not_found(bucket, name, channel)
     pointed = Version.parse(state.version)
     if (status := _yanked(bucket, name, pointed, trust)) is None:
-        return pointed
+        return pointed, state.root
     said = f"{name}@{channel} is {pointed}, which is {status}"
     for version in reversed(versions(bucket, name)):
         fits = version < pointed and (pointed.prerelease or not version.prerelease)
         if fits and not _yanked(bucket, name, version, trust):
             warnings.warn(f"{said}; this is {version}", VersionWarning, stacklevel=4)
-            return version
+            return version, None
     raise VersionNotFound(
         f"{said}; no lower version is left", hint=f"{name}@{pointed} still gives it"
     )

@@ -49,7 +49,7 @@ from ..versions.manifest import (
 from ..versions.packs import Index, Place, index_key, plan_packs
 from ..versions.version import Channel, Version, check_name
 from .consume import find_record, read_index, versions
-from .maintain import advance
+from .maintain import advance, check_may_move
 from .sending import (
     FOR_EVER,
     Parcel,
@@ -62,7 +62,9 @@ from .sending import (
     sound_objects,
     write,
 )
+from .signing import sign_record
 from .trees import check_tree, each, read_manifest
+from .trust import UNSIGNED, Signers, signers_of
 
 PLAIN_FILES = 2_000  # that a version may have to lie in the bucket as a tree
 PLAIN_BYTES = 2**32
@@ -95,6 +97,7 @@ def push(
     layout: Layout | None = None,
     dry_run: bool = False,
     on_file: Progress = silent,
+    signers: Signers = UNSIGNED,
 ) -> Pushed:
     """
     Publish a release tree, and let a channel point to it unless that is further already.
@@ -108,9 +111,11 @@ def push(
             by default small datasets are plain.
         dry_run: look, but send nothing.
         on_file: told of files hashed, then of files sent.
+        signers: who signs the version and the channel.
 
     Raises:
-        UsageError: the name, version or folder cannot be published.
+        UsageError: the name, version or folder cannot be published; or the channel is signed,
+            and would be no more.
         IntegrityError: the tree is not what its manifest says, or changes meanwhile.
         VersionConflict: the version is published with other content.
         StorageError: the bucket failed; the same call goes on later.
@@ -121,11 +126,13 @@ def push(
     if manifest.others:
         raise UsageError(f"{tree} holds only some splits of a version; it cannot be published")
     wanted = _layout_of(manifest, layout)
+    if goal is not None:
+        check_may_move(bucket, name, goal, number, signers)
     check_tree(tree, manifest, on_file)
     work = _Push(bucket, tree, manifest, name, number, on_file)
     if dry_run:
         return work.planned(wanted)
-    return work.run(wanted, created, goal)
+    return work.run(wanted, created, goal, signers)
 
 
 def _layout_of(manifest: Manifest, asked: Layout | None) -> Layout:
@@ -185,7 +192,7 @@ class _Push:
         missing = [p for p in order.parcels if not p.source and not self._is_there(p)]
         return self._pushed("planned", order, missing, self._theirs)
 
-    def run(self, layout: Layout, created: str, goal: Channel | None) -> Pushed:
+    def run(self, layout: Layout, created: str, goal: Channel | None, signers: Signers) -> Pushed:
         """Send what is missing, then commit."""
         require_conditional_writes(self._bucket)
         order = self._order(layout)
@@ -197,8 +204,10 @@ class _Push:
         record, new = self._commit(order, self._send_lists(places), created)
         if new or self._theirs is not None:  # else who was quicker does this
             self._send_documents(record, places, skip={SUMS} if claims else set())
+        if signers.keys:
+            self._sign(record, signers)
         if goal is not None:
-            _advance(self._bucket, self._name, goal, self._version, record.root)
+            _advance(self._bucket, self._name, goal, self._version, record.root, signers)
         return self._pushed("published" if new else "already published", order, sent, record)
 
     def _pushed(
@@ -407,6 +416,36 @@ class _Push:
             return stands, stands == ours
         return ours, True
 
+    def _sign(self, record: Record, signers: Signers) -> None:
+        """
+        Sign the record that stands; before the channel, which may lead consumers here.
+
+        One that another commit's push has created has another provenance, and the signers have
+        seen only their own.
+        """
+        if not self._is_ours(record):
+            if set(signers_of(self._bucket, record)) >= signers.trust.keys:
+                return  # when they had seen it
+            raise VersionConflict(
+                f"{self._name} {self._version} is published, of another commit, and not signed",
+                hint=f"to sign it as it is: `publisher sign …/{self._name}@{record.root}`",
+            )
+        failpoint("put-signatures")
+        sign_record(self._bucket, record, signers)
+
+    def _is_ours(self, record: Record) -> bool:
+        """Does a record say of the files of this tree what we would say?"""
+        indexes = {name: shard.index for name, shard in record.shards.items()}
+        try:
+            ours = Record.of(
+                *(self._manifest, self._name, self._version, record.created, record.tool),
+                layout=record.layout,
+                indexes=indexes,
+            )
+        except KeyError:  # a shard that it has not
+            return False
+        return ours == record
+
     def _leave(self, order: _Order) -> None:
         """Another content has become this version; nothing of ours may lie in its folder."""
         mine = [p.key for p in order.parcels if p.key and p.key.startswith(self._folder)]
@@ -458,6 +497,8 @@ def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _advance(bucket: Bucket, name: str, channel: Channel, version: Version, root: str) -> None:
+def _advance(
+    bucket: Bucket, name: str, channel: Channel, version: Version, root: str, signers: Signers
+) -> None:
     """Let a channel point to this version; never back to an older one."""
-    advance(bucket, name, channel, version, root, lambda: failpoint("put-channel"))
+    advance(bucket, name, channel, version, root, lambda: failpoint("put-channel"), signers)

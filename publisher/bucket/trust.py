@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from .. import keys
-from ..errors import AccessDenied, ObjectNotFound, UsageError, Untrusted
+from ..errors import AccessDenied, ObjectNotFound, Untrusted, UsageError
 from ..names import listing
 from ..storage import Bucket
 from ..versions.manifest import (
@@ -117,7 +117,7 @@ class Trust:
         raise Untrusted(
             f"{what} has no signature of a key that you trust{others}",
             hint="somebody may have taken it away; or its maintainers have yet to sign it "
-            "(`publisher sign`), or sign with a new key: ask them",
+            "(`publisher sign`, for channels `channel --key`), or have a new key: ask them",
         )
 
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .signing import channel_options, trust_option
 from .talk import json_option, progress, say, show_json, table
 
 if TYPE_CHECKING:
     from ..bucket.comparing import Proposal
     from ..bucket.consume import Planned, Release
+    from ..bucket.trust import Signers, Trust
     from ..storage import Bucket
     from ..versions.manifest import Layout, Plan, Status
     from ..versions.version import Reference
@@ -49,6 +51,7 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would ha
     help="Small files together, or each under its own name. Small datasets are plain.",
 )
 @click.option("--receipt", type=_new, help="Write name, version and root to this JSON file.")
+@channel_options
 @dry_run_option
 @server_options
 @json_option
@@ -59,6 +62,7 @@ def push(
     channel: str,
     layout: Layout | None,
     receipt: Path | None,
+    signers: Signers,
     dry_run: bool,
     endpoint_url: str | None,
     profile: str | None,
@@ -85,6 +89,7 @@ def push(
             layout=layout,
             dry_run=dry_run,
             on_file=on_file,
+            signers=signers,
         )
     facts = {"name": pushed.name, "version": pushed.version, "root": pushed.root}
     if receipt is not None and not dry_run:
@@ -110,6 +115,7 @@ def push(
 @click.option(
     "--allow-rollback", is_flag=True, help="With --update: also where a channel went back."
 )
+@trust_option
 @dry_run_option
 @server_options
 @json_option
@@ -120,6 +126,7 @@ def pull(
     lock: Path | None,
     update: bool,
     allow_rollback: bool,
+    trust: Trust,
     dry_run: bool,
     endpoint_url: str | None,
     profile: str | None,
@@ -133,15 +140,19 @@ def pull(
     ref, bucket = opened(reference, endpoint_url, profile)
     selector, settled = ref.selector, None
     if lock is not None:
-        settled = locking.settle(bucket, ref, lock, update=update, allow_rollback=allow_rollback)
-        selector = settled.version
+        settled = locking.settle(
+            bucket, ref, lock, update=update, allow_rollback=allow_rollback, trust=trust
+        )
+        selector, trust = settled.version, settled.trust
     with progress("files", quiet=as_json) as on_file:
         what = (bucket, ref.name, selector, out)
         got: Planned | Release
         if dry_run:
-            got = consume.plan_pull(*what, splits=splits, on_file=on_file)
+            got = consume.plan_pull(*what, splits=splits, on_file=on_file, trust=trust)
         else:
-            got = consume.pull(*what, splits=splits, remote=ref.remote, on_file=on_file)
+            got = consume.pull(
+                *what, splits=splits, remote=ref.remote, on_file=on_file, trust=trust
+            )
     if settled is not None and not dry_run:
         settled.keep(got.root)
     facts = {"name": got.name, "version": got.version, "root": got.root, "path": str(out)}
@@ -196,10 +207,11 @@ def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: b
 @server_options
 @json_option
 def show(reference: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
-    """Say what a version holds: splits, sizes, root, when it was published, if it was yanked."""
+    """Say what a version holds: splits, sizes, root, who signed it, if it was yanked."""
     import msgspec
 
     from ..bucket import consume
+    from ..bucket.trust import signers_of
     from ..dataset import ordered_splits
     from ..versions.version import Version
 
@@ -208,13 +220,16 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
     version = Version.parse(record.version)
     points = [c for c, at in consume.channels(bucket, ref.name).items() if at == version]
     status = consume.find_status(bucket, ref.name, version)
+    signed_by = signers_of(bucket, record)
     if as_json:
-        plain = msgspec.to_builtins(record)
+        plain = {**msgspec.to_builtins(record), "signed_by": signed_by}
         show_json({**plain, "channels": points, **_plain(status)})
         return
     click.echo(f"{record.name} {record.version}")
     click.echo(f"root       {record.root}")
     click.echo(f"published  {record.created} by {record.tool}")
+    for key in signed_by:
+        click.echo(f"signed by  {key}")
     for text in _told(status):
         click.echo(f"status     {text}")
     if points:
@@ -230,19 +245,27 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
 @click.command()
 @click.argument("subject", metavar="REF|DIR")
 @click.option("--deep", is_flag=True, help="Of a bucket: read and hash every byte.")
+@trust_option
 @server_options
 @json_option
 def verify(
-    subject: str, deep: bool, endpoint_url: str | None, profile: str | None, as_json: bool
+    subject: str,
+    deep: bool,
+    trust: Trust,
+    endpoint_url: str | None,
+    profile: str | None,
+    as_json: bool,
 ) -> None:
     """Check a version in a bucket, or every byte of a pulled folder; exit 7 if it is damaged."""
     from ..bucket import consume
 
+    if trust.keys and "://" not in subject:
+        raise click.UsageError("--trust is for a version in a bucket: signatures lie there")
     with progress("files", quiet=as_json) as on_file:
         if "://" in subject:
             ref, bucket = opened(subject, endpoint_url, profile)
             manifest = consume.verify_remote(
-                bucket, ref.name, ref.selector, deep=deep, on_file=on_file
+                bucket, ref.name, ref.selector, deep=deep, on_file=on_file, trust=trust
             )
         else:
             manifest = consume.verify_folder(Path(subject), on_file)

@@ -62,9 +62,7 @@ class Signature(_Strict, frozen=True, order=True):
 
 
 MAX_SIGNATURES = 16  # of one document
-Signatures = Annotated[
-    tuple[Signature, ...], msgspec.Meta(min_length=1, max_length=MAX_SIGNATURES)
-]
+Signatures = Annotated[tuple[Signature, ...], msgspec.Meta(min_length=1, max_length=MAX_SIGNATURES)]
 
 
 class Shard(_Strict, frozen=True):

@@ -98,13 +98,15 @@ def versions(bucket: Bucket, name: str) -> tuple[Version, ...]:
 
 def channels(bucket: Bucket, name: str) -> dict[str, Version]:
     """Where the channels of a dataset point to."""
+    return {c: Version.parse(s.version) for c, s in channel_states(bucket, name).items()}
+
+
+def channel_states(bucket: Bucket, name: str) -> dict[str, ChannelState]:
+    """What the channels of a dataset say."""
     check_name(name)
     prefix = f"datasets/{name}/{CHANNELS}/"
     keys = [o.key for o in bucket.list(prefix) if o.key.endswith(".json")]
-    return {
-        k.removeprefix(prefix).removesuffix(".json"): Version.parse(_state_at(bucket, k).version)
-        for k in keys
-    }
+    return {k.removeprefix(prefix).removesuffix(".json"): _state_at(bucket, k) for k in keys}
 
 
 def find_record(bucket: Bucket, name: str, version: Version) -> Record | None:

@@ -202,10 +202,10 @@ class _Push:
         places, sent = send(self._bucket, self._stock, self._tree, order.parcels, self._on_file)
         places = {**order.kept, **places}
         record, new = self._commit(order, self._send_lists(places), created)
-        if new or self._theirs is not None:  # else who was quicker does this
-            self._send_documents(record, places, skip={SUMS} if claims else set())
         if signers.keys:
             self._sign(record, signers)
+        if new or self._theirs is not None:  # else who was quicker does this
+            self._send_documents(record, places, skip={SUMS} if claims else set())
         if goal is not None:
             _advance(self._bucket, self._name, goal, self._version, record.root, signers)
         return self._pushed("published" if new else "already published", order, sent, record)
@@ -418,7 +418,7 @@ class _Push:
 
     def _sign(self, record: Record, signers: Signers) -> None:
         """
-        Sign the record that stands; before the channel, which may lead consumers here.
+        Sign the record that stands, at once; the channel leads here only after that.
 
         One that another commit's push has created has another provenance, and the signers have
         seen only their own.

@@ -271,7 +271,7 @@ def test_old_copies_cannot_lead_back_step_by_step(bucket, lock, tmp_path):
     bucket.put(place, first)
     assert updated(bucket, lock) == "1.1.0"
     bucket.put(place, second)
-    with pytest.raises(VersionConflict, match="by move 3, and has said 1.1.0 by move 4"):
+    with pytest.raises(VersionConflict, match=r"by move 3, and has said 1\.1\.0 by move 4"):
         updated(bucket, lock)
 
 
@@ -530,7 +530,7 @@ def test_the_python_functions_take_keys(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "ed25519:00", "ed25519:" + "g" * 64, "\x00", "ä" * 64])
 def test_what_is_no_public_key(text):
-    with pytest.raises(UsageError, match="^not a public key$"):
+    with pytest.raises(UsageError, match=r"^not a public key$"):
         Trust.of([text])
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import secrets
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -35,6 +36,7 @@ from .errors import (
     UsageError,
 )
 from .names import safe_path
+from .redaction import hide, redacted
 from .versions.version import check_remote
 from .wire.s3 import Address, Changed, Intercept, Refused, Slice, Unanswered, Wire, skew_of
 from .wire.sigv4 import Credentials
@@ -598,7 +600,7 @@ class S3Bucket:
 
     def _translated(self, refused: Refused, key: str, right: str) -> Exception:
         """What a server's answer means. Its text may repeat credentials, so it stays out."""
-        code = refused.code
+        code = redacted(refused.code)
         if code == "NoSuchBucket":
             return ObjectNotFound(
                 f"no bucket {self.url}", hint="check its name, the endpoint and the profile"
@@ -759,12 +761,19 @@ def _boto_errors() -> Iterator[None]:
     except ClientError as error:
         answer = error.response.get("ResponseMetadata", {})
         code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        code = code if _CODE.fullmatch(code) else "unknown"
         skew = skew_of(answer.get("HTTPHeaders", {}))
-        raise Refused(answer.get("HTTPStatusCode", 0), code, skew) from error
+        # without its cause, whose text is the server's and may repeat credentials
+        raise Refused(answer.get("HTTPStatusCode", 0), redacted(code), skew) from None
+    except RecursionError:  # botocore asks where a bucket is by what is redirected again
+        raise Unanswered("TooManyRedirects") from None
     except (BotoCoreError, HTTPError, OSError) as error:
         if isinstance(error, PublisherError):
             raise
-        raise Unanswered(type(error).__name__) from error
+        raise Unanswered(type(error).__name__) from None  # it may say a proxy's password
+
+
+_CODE = re.compile("[A-Za-z0-9]{1,64}")
 
 
 def _open_s3(name: str, prefix: str, endpoint_url: str | None, profile: str | None) -> S3Bucket:
@@ -858,6 +867,7 @@ def _signer(found: Any) -> Callable[[], Credentials]:
                 raise
         if not (now.access_key and now.secret_key):
             raise Unanswered("NoCredentialsError")
+        hide(now.access_key, now.secret_key, now.token)
         return Credentials(now.access_key, now.secret_key, now.token)
 
     return credentials
@@ -904,6 +914,7 @@ def _client(endpoint_url: str | None, profile: str | None) -> tuple[Any, Any]:
         read_timeout=60,
         max_pool_connections=32,
     )
+    hide()
     try:
         core = botocore.session.Session(profile=profile)
         session = boto3.Session(botocore_session=core)
@@ -917,8 +928,17 @@ def _client(endpoint_url: str | None, profile: str | None) -> tuple[Any, Any]:
         raise UsageError(
             f"no S3 client can be made ({type(error).__name__})",
             hint="check the profile, the region and the endpoint URL",
-        ) from error
+        ) from None  # an endpoint may hold a password
+    client.meta.events.register_first("before-sign", _hide_signer)
+    hide()
     return client, core
+
+
+def _hide_signer(request_signer: Any, **_: Any) -> None:
+    """botocore logs what it signs."""
+    if (found := request_signer._credentials) is not None:
+        now = found.get_frozen_credentials()
+        hide(now.access_key, now.secret_key, now.token)
 
 
 def _needs_path_style(client: Any) -> bool:
@@ -981,6 +1001,7 @@ def caller_of(bucket: Bucket) -> Caller | None:
     if found is None or not bucket._signs():
         return Caller(host)
     frozen = found.get_frozen_credentials()
+    hide(frozen.access_key, frozen.secret_key, frozen.token)
     arn = _arn_of(client.meta.region_name, frozen) if host.endswith(".amazonaws.com") else None
     key = frozen.access_key
     return Caller(host, f"…{key[-4:]}" if len(key) >= 16 else "…", found.method, arn)

@@ -1036,7 +1036,7 @@ def clock_skew(bucket: Bucket) -> float | None:
         answer = bucket._client.head_bucket(Bucket=bucket._name)
     except ClientError as error:
         answer = error.response
-    except BotoCoreError:
+    except (BotoCoreError, RecursionError):
         return None
     said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
@@ -1084,7 +1084,7 @@ def unfinished_uploads(bucket: Bucket) -> tuple[str, ...]:
         return ()
     from botocore.exceptions import BotoCoreError, ClientError
 
-    with suppress(BotoCoreError, ClientError):
+    with suppress(BotoCoreError, ClientError, RecursionError):
         answer = bucket._client.list_multipart_uploads(Bucket=bucket._name, Prefix=bucket._prefix)
         keys = (str(u["Key"]) for u in answer.get("Uploads", ()))
         return tuple(sorted(key.removeprefix(bucket._prefix) for key in keys))

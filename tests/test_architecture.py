@@ -19,7 +19,7 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     | {"refine", "refinement", "report", "rules", "shapes", "split", "stats", "validate"}
     | {"versions"},
     {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "keys"}
-    | {"provenance", "ritm", "sheet", "spill", "storage", "wire", "workspace"},
+    | {"provenance", "redaction", "ritm", "sheet", "spill", "storage", "wire", "workspace"},
     {"bucket", "judging", "refining", "stages", "training"},
     {"api"},
     {"cli", "__main__"},

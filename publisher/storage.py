@@ -600,7 +600,7 @@ class S3Bucket:
 
     def _translated(self, refused: Refused, key: str, right: str) -> Exception:
         """What a server's answer means. Its text may repeat credentials, so it stays out."""
-        code = redacted(refused.code)
+        code = refused.code
         if code == "NoSuchBucket":
             return ObjectNotFound(
                 f"no bucket {self.url}", hint="check its name, the endpoint and the profile"

@@ -468,6 +468,18 @@ def test_no_thief_can_push_the_count_of_a_lock_ahead(bucket, lock):
     assert lock.read_bytes() == before
 
 
+def test_nor_by_showing_it_for_a_moment(bucket, lock, tmp_path):
+    """The channel is read for its count, and again for its version: both must be signed."""
+    release(bucket, tmp_path, "1.2.0")
+    place, honest = channel_key("hands", LATEST), bucket.get
+    forged = [msgspec.structs.replace(state_of(bucket), seq=2**53).to_bytes()]
+    bucket.get = lambda k, **o: forged.pop() if k == place and forged else honest(k, **o)
+    with pytest.raises(Untrusted):
+        updated(bucket, lock)
+    assert not forged
+    assert updated(bucket, lock) == "1.2.0"
+
+
 # ── killed at any moment ─────────────────────────────────────────────────────────────────────
 
 

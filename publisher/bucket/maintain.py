@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol, Self, TypeVar
 
 import msgspec
@@ -138,6 +139,34 @@ def advance(
     swap(bucket, key, ChannelState, decide)
 
 
+def take_channel(
+    bucket: Bucket, name: str, channel: Channel, theirs: ChannelState, *, dry_run: bool = False
+) -> Moved:
+    """
+    Let a channel say what another bucket's says, byte for byte; never back to an older version.
+
+    Where ours was moved more often than theirs, it counts on, so that nobody who remembers it
+    takes it for an old copy; unless it is signed. An unsigned one takes no signed one's place.
+    """
+    version, key = Version.parse(theirs.version), channel_key(name, channel)
+
+    def decide(now: ChannelState | None) -> ChannelState | None:
+        if now is None:
+            return theirs
+        here = Version.parse(now.version)
+        if here > version or (here == version and theirs.moves <= now.moves):
+            return None
+        if theirs.moves > now.moves or theirs.signed:  # which holds for this very count
+            return None if now.signed and not theirs.signed else theirs
+        return None if now.signed else _next(key, now, version, theirs.root, UNSIGNED)
+
+    old, new = swap(bucket, key, ChannelState, decide, dry_run=dry_run)
+    stands = new or old
+    assert stands is not None
+    was = old.version if old is not None else None
+    return Moved(str(channel), stands.version, was, new is not None)
+
+
 def check_may_move(
     bucket: Bucket, name: str, channel: Channel, version: Version, signers: Signers
 ) -> None:
@@ -239,6 +268,24 @@ def mark(
         return said
 
     return swap(bucket, key, Status, decide, dry_run=dry_run)[1] is not None
+
+
+def take_status(bucket: Bucket, name: str, theirs: Status, *, dry_run: bool = False) -> bool:
+    """Say of a version what another bucket says, unless what is said here is newer."""
+
+    def decide(now: Status | None) -> Status | None:
+        return theirs if now is None or (now != theirs and _later(theirs.at, now.at)) else None
+
+    key = status_key(name, Version.parse(theirs.version))
+    return swap(bucket, key, Status, decide, dry_run=dry_run)[1] is not None
+
+
+def _later(one: str, other: str) -> bool:
+    """Is one time after another? Not if nobody can say."""
+    try:
+        return datetime.fromisoformat(one) > datetime.fromisoformat(other)
+    except (TypeError, ValueError):  # no times, or one of them without its zone
+        return False
 
 
 def _same(now: Status | None, said: Status) -> bool:

@@ -10,13 +10,16 @@ import msgspec
 import pytest
 
 import publisher
-from publisher.bucket.consume import find_status, pull, resolve, verify_remote, versions
+from publisher.bucket.consume import find_status, pull, resolve, versions
 from publisher.bucket.doctor import examine
 from publisher.bucket.locking import settle
 from publisher.bucket.maintain import mark, move_channel
+from publisher.bucket.mirroring import mirror
 from publisher.bucket.publish import push
 from publisher.bucket.signing import sign
 from publisher.bucket.trust import NEVER, Trust, find_signatures, signers_of
+from publisher.bucket.verifying import examine as examine_version
+from publisher.bucket.verifying import verify_remote
 from publisher.errors import (
     IntegrityError,
     StorageError,
@@ -549,3 +552,29 @@ def test_what_is_no_public_key(text):
 def test_a_key_may_be_pasted_with_space_around_it():
     assert Trust.of([f"  {public('ann')}\n"]) == trust("ann")
     assert "ed25519" in repr(key("ann"))
+
+
+# ── copies ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_mirror_has_signatures_and_mends_them(bucket, tmp_path):
+    copy, place = MemoryBucket(), signatures_key("hands", Version(1, 1, 0))
+    mirror(bucket, copy, "hands")
+    assert pull(copy, "hands", "latest", tmp_path / "out", trust=trust("ann")).version == "1.1.0"
+    move_channel(bucket, "hands", LATEST, "latest", signers=A, refresh=True)
+    mirror(bucket, copy, "hands")
+    assert state_of(copy) == state_of(bucket)  # signed again here, and so there
+    copy.put(place, b"{}")
+    assert [d.key for d in examine_version(copy, "hands", "1.1.0").left] == [place]
+    assert examine_version(copy, "hands", "1.1.0", mirror=bucket).is_sound
+    assert copy.get(place) == bucket.get(place)
+
+
+def test_a_mirror_puts_no_unsigned_channel_in_the_place_of_a_signed_one(bucket, tmp_path):
+    copy = MemoryBucket()
+    mirror(bucket, copy, "hands")
+    before = state_of(copy)
+    forged = msgspec.structs.replace(state_of(bucket), signatures=msgspec.UNSET, seq=99)
+    bucket.put(channel_key("hands", LATEST), forged.to_bytes())
+    mirror(bucket, copy, "hands")
+    assert state_of(copy) == before

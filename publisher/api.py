@@ -11,6 +11,7 @@ from pathlib import Path
 from .bucket import consume, locking
 from .bucket.cache import open_cache
 from .bucket.consume import Release
+from .bucket.trust import Trust
 from .dataset import Dataset
 from .files import cache_folder
 from .panoptic import Overlap
@@ -19,6 +20,7 @@ from .storage import open_bucket
 from .versions.version import Reference
 
 Names = str | Sequence[str]
+Keys = str | Sequence[str]
 
 
 def read(path: str | os.PathLike[str], format: str | None = None) -> Dataset:
@@ -55,6 +57,7 @@ def pull(
     category: Names = (),
     cache: bool = True,
     lock: str | os.PathLike[str] | None = None,
+    trust: Keys = (),
     endpoint_url: str | None = None,
     profile: str | None = None,
 ) -> Release:
@@ -66,16 +69,21 @@ def pull(
         category: names; only pictures with an instance of one of these.
         cache: take what was fetched before, and keep what is fetched, as docs/consume.md says.
         lock: a publisher.lock to obey; where it does not know the reference, it is written in.
+        trust: public keys, one of which must have signed the version, and the channel; with
+            `lock` they are pinned there.
 
     Raises:
         VersionNotFound: nothing answers to the reference.
+        Untrusted: no trusted key has signed it, or the channel has run out.
         IntegrityError: bytes are wrong; `.paths` says whose. They were not installed.
         StorageError: the bucket failed, or refused.
     """
     ref = Reference.parse(reference)
     bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
-    settled = locking.settle(bucket, ref, Path(lock)) if lock is not None else None
-    selector = settled.version if settled is not None else ref.selector
+    trusted, selector = Trust.of(_names(trust)), ref.selector
+    settled = locking.settle(bucket, ref, Path(lock), trust=trusted) if lock is not None else None
+    if settled is not None:
+        trusted, selector = settled.trust, settled.version
     release = consume.pull(
         bucket,
         ref.name,
@@ -85,6 +93,7 @@ def pull(
         categories=_names(category),
         remote=ref.remote,
         cache=open_cache() if cache else None,
+        trust=trusted,
     )
     if settled is not None:
         settled.keep(release.root)
@@ -97,6 +106,7 @@ def load(
     split: Names = (),
     category: Names = (),
     cache: str | os.PathLike[str] | None = None,
+    trust: Keys = (),
     endpoint_url: str | None = None,
     profile: str | None = None,
 ) -> Dataset:
@@ -106,12 +116,14 @@ def load(
     Args:
         category: names; only pictures with an instance of one of these, with all they show.
         cache: where to keep it; by default PUBLISHER_CACHE or the user's cache folder.
+        trust: public keys, one of which must have signed the version, and the channel.
 
     With one split, `images` is the folder of its pictures. Raises as `pull`.
     """
     ref = Reference.parse(reference)
     bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
-    record = consume.resolve(bucket, ref.name, ref.selector)
+    trusted = Trust.of(_names(trust))
+    record = consume.resolve(bucket, ref.name, ref.selector, trusted)
     splits, categories = _names(split), _names(category)
     part = "+".join(splits) or "all"
     if categories:
@@ -126,6 +138,7 @@ def load(
         categories=categories,
         remote=ref.remote,
         cache=open_cache(home),
+        trust=trusted,
     )
     dataset = replace(intake.read(release.path, "coco"), name=ref.name)
     if len(release.splits) == 1:

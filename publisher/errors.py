@@ -11,6 +11,7 @@ Every error that publisher raises on purpose, and the exit code the command line
     - VersionRetracted    4  it was taken down for good; `.reason` says why
   + VersionConflict       6  the version is published with other content
   + IntegrityError        7  bytes do not match their digest; `.paths` says whose
+    - Untrusted           7  no key that is trusted has signed this, or it has run out
   + StorageError          8  the bucket failed or cannot be reached (also OSError)
     - ObjectNotFound      4  (also FileNotFoundError)
     - AccessDenied        5  (also PermissionError)
@@ -129,6 +130,10 @@ class IntegrityError(PublisherError):
     def __init__(self, message: str, paths: Sequence[str] = (), *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.paths = tuple(paths)
+
+
+class Untrusted(IntegrityError):
+    """No key that the caller trusts has signed a document as it is, or it has run out."""
 
 
 class StorageError(PublisherError, OSError):

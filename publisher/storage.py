@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import secrets
 import threading
 import time
@@ -36,6 +37,7 @@ from .errors import (
     UsageError,
 )
 from .names import safe_path
+from .redaction import hide, redacted
 from .versions.version import check_remote
 from .wire.s3 import Address, Changed, Intercept, Refused, Slice, Unanswered, Wire, skew_of
 from .wire.sigv4 import Credentials
@@ -768,12 +770,19 @@ def _boto_errors() -> Iterator[None]:
     except ClientError as error:
         answer = error.response.get("ResponseMetadata", {})
         code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        code = code if _CODE.fullmatch(code) else "unknown"
         skew = skew_of(answer.get("HTTPHeaders", {}))
-        raise Refused(answer.get("HTTPStatusCode", 0), code, skew) from error
+        # without its cause, whose text is the server's and may repeat credentials
+        raise Refused(answer.get("HTTPStatusCode", 0), redacted(code), skew) from None
+    except RecursionError:  # botocore asks where a bucket is by what is redirected again
+        raise Unanswered("TooManyRedirects") from None
     except (BotoCoreError, HTTPError, OSError) as error:
         if isinstance(error, PublisherError):
             raise
-        raise Unanswered(type(error).__name__) from error
+        raise Unanswered(type(error).__name__) from None  # it may say a proxy's password
+
+
+_CODE = re.compile("[A-Za-z0-9]{1,64}")
 
 
 def _open_s3(name: str, prefix: str, endpoint_url: str | None, profile: str | None) -> S3Bucket:
@@ -867,6 +876,7 @@ def _signer(found: Any) -> Callable[[], Credentials]:
                 raise
         if not (now.access_key and now.secret_key):
             raise Unanswered("NoCredentialsError")
+        hide(now.access_key, now.secret_key, now.token)
         return Credentials(now.access_key, now.secret_key, now.token)
 
     return credentials
@@ -913,6 +923,7 @@ def _client(endpoint_url: str | None, profile: str | None) -> tuple[Any, Any]:
         read_timeout=60,
         max_pool_connections=32,
     )
+    hide()
     try:
         core = botocore.session.Session(profile=profile)
         session = boto3.Session(botocore_session=core)
@@ -926,8 +937,17 @@ def _client(endpoint_url: str | None, profile: str | None) -> tuple[Any, Any]:
         raise UsageError(
             f"no S3 client can be made ({type(error).__name__})",
             hint="check the profile, the region and the endpoint URL",
-        ) from error
+        ) from None  # an endpoint may hold a password
+    client.meta.events.register_first("before-sign", _hide_signer)
+    hide()
     return client, core
+
+
+def _hide_signer(request_signer: Any, **_: Any) -> None:
+    """botocore logs what it signs."""
+    if (found := request_signer._credentials) is not None:
+        now = found.get_frozen_credentials()
+        hide(now.access_key, now.secret_key, now.token)
 
 
 def _needs_path_style(client: Any) -> bool:
@@ -990,6 +1010,7 @@ def caller_of(bucket: Bucket) -> Caller | None:
     if found is None or not bucket._signs():
         return Caller(host)
     frozen = found.get_frozen_credentials()
+    hide(frozen.access_key, frozen.secret_key, frozen.token)
     arn = _arn_of(client.meta.region_name, frozen) if host.endswith(".amazonaws.com") else None
     key = frozen.access_key
     return Caller(host, f"…{key[-4:]}" if len(key) >= 16 else "…", found.method, arn)
@@ -1037,7 +1058,7 @@ def _server_says(bucket: S3Bucket) -> float | None:
         answer = bucket._client.head_bucket(Bucket=bucket._name)
     except ClientError as error:
         answer = error.response
-    except BotoCoreError:
+    except (BotoCoreError, RecursionError):
         return None
     return _moment(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", ""))
 
@@ -1101,7 +1122,7 @@ def unfinished_uploads(bucket: Bucket) -> tuple[Upload, ...]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     found = []
-    with suppress(BotoCoreError, ClientError):
+    with suppress(BotoCoreError, ClientError, RecursionError):
         pages = bucket._client.get_paginator("list_multipart_uploads")
         for page in pages.paginate(Bucket=bucket._name, Prefix=bucket._prefix):
             for u in page.get("Uploads", ()):

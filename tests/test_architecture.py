@@ -18,8 +18,9 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {"card", "conservation", "dataset", "lazy", "masks", "names", "panoptic", "png", "progress"}
     | {"refine", "refinement", "report", "rules", "shapes", "split", "stats", "validate"}
     | {"versions"},
-    {"engine", "files", "findings", "formats", "images", "journal", "json_stream"}
-    | {"provenance", "ritm", "scratch", "sheet", "spill", "storage", "wire", "workspace"},
+    {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "keys"}
+    | {"provenance", "redaction", "ritm", "scratch", "sheet", "spill", "storage", "wire"}
+    | {"workspace"},
     {"bucket", "judging", "refining", "stages", "training"},
     {"api"},
     {"cli", "__main__"},
@@ -30,6 +31,7 @@ HOME = {
     "urllib3": ("storage",),
     "socket": ("wire",),
     "hmac": ("wire",),
+    "cryptography": ("keys",),
     "pycocotools": ("masks",),
     "safetensors": ("ritm",),
     "torch": ("ritm",),
@@ -96,12 +98,16 @@ def test_the_core_touches_no_file_network_clock_or_chance(path):
             assert imported not in IMPURE_STDLIB
 
 
-@pytest.mark.parametrize("heavy", ["torch", "boto3", "botocore", "click", "PIL", "numpy"])
+@pytest.mark.parametrize(
+    "heavy", ["torch", "boto3", "botocore", "click", "cryptography", "PIL", "numpy"]
+)
 def test_importing_publisher_is_light(heavy):
     assert heavy not in loaded_by("import publisher")
 
 
-@pytest.mark.parametrize("heavy", ["torch", "boto3", "botocore", "PIL", "numpy", "rich", "msgspec"])
+@pytest.mark.parametrize(
+    "heavy", ["torch", "boto3", "botocore", "cryptography", "PIL", "numpy", "rich", "msgspec"]
+)
 def test_help_loads_nothing_that_it_does_not_need(heavy):
     code = "from publisher.cli import main; main(['--help'], standalone_mode=False)"
     assert heavy not in loaded_by(code)

@@ -82,6 +82,7 @@ from .trees import (
     is_file_of,
     read_manifest,
 )
+from .trust import NOBODY, Trust
 
 if TYPE_CHECKING:
     from .cache import Cache
@@ -113,13 +114,15 @@ def versions(bucket: Bucket, name: str) -> tuple[Version, ...]:
 
 def channels(bucket: Bucket, name: str) -> dict[str, Version]:
     """Where the channels of a dataset point to."""
+    return {c: Version.parse(s.version) for c, s in channel_states(bucket, name).items()}
+
+
+def channel_states(bucket: Bucket, name: str) -> dict[str, ChannelState]:
+    """What the channels of a dataset say."""
     check_name(name)
     prefix = f"datasets/{name}/{CHANNELS}/"
     keys = [o.key for o in bucket.list(prefix) if o.key.endswith(".json")]
-    return {
-        k.removeprefix(prefix).removesuffix(".json"): Version.parse(_channel(bucket, k).version)
-        for k in keys
-    }
+    return {k.removeprefix(prefix).removesuffix(".json"): _state_at(bucket, k) for k in keys}
 
 
 def find_record(bucket: Bucket, name: str, version: Version) -> Record | None:
@@ -140,9 +143,34 @@ def find_record(bucket: Bucket, name: str, version: Version) -> Record | None:
     return record
 
 
-def find_status(bucket: Bucket, name: str, version: Version) -> Status | None:
+def read_channel(
+    bucket: Bucket, name: str, channel: Channel, trust: Trust = NOBODY
+) -> ChannelState | None:
+    """
+    Where a channel points to, or None where there is none.
+
+    Raises:
+        IntegrityError: it is damaged.
+        Untrusted: no trusted key has signed it, or it has run out.
+    """
+    check_name(name)
+    try:
+        state = _state_at(bucket, channel_key(name, channel))
+    except ObjectNotFound:
+        return None
+    trust.check_channel(name, channel, state)
+    return state
+
+
+def find_status(
+    bucket: Bucket, name: str, version: Version, trust: Trust = NOBODY
+) -> Status | None:
     """
     What was said of a version after it was published, or None where nothing was.
+
+    Args:
+        trust: whoever pins a key is told, by a VersionWarning, of what no such key has signed,
+            and it does not count.
 
     Raises:
         IntegrityError: it is damaged, or said of another version.
@@ -154,6 +182,11 @@ def find_status(bucket: Bucket, name: str, version: Version) -> Status | None:
         return None  # S3 denies what is not there to those who may not list
     if status.version != str(version):
         raise IntegrityError(f"{key} is the status of {status.version}", [key])
+    if not trust.heeds(name, status):
+        if status.state != "active":
+            said = f"{name} {version} is said to be {status}, by no key that you trust"
+            warnings.warn(f"{said}: that does not count", VersionWarning, stacklevel=2)
+        return None
     return status
 
 
@@ -170,7 +203,9 @@ def statuses(bucket: Bucket, name: str) -> dict[Version, Status]:
     return found
 
 
-def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> Record:
+def resolve(
+    bucket: Bucket, name: str, selector: Selector | str = "latest", trust: Trust = NOBODY
+) -> Record:
     """
     Find the record of the version that a selector means.
 
@@ -181,14 +216,23 @@ def resolve(bucket: Bucket, name: str, selector: Selector | str = "latest") -> R
         VersionNotFound: no version answers to it.
         VersionRetracted: it was taken down.
         IntegrityError: what the bucket says is damaged.
+        Untrusted: no trusted key has signed it, or the channel has run out.
     """
     if isinstance(selector, str):
         selector = parse_selector(selector)
-    version = _version_for(bucket, name, selector)
+    version, root = _version_for(bucket, name, selector, trust)
     record = find_record(bucket, name, version)
     if record is None:
         raise _not_found(bucket, name, selector)
-    status = find_status(bucket, name, version)
+    if root is not None and record.root != root:
+        raise IntegrityError(
+            f"{name}@{selector} is {version} with {root[:19]}, and in {bucket.url} it has "
+            f"{record.root[:19]}",
+            [record_key(name, version)],
+            hint="a version never changes: ask the maintainers, and do not use it",
+        )
+    trust.check_record(bucket, record)
+    status = find_status(bucket, name, version, trust)
     if status is not None and status.state == "retracted":
         raise retracted_error(name, status)
     if status is not None and status.state != "active":
@@ -218,35 +262,39 @@ def unless_retracted(bucket: Bucket, name: str, version: str) -> Iterator[None]:
         raise
 
 
-def _version_for(bucket: Bucket, name: str, selector: Selector) -> Version:
+def _version_for(
+    bucket: Bucket, name: str, selector: Selector, trust: Trust
+) -> tuple[Version, str | None]:
+    """The version that a selector means, and the root that it must have, where that is said."""
     if isinstance(selector, Version):
-        return selector
+        return selector, None
     if isinstance(selector, Channel):
-        return _version_of(bucket, name, selector)
+        return _version_of(bucket, name, selector, trust)
     for version in reversed(versions(bucket, name)):
         if isinstance(selector, Caret):
-            if version in selector and not _withdrawn(bucket, name, version):
-                return version
+            if version in selector and not _withdrawn(bucket, name, version, trust):
+                return version, None
         elif _has_root(bucket, name, version, selector):
-            return version
+            return version, None
     raise _not_found(bucket, name, selector)
 
 
-def _version_of(bucket: Bucket, name: str, channel: Channel) -> Version:
+def _version_of(
+    bucket: Bucket, name: str, channel: Channel, trust: Trust
+) -> tuple[Version, str | None]:
     """Where a channel points to; from a withdrawn version on, the next lower one that is not."""
-    check_name(name)
-    try:
-        pointed = Version.parse(_channel(bucket, channel_key(name, channel)).version)
-    except ObjectNotFound:
-        raise _not_found(bucket, name, channel) from None
-    if (status := _withdrawn(bucket, name, pointed)) is None:
-        return pointed
+    state = read_channel(bucket, name, channel, trust)
+    if state is None:
+        raise _not_found(bucket, name, channel)
+    pointed = Version.parse(state.version)
+    if (status := _withdrawn(bucket, name, pointed, trust)) is None:
+        return pointed, state.root
     said = f"{name}@{channel} is {pointed}, which is {status}"
     for version in reversed(versions(bucket, name)):
         fits = version < pointed and (pointed.prerelease or not version.prerelease)
-        if fits and not _withdrawn(bucket, name, version):
+        if fits and not _withdrawn(bucket, name, version, trust):
             warnings.warn(f"{said}; this is {version}", VersionWarning, stacklevel=4)
-            return version
+            return version, None
     if status.state == "retracted":
         raise retracted_error(name, status)
     raise VersionNotFound(
@@ -254,9 +302,9 @@ def _version_of(bucket: Bucket, name: str, channel: Channel) -> Version:
     )
 
 
-def _withdrawn(bucket: Bucket, name: str, version: Version) -> Status | None:
+def _withdrawn(bucket: Bucket, name: str, version: Version, trust: Trust) -> Status | None:
     """Why channels and ranges pass over a version; None where they do not."""
-    status = find_status(bucket, name, version)
+    status = find_status(bucket, name, version, trust)
     return status if status is not None and status.state in {"yanked", "retracted"} else None
 
 
@@ -265,7 +313,7 @@ def _has_root(bucket: Bucket, name: str, version: Version, selector: RootPrefix)
     return record is not None and record.root.startswith(str(selector))
 
 
-def _channel(bucket: Bucket, key: str) -> ChannelState:
+def _state_at(bucket: Bucket, key: str) -> ChannelState:
     return ChannelState.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key)
 
 
@@ -497,13 +545,14 @@ def plan_pull(
     *,
     cache: Cache | None = None,
     on_bytes: Transfer = unwatched,
+    trust: Trust = NOBODY,
 ) -> Planned:
     """
     Say what `pull` with the same arguments would fetch; leave the folder alone.
 
     To choose by categories, it fetches annotation files.
     """
-    record = resolve(bucket, name, selector)
+    record = resolve(bucket, name, selector, trust)
     with unless_retracted(bucket, name, record.version):
         return _Pull(bucket, record, to, splits, categories, cache, on_bytes).planned()
 
@@ -519,6 +568,7 @@ def pull(
     remote: str | None = None,
     cache: Cache | None = None,
     on_bytes: Transfer = unwatched,
+    trust: Trust = NOBODY,
 ) -> Release:
     """
     Fetch a version into a folder, every byte checked. Calling it again goes on, or repairs.
@@ -534,14 +584,17 @@ def pull(
         remote: what to remember as its origin, if not the bucket's URL.
         cache: gives what was fetched before, and takes what is fetched now.
         on_bytes: told of what is checked, then of what is fetched.
+        trust: whose signature the version, and the channel, must have.
 
     Raises:
         VersionNotFound: no version answers to the selector.
+        VersionRetracted: it was taken down.
+        Untrusted: no trusted key has signed it, or the channel has run out; nothing was fetched.
         UsageError: no such split or category; the folder is someone else's; the disk is full.
         IntegrityError: bytes in the bucket are wrong or missing; `.paths` names the files,
             none of which was installed.
     """
-    record = resolve(bucket, name, selector)
+    record = resolve(bucket, name, selector, trust)
     with unless_retracted(bucket, name, record.version):
         work = _Pull(bucket, record, to, splits, categories, cache, on_bytes)
         return work.run(remote or bucket.url)

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -26,16 +27,22 @@ from ..errors import (
     PreconditionFailed,
     PublisherError,
     StorageError,
+    Untrusted,
+    UsageError,
     VersionConflict,
 )
 from ..files import cache_folder
 from ..names import listing
 from ..scratch import clear_scratch
 from ..storage import Bucket, caller_of, clock_skew, refuses_wrong_bytes, unfinished_uploads
+from ..versions.manifest import SIGNATURES, ChannelState
+from ..versions.version import Version
 from . import consume, erasing, survey
 from .leases import holders
+from .trust import find_signatures
 
 SPARE = 2**30  # bytes of disk below which a pull is likely to fail
+SOON = timedelta(days=7)  # before the end of a signed channel
 SKEW = 300  # seconds; S3 refuses requests that are 15 minutes off
 _MOST = 1000  # leftovers that are counted
 
@@ -288,19 +295,38 @@ def _cut_short(bucket: Bucket) -> Iterator[Check]:
 def _pointers(bucket: Bucket, name: str) -> Iterator[Check]:
     try:
         there = set(consume.versions(bucket, name))
-        points = consume.channels(bucket, name)
+        states = consume.channel_states(bucket, name)
         consume.statuses(bucket, name)
+        for o in bucket.list(f"datasets/{name}/{SIGNATURES}/"):
+            with suppress(UsageError):  # a stranger's file
+                number = o.key.rpartition("/")[2].removesuffix(".json")
+                find_signatures(bucket, name, Version.parse(number))
     except PublisherError as error:
         yield _fail(name, str(error), error.hint, error.exit_code)
         return
-    for channel, number in points.items():
-        if number not in there:
+    for channel, state in states.items():
+        yield from _end(f"{name}@{channel}", state)
+        number = state.version
+        if Version.parse(number) not in there:
             yield _fail(
                 f"{name}@{channel}",
                 f"points to {number}, of which there is no record",
                 f"`publisher channel …/{name}@VERSION {channel} --allow-rollback` mends it",
                 IntegrityError.exit_code,
             )
+
+
+def _end(what: str, state: ChannelState) -> Iterator[Check]:
+    """When must a signed channel be signed again?"""
+    if state.end is None:
+        return
+    left = state.end - datetime.now(UTC)
+    hint = "`publisher channel … --refresh --key FILE --expires DAYS`"
+    if left <= timedelta(0):
+        found = f"has run out on {state.expires}: who pins a key gets nothing from it"
+        yield _fail(what, found, hint, Untrusted.exit_code)
+    elif left < SOON:
+        yield _warn(what, f"runs out on {state.expires}", hint)
 
 
 def _leftovers(bucket: Bucket) -> Iterator[Check]:

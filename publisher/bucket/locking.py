@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import IntegrityError, ObjectNotFound, VersionConflict
+from ..errors import IntegrityError, VersionConflict
 from ..files import write_atomic
 from ..storage import Bucket
 from ..versions.lock import MAX_LOCK, Lock, Locked, fell_back
-from ..versions.manifest import MAX_DOCUMENT, ChannelState, channel_key
 from ..versions.version import Channel, Reference, Version
-from .consume import find_status, resolve
+from .consume import find_status, read_channel, resolve
+from .trust import NOBODY, Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Settled:
     lock: Lock
     path: Path
     new: bool  # was it not in the file, or otherwise?
+    trust: Trust  # whose signature what is fetched must have
 
     def keep(self, root: str) -> None:
         """
@@ -44,6 +45,7 @@ def settle(
     *,
     update: bool = False,
     allow_rollback: bool = False,
+    trust: Trust = NOBODY,
 ) -> Settled:
     """
     The version that the lock has for a reference, or else the one that the bucket gives.
@@ -52,18 +54,22 @@ def settle(
         path: of the lock; it need not be there.
         update: ask the bucket in any case.
         allow_rollback: also where a channel says something older than before.
+        trust: keys to pin in the place of those that the lock has for the dataset, if any.
 
     Raises:
         FormatError: the file is no lock.
         IntegrityError: the bucket has other content under the number that the lock has.
+        Untrusted: no key that is pinned has signed it, or the channel has run out.
         VersionConflict: the channel has gone back.
         VersionNotFound: no version answers.
     """
-    lock = _read(path)
+    before = _read(path)
+    lock = before.trusting(reference, trust.keys) if trust.keys else before
+    trust = replace(trust, keys=lock.keys_of(reference))
     locked = lock.of(reference)
     if locked is not None and not update:
         version = Version.parse(locked.version)
-        record = resolve(bucket, reference.name, version)
+        record = resolve(bucket, reference.name, version, trust)
         if record.root != locked.root:
             raise IntegrityError(
                 f"{reference.name} {version} in {bucket.url} is {record.root[:19]}, and "
@@ -71,21 +77,25 @@ def settle(
                 [reference.name],
                 hint="a version never changes: ask the maintainers, and do not use it",
             )
-        return Settled(version, locked.root, lock, path, new=False)
-    seq = _moves(bucket, reference)  # before the version, so that it is never too new
-    record = resolve(bucket, reference.name, reference.selector)
+        return Settled(version, locked.root, lock, path, lock != before, trust)
+    seq = _moves(bucket, reference, trust)  # before the version, so that it is never too new
+    record = resolve(bucket, reference.name, reference.selector, trust)
     found = Locked(record.version, record.root, seq)
-    if locked is not None and not allow_rollback and isinstance(reference.selector, Channel):
-        _refuse_rollback(bucket, reference, locked, found)
+    if locked is not None and not allow_rollback:
+        if isinstance(reference.selector, Channel):
+            _refuse_rollback(bucket, reference, locked, found, trust)
+        found = found.after(locked)
     lock = lock.having(reference, found)
-    return Settled(Version.parse(found.version), found.root, lock, path, new=found != locked)
+    return Settled(Version.parse(found.version), found.root, lock, path, lock != before, trust)
 
 
-def _refuse_rollback(bucket: Bucket, reference: Reference, old: Locked, new: Locked) -> None:
+def _refuse_rollback(
+    bucket: Bucket, reference: Reference, old: Locked, new: Locked, trust: Trust
+) -> None:
     why = fell_back(old, new)
     if why is None:
         return
-    status = find_status(bucket, reference.name, Version.parse(old.version))
+    status = find_status(bucket, reference.name, Version.parse(old.version), trust)
     if new.seq >= old.seq and status is not None and status.state == "yanked":
         return  # that is why it went back, and `resolve` has said so
     raise VersionConflict(
@@ -94,15 +104,12 @@ def _refuse_rollback(bucket: Bucket, reference: Reference, old: Locked, new: Loc
     )
 
 
-def _moves(bucket: Bucket, reference: Reference) -> int:
+def _moves(bucket: Bucket, reference: Reference, trust: Trust) -> int:
     """How often the channel was moved; 0 where it is none."""
     if not isinstance(reference.selector, Channel):
         return 0
-    key = channel_key(reference.name, reference.selector)
-    try:
-        return ChannelState.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key).moves
-    except ObjectNotFound:
-        return 0
+    state = read_channel(bucket, reference.name, reference.selector, trust)
+    return state.moves if state is not None else 0
 
 
 def _read(path: Path) -> Lock:

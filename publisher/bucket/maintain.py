@@ -8,11 +8,16 @@ decide, write if nobody else has; else look again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, Self, TypeVar
 
+import msgspec
+
 from ..errors import (
+    AccessDenied,
+    IntegrityError,
     ObjectExists,
     ObjectNotFound,
     PreconditionFailed,
@@ -26,7 +31,8 @@ from ..names import listing
 from ..storage import Bucket, require_conditional_writes
 from ..versions.manifest import MAX_DOCUMENT, ChannelState, Status, channel_key, status_key
 from ..versions.version import Channel, Selector, Version
-from .consume import find_status, resolve, versions
+from .consume import find_status, read_channel, resolve, versions
+from .trust import NEVER, UNSIGNED, Signers
 
 _TRIES = 20  # at changing what others change too
 
@@ -62,37 +68,47 @@ def move_channel(
     *,
     allow_rollback: bool = False,
     dry_run: bool = False,
+    signers: Signers = UNSIGNED,
+    refresh: bool = False,
 ) -> Moved:
     """
     Let a channel point to a version.
 
     Args:
         allow_rollback: also to an older one than now.
+        signers: who signs it. They sign no version, and believe no channel, that none of them
+            has signed: else whoever may write to the bucket could have them sign anything.
+        refresh: sign again where it points there and is signed already.
 
     Raises:
         VersionNotFound: no version answers to the selector.
-        UsageError: that version is yanked.
+        UsageError: that version is yanked; or the channel is signed, and would be no more.
+        Untrusted: there are signers, and none has signed what they are to vouch for.
         VersionConflict: the channel is further already, and `allow_rollback` is not given.
     """
-    record = resolve(bucket, name, selector)
-    version = Version.parse(record.version)
-    status = find_status(bucket, name, version)
+    if refresh and not signers.keys:
+        raise UsageError("to refresh a channel is to sign it again", hint="say --key FILE, too")
+    record = resolve(bucket, name, selector, signers.trust)
+    version, key = Version.parse(record.version), channel_key(name, channel)
+    status = find_status(bucket, name, version, signers.trust)
     if status is not None and status.state == "yanked":
         raise UsageError(f"{name} {version} is {status}", hint="choose another version")
     if not dry_run:
         require_conditional_writes(bucket)
 
     def decide(now: ChannelState | None) -> ChannelState | None:
-        if now is not None and now.version == record.version and now.root == record.root:
+        is_there = now is not None and (now.version, now.root) == (record.version, record.root)
+        if now is not None and is_there and not refresh and signers.have_signed(key, now):
             return None
+        _check_signing(name, channel, now, signers)
         if now is not None and Version.parse(now.version) > version and not allow_rollback:
             raise VersionConflict(
                 f"{channel} of {name} is {now.version} already, newer than {version}",
                 hint="say --allow-rollback to move it back; who has the newer one will be told",
             )
-        return _next(now, version, record.root)
+        return _next(key, now, version, record.root, signers)
 
-    old, new = swap(bucket, channel_key(name, channel), ChannelState, decide, dry_run=dry_run)
+    old, new = swap(bucket, key, ChannelState, decide, dry_run=dry_run)
     was = old.version if old is not None else None
     return Moved(str(channel), record.version, was, new is not None)
 
@@ -104,19 +120,24 @@ def advance(
     version: Version,
     root: str,
     before_put: Callable[[], None] = lambda: None,
+    signers: Signers = UNSIGNED,
 ) -> None:
     """Let a channel point to a version, unless it is further already, or that is yanked."""
+    key = channel_key(name, channel)
 
     def decide(now: ChannelState | None) -> ChannelState | None:
         if now is not None and Version.parse(now.version) >= version:
-            return None
-        status = find_status(bucket, name, version)
+            is_ours = (now.version, now.root) == (str(version), root)
+            if not is_ours or signers.have_signed(key, now):
+                return None
+        _check_signing(name, channel, now, signers)
+        status = find_status(bucket, name, version, signers.trust)
         if status is not None and status.state in {"yanked", "retracted"}:
             return None
         before_put()
-        return _next(now, version, root)
+        return _next(key, now, version, root, signers)
 
-    swap(bucket, channel_key(name, channel), ChannelState, decide)
+    swap(bucket, key, ChannelState, decide)
 
 
 def take_channel(
@@ -126,9 +147,9 @@ def take_channel(
     Let a channel say what another bucket's says, byte for byte; never back to an older version.
 
     Where ours was moved more often than theirs, it counts on, so that nobody who remembers it
-    takes it for an old copy.
+    takes it for an old copy; unless it is signed. An unsigned one takes no signed one's place.
     """
-    version = Version.parse(theirs.version)
+    version, key = Version.parse(theirs.version), channel_key(name, channel)
 
     def decide(now: ChannelState | None) -> ChannelState | None:
         if now is None:
@@ -136,19 +157,61 @@ def take_channel(
         here = Version.parse(now.version)
         if here > version or (here == version and theirs.moves <= now.moves):
             return None
-        return theirs if theirs.moves > now.moves else _next(now, version, theirs.root)
+        if theirs.moves > now.moves or theirs.signed:  # which holds for this very count
+            return None if now.signed and not theirs.signed else theirs
+        return None if now.signed else _next(key, now, version, theirs.root, UNSIGNED)
 
-    old, new = swap(bucket, channel_key(name, channel), ChannelState, decide, dry_run=dry_run)
+    old, new = swap(bucket, key, ChannelState, decide, dry_run=dry_run)
     stands = new or old
     assert stands is not None
     was = old.version if old is not None else None
     return Moved(str(channel), stands.version, was, new is not None)
 
 
-def _next(now: ChannelState | None, version: Version, root: str) -> ChannelState:
-    if now is None:
-        return ChannelState(str(version), root, seq=1)
-    return ChannelState(str(version), root, seq=now.moves + 1, previous=now.version)
+def check_may_move(
+    bucket: Bucket, name: str, channel: Channel, version: Version, signers: Signers
+) -> None:
+    """
+    Say before anything is sent what letting a channel advance would refuse in the end.
+
+    Raises:
+        UsageError: the channel is signed and would be no more, or would lose its end.
+    """
+    with suppress(IntegrityError, AccessDenied):  # what moves it will say so
+        now = read_channel(bucket, name, channel)
+        if now is not None and Version.parse(now.version) < version:
+            _check_signing(name, channel, now, signers)
+
+
+def _check_signing(name: str, channel: Channel, now: ChannelState | None, signers: Signers) -> None:
+    """What a channel promises to those who pin a key does not get lost unseen."""
+    if now is None or not now.signed:
+        return
+    if not signers.keys:
+        raise UsageError(
+            f"{channel} of {name} is signed by {listing([s.key for s in now.signed])}: who pins "
+            "that key would get nothing more from it",
+            hint="say --key FILE; or let its holder move this channel, and push to another one",
+        )
+    if now.end is not None and signers.until is None:
+        raise UsageError(
+            f"{channel} of {name} has an end, {now.expires}, and would have none",
+            hint="say when it ends now: --expires DAYS, where 0 is never",
+        )
+
+
+def _next(
+    key: str, now: ChannelState | None, version: Version, root: str, signers: Signers
+) -> ChannelState:
+    """The next state of the channel at `key`, signed; a move, or the same said again."""
+    state = ChannelState(str(version), root, seq=now.moves + 1 if now is not None else 1)
+    if now is not None:
+        stays = now.version == state.version
+        previous = now.previous if stays else now.version
+        state = msgspec.structs.replace(state, previous=previous)
+    if signers.until not in {None, NEVER}:
+        state = msgspec.structs.replace(state, expires=signers.until)
+    return signers.signed(key, state)
 
 
 # ── status ───────────────────────────────────────────────────────────────────────────────────
@@ -166,6 +229,7 @@ def mark(
     at: str,
     superseded_by: Version | None = None,
     dry_run: bool = False,
+    signers: Signers = UNSIGNED,
 ) -> bool:
     """
     Yank a version, deprecate it, or take that back ("active"); False where it is so already.
@@ -173,6 +237,7 @@ def mark(
     Args:
         at: now, ISO 8601.
         superseded_by: what to use instead.
+        signers: who signs it; those who pin a key listen to nobody else.
 
     Raises:
         VersionNotFound: there is no such version, or none to use instead.
@@ -190,12 +255,13 @@ def mark(
     if not dry_run:
         require_conditional_writes(bucket)
     instead = str(superseded_by) if superseded_by else None
-    said = Status(str(version), state, reason, at, instead)
+    key = status_key(name, version)
+    said = signers.signed(key, Status(str(version), state, reason, at, instead))
 
     def decide(now: Status | None) -> Status | None:
         if now is not None and now.state == "retracted":
             raise VersionRetracted(f"{name} {version} is {now}", now.reason)
-        if _same(now, said):
+        if _same(now, said) and (now is None or signers.have_signed(key, now)):
             return None
         if now is not None and now.state == "yanked" and state == "deprecated":
             raise UsageError(
@@ -203,7 +269,7 @@ def mark(
             )
         return said
 
-    return swap(bucket, status_key(name, version), Status, decide, dry_run=dry_run)[1] is not None
+    return swap(bucket, key, Status, decide, dry_run=dry_run)[1] is not None
 
 
 def checked_reason(reason: str) -> str:

@@ -61,7 +61,7 @@ from .consume import (
     versions,
 )
 from .leases import Lease, banned_contents, held
-from .maintain import advance
+from .maintain import advance, check_may_move
 from .sending import (
     FOR_EVER,
     NO_CACHE,
@@ -75,7 +75,9 @@ from .sending import (
     sound_objects,
     write,
 )
+from .signing import sign_record
 from .trees import check_tree, each, read_manifest
+from .trust import UNSIGNED, Signers, signers_of
 
 PLAIN_FILES = 2_000  # that a version may have to lie in the bucket as a tree
 PLAIN_BYTES = 2**32
@@ -107,6 +109,7 @@ def push(
     layout: Layout | None = None,
     dry_run: bool = False,
     on_bytes: Transfer = unwatched,
+    signers: Signers = UNSIGNED,
 ) -> Pushed:
     """
     Publish a release tree, and let a channel point to it unless that is further already.
@@ -120,9 +123,11 @@ def push(
             by default small datasets are plain.
         dry_run: look, but send nothing.
         on_bytes: told of what is checked, then of what is sent.
+        signers: who signs the version and the channel.
 
     Raises:
-        UsageError: the name, version or folder cannot be published.
+        UsageError: the name, version or folder cannot be published; or the channel is signed,
+            and would be no more.
         IntegrityError: the tree is not what its manifest says, or changes meanwhile.
         VersionConflict: the version is published with other content, or the tree has content
             that was retracted and must not come back.
@@ -136,13 +141,15 @@ def push(
     if manifest.others or is_partial(tree):
         raise UsageError(f"{tree} holds only a part of a version; it cannot be published")
     wanted = _layout_of(manifest, layout)
+    if goal is not None:
+        check_may_move(bucket, name, goal, number, signers)
     check_tree(tree, manifest, on_bytes)
     if dry_run:
         return _Push(bucket, tree, manifest, name, number, on_bytes).planned(wanted)
     clear_scratch()
     with held(bucket, "shared", f"a push of {name} {number}") as lease:
         work = _Push(bucket, tree, manifest, name, number, on_bytes)
-        return work.run(wanted, created, goal, lease)
+        return work.run(wanted, created, goal, signers, lease)
 
 
 def _layout_of(manifest: Manifest, asked: Layout | None) -> Layout:
@@ -203,7 +210,9 @@ class _Push:
         missing = [p for p in order.parcels if not p.source and not self._is_there(p)]
         return self._pushed("planned", order, missing, self._theirs)
 
-    def run(self, layout: Layout, created: str, goal: Channel | None, lease: Lease) -> Pushed:
+    def run(
+        self, layout: Layout, created: str, goal: Channel | None, signers: Signers, lease: Lease
+    ) -> Pushed:
         """Send what is missing, then commit, as long as the lease is good."""
         require_conditional_writes(self._bucket)
         order = self._order(layout)
@@ -221,10 +230,12 @@ class _Push:
         record, new = self._commit(order, indexes, created)
         if new:
             self._confirm(lease)
+        if signers.keys:
+            self._sign(record, signers)
         if new or self._theirs is not None:  # else who was quicker does this
             self._send_documents(record, places, skip={SUMS} if claims else set())
         if goal is not None:
-            _advance(self._bucket, self._name, goal, self._version, record.root)
+            _advance(self._bucket, self._name, goal, self._version, record.root, signers)
         return self._pushed("published" if new else "already published", order, sent, record)
 
     def _pushed(
@@ -486,6 +497,36 @@ class _Push:
             return stands, stands == ours
         return ours, True
 
+    def _sign(self, record: Record, signers: Signers) -> None:
+        """
+        Sign the record that stands, at once; the channel leads here only after that.
+
+        One that another commit's push has created has another provenance, and the signers have
+        seen only their own.
+        """
+        if not self._is_ours(record):
+            if set(signers_of(self._bucket, record)) >= signers.trust.keys:
+                return  # when they had seen it
+            raise VersionConflict(
+                f"{self._name} {self._version} is published, of another commit, and not signed",
+                hint=f"to sign it as it is: `publisher sign …/{self._name}@{record.root}`",
+            )
+        failpoint("put-signatures")
+        sign_record(self._bucket, record, signers)
+
+    def _is_ours(self, record: Record) -> bool:
+        """Does a record say of the files of this tree what we would say?"""
+        indexes = {name: shard.index for name, shard in record.shards.items()}
+        try:
+            ours = Record.of(
+                *(self._manifest, self._name, self._version, record.created, record.tool),
+                layout=record.layout,
+                indexes=indexes,
+            )
+        except KeyError:  # a shard that it has not
+            return False
+        return ours == record
+
     def _leave(self, order: _Order) -> None:
         """Another content has become this version; nothing of ours may lie in its folder."""
         mine = [p.key for p in order.parcels if p.key and p.key.startswith(self._folder)]
@@ -534,6 +575,8 @@ def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _advance(bucket: Bucket, name: str, channel: Channel, version: Version, root: str) -> None:
+def _advance(
+    bucket: Bucket, name: str, channel: Channel, version: Version, root: str, signers: Signers
+) -> None:
     """Let a channel point to this version; never back to an older one."""
-    advance(bucket, name, channel, version, root, lambda: failpoint("put-channel"))
+    advance(bucket, name, channel, version, root, lambda: failpoint("put-channel"), signers)

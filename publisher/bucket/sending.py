@@ -327,7 +327,7 @@ def failpoint(step: str) -> None:
     """
     Die here, as in a power cut, if PUBLISHER_FAILPOINT says so: `put-blob`, or `put-blob@3`
     for the third time. Steps: put-claim, put-blob, put-manifest, put-index, put-record,
-    put-document, put-channel, put-right. For tests.
+    put-document, put-signatures, put-channel, put-right. For tests.
     """
     name, _, count = os.environ.get("PUBLISHER_FAILPOINT", "").partition("@")
     if name == step and next(_passed[step]) == int(count or 1):

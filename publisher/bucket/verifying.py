@@ -93,6 +93,7 @@ from .objects import (
 from .publish import script
 from .sending import FOR_EVER, NO_CACHE, Stock, content_type, failpoint, write
 from .trees import each
+from .trust import NOBODY, Trust
 
 _AFTER = {"record", "document", "channel"}  # what says that the rest is there
 _SWAPPED = {"record", "status", "beside", "channel"}  # others change them, or nobody may
@@ -132,18 +133,23 @@ def verify_remote(
     *,
     deep: bool = False,
     on_object: Progress = silent,
+    trust: Trust = NOBODY,
 ) -> Manifest:
     """
     Check that a bucket holds a version whole.
 
     Args:
         deep: read and hash every byte, instead of asking for sizes and kept checksums.
+        trust: whose signature it must have.
 
     Raises:
         VersionNotFound: no version answers to the selector.
+        Untrusted: no trusted key has signed it.
         IntegrityError: objects are lost or damaged; `.paths` names the files, or the objects
             that hold none.
     """
+    if trust.keys:
+        resolve(bucket, name, selector, trust)
     report = examine(bucket, name, selector, deep=deep, on_object=on_object)
     if not report.is_sound or report.manifest is None:
         raise failure(bucket, report)

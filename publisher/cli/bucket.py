@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..names import one_line
+from .signing import channel_options, trust_option
 from .talk import json_option, progress, say, show_json, table, transfer
 
 if TYPE_CHECKING:
     from ..bucket.comparing import Proposal
     from ..bucket.consume import Planned, Release
+    from ..bucket.trust import Signers, Trust
     from ..bucket.verifying import Report
     from ..storage import Bucket
     from ..versions.manifest import Layout, Manifest, Plan, Status
@@ -52,6 +54,7 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would ha
     help="Small files together, or each under its own name. Small datasets are plain.",
 )
 @click.option("--receipt", type=_new, help="Write name, version and root to this JSON file.")
+@channel_options
 @dry_run_option
 @server_options
 @json_option
@@ -62,6 +65,7 @@ def push(
     channel: str,
     layout: Layout | None,
     receipt: Path | None,
+    signers: Signers,
     dry_run: bool,
     endpoint_url: str | None,
     profile: str | None,
@@ -88,6 +92,7 @@ def push(
             layout=layout,
             dry_run=dry_run,
             on_bytes=on_bytes,
+            signers=signers,
         )
     facts = {"name": pushed.name, "version": pushed.version, "root": pushed.root}
     if receipt is not None and not dry_run:
@@ -121,6 +126,7 @@ def push(
 @click.option(
     "--allow-rollback", is_flag=True, help="With --update: also where a channel went back."
 )
+@trust_option
 @dry_run_option
 @server_options
 @json_option
@@ -133,6 +139,7 @@ def pull(
     lock: Path | None,
     update: bool,
     allow_rollback: bool,
+    trust: Trust,
     dry_run: bool,
     endpoint_url: str | None,
     profile: str | None,
@@ -147,14 +154,18 @@ def pull(
     ref, bucket = opened(reference, endpoint_url, profile)
     selector, settled = ref.selector, None
     if lock is not None:
-        settled = locking.settle(bucket, ref, lock, update=update, allow_rollback=allow_rollback)
-        selector = settled.version
+        settled = locking.settle(
+            bucket, ref, lock, update=update, allow_rollback=allow_rollback, trust=trust
+        )
+        selector, trust = settled.version, settled.trust
     cache = None if no_cache else open_cache()
     with transfer(quiet=as_json) as on_bytes:
         what = (bucket, ref.name, selector, out)
         got: Planned | Release
         if dry_run:
-            got = consume.plan_pull(*what, splits, categories, cache=cache, on_bytes=on_bytes)
+            got = consume.plan_pull(
+                *what, splits, categories, cache=cache, on_bytes=on_bytes, trust=trust
+            )
         else:
             got = consume.pull(
                 *what,
@@ -163,6 +174,7 @@ def pull(
                 remote=ref.remote,
                 cache=cache,
                 on_bytes=on_bytes,
+                trust=trust,
             )
     if settled is not None and not dry_run:
         settled.keep(got.root)
@@ -220,10 +232,11 @@ def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: b
 @server_options
 @json_option
 def show(reference: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
-    """Say what a version holds: splits, sizes, root, when it was published, if it was yanked."""
+    """Say what a version holds: splits, sizes, root, who signed it, if it was yanked."""
     import msgspec
 
     from ..bucket import consume
+    from ..bucket.trust import signers_of
     from ..dataset import ordered_splits
     from ..versions.version import Version
 
@@ -232,13 +245,16 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
     version = Version.parse(record.version)
     points = [c for c, at in consume.channels(bucket, ref.name).items() if at == version]
     status = consume.find_status(bucket, ref.name, version)
+    signed_by = signers_of(bucket, record)
     if as_json:
-        plain = msgspec.to_builtins(record)
+        plain = {**msgspec.to_builtins(record), "signed_by": signed_by}
         show_json({**plain, "channels": points, **_plain(status)})
         return
     click.echo(f"{record.name} {record.version}")
     click.echo(f"root       {record.root}")
     click.echo(f"published  {record.created} by {record.tool}")
+    for key in signed_by:
+        click.echo(f"signed by  {key}")
     for text in _told(status):
         click.echo(f"status     {text}")
     if points:
@@ -255,6 +271,7 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
 @click.argument("subject", metavar="REF|DIR")
 @click.option("--remote", is_flag=True, help="Of a pulled folder: look at where it came from.")
 @click.option("--deep", is_flag=True, help="Of a bucket: read and hash every byte.")
+@trust_option
 @click.option(
     "--repair-from",
     "mirror",
@@ -269,6 +286,7 @@ def verify(
     subject: str,
     remote: bool,
     deep: bool,
+    trust: Trust,
     mirror: str | None,
     mirror_endpoint_url: str | None,
     mirror_profile: str | None,
@@ -286,6 +304,8 @@ def verify(
     from ..storage import open_bucket
 
     if not remote and "://" not in subject:
+        if trust.keys:
+            raise click.UsageError("--trust is for a version in a bucket: signatures lie there")
         if mirror is not None:
             raise click.UsageError("--repair-from mends a bucket: give a reference, or --remote")
         with transfer(quiet=as_json) as on_bytes:
@@ -301,6 +321,8 @@ def verify(
         endpoint_url=mirror_endpoint_url or endpoint_url,
         profile=mirror_profile or profile,
     )
+    if trust.keys:
+        consume.resolve(bucket, ref.name, ref.selector, trust)
     with progress("objects", quiet=as_json) as on_object:
         what = (bucket, ref.name, ref.selector)
         report = verifying.examine(*what, deep=deep, mirror=whole or None, on_object=on_object)

@@ -1,4 +1,4 @@
-"""Commands for maintainers of published versions: diff, channel, yank, deprecate, mirror."""
+"""Commands for maintainers of published versions: diff, channel, yank, sign, mirror, …"""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import click
 
 from ..names import one_line
 from .bucket import dry_run_option, opened, server_options
+from .signing import channel_options, signing_options
 from .talk import json_option, progress, say, show_json, show_parts, table, transfer
 
 if TYPE_CHECKING:
     from ..bucket.comparing import Compared
     from ..bucket.maintain import State
     from ..bucket.mirroring import Mirrored
+    from ..bucket.trust import Signers
     from ..versions.policy import Part
 
 _new = click.Path(path_type=Path)
@@ -90,6 +92,8 @@ def _show(found: Compared) -> None:
 @click.argument("reference", metavar="REF")
 @click.argument("name", metavar="CHANNEL")
 @click.option("--allow-rollback", is_flag=True, help="Also to an older version than now.")
+@click.option("--refresh", is_flag=True, help="Sign it again, though it points there already.")
+@channel_options
 @dry_run_option
 @server_options
 @json_option
@@ -97,6 +101,8 @@ def channel(
     reference: str,
     name: str,
     allow_rollback: bool,
+    refresh: bool,
+    signers: Signers,
     dry_run: bool,
     endpoint_url: str | None,
     profile: str | None,
@@ -109,7 +115,14 @@ def channel(
     goal = Channel(name)
     ref, bucket = opened(reference, endpoint_url, profile)
     moved = maintain.move_channel(
-        bucket, ref.name, goal, ref.selector, allow_rollback=allow_rollback, dry_run=dry_run
+        bucket,
+        ref.name,
+        goal,
+        ref.selector,
+        allow_rollback=allow_rollback,
+        dry_run=dry_run,
+        signers=signers,
+        refresh=refresh,
     )
     done = "would be" if dry_run and moved.moved else "is"
     if as_json:
@@ -118,7 +131,9 @@ def channel(
         show_json({"name": ref.name, "status": status, **facts})
         return
     click.echo(f"{ref.name}@{name} {done} {moved.version}")
-    if moved.moved:
+    if moved.moved and moved.was == moved.version:
+        say("it was signed again" if not dry_run else "it would be signed again")
+    elif moved.moved:
         say(f"it was {moved.was}" if moved.was else "it is new")
 
 
@@ -128,6 +143,7 @@ def _marking_options(command: Callable[..., None]) -> Callable[..., None]:
         json_option,
         server_options,
         dry_run_option,
+        signing_options,
         click.option("--undo", is_flag=True, help="Take it back; --reason says why."),
         click.option("--superseded-by", metavar="X.Y.Z", help="What to use instead."),
         click.option("--reason", required=True, help="What is wrong; readers see it."),
@@ -144,6 +160,7 @@ def yank(
     reason: str,
     superseded_by: str | None,
     undo: bool,
+    signers: Signers,
     dry_run: bool,
     endpoint_url: str | None,
     profile: str | None,
@@ -156,7 +173,7 @@ def yank(
     """
     state: State = "active" if undo else "yanked"
     where = (reference, endpoint_url, profile)
-    _mark(where, state, reason, superseded_by, dry_run=dry_run, as_json=as_json)
+    _mark(where, state, reason, superseded_by, signers, dry_run=dry_run, as_json=as_json)
 
 
 @click.command()
@@ -166,6 +183,7 @@ def deprecate(
     reason: str,
     superseded_by: str | None,
     undo: bool,
+    signers: Signers,
     dry_run: bool,
     endpoint_url: str | None,
     profile: str | None,
@@ -174,7 +192,7 @@ def deprecate(
     """Advise against a version: everyone still gets it, with a warning."""
     state: State = "active" if undo else "deprecated"
     where = (reference, endpoint_url, profile)
-    _mark(where, state, reason, superseded_by, dry_run=dry_run, as_json=as_json)
+    _mark(where, state, reason, superseded_by, signers, dry_run=dry_run, as_json=as_json)
 
 
 def _mark(
@@ -182,6 +200,7 @@ def _mark(
     state: State,
     reason: str,
     superseded_by: str | None,
+    signers: Signers,
     *,
     dry_run: bool,
     as_json: bool,
@@ -207,6 +226,7 @@ def _mark(
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         superseded_by=Version.parse(superseded_by) if superseded_by else None,
         dry_run=dry_run,
+        signers=signers,
     )
     done = "unchanged" if not changed else "planned" if dry_run else "changed"
     if as_json:
@@ -215,6 +235,62 @@ def _mark(
         return
     verb = "is" if done == "changed" else "would be" if done == "planned" else "is already"
     click.echo(f"{ref.name} {ref.selector} {verb} {state}")
+
+
+@click.command()
+@click.argument("file", metavar="FILE", type=_new)
+@click.option("--show", is_flag=True, help="FILE is there: only print its public key.")
+@json_option
+def keygen(file: Path, show: bool, as_json: bool) -> None:
+    """
+    Make a private key to sign with, in a file that only you can read; print its public key.
+
+    Who pulls pins the public key, one line: `publisher pull REF --trust KEY`.
+    """
+    from .. import keys
+
+    key = keys.read(file) if show else keys.create(file)
+    if as_json:
+        show_json({"file": str(file), "public": key.public})
+        return
+    click.echo(key.public)
+    if not show:
+        say(f"{file} is the private key: keep it, keep it secret, and never in git")
+
+
+@click.command()
+@click.argument("reference", metavar="REF")
+@signing_options
+@dry_run_option
+@server_options
+@json_option
+def sign(
+    reference: str,
+    signers: Signers,
+    dry_run: bool,
+    endpoint_url: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """
+    Sign a version that is published, as it lies in the bucket.
+
+    To sign just what you have built, say its root: REMOTE/NAME@sha256:... `push --key` signs what
+    it publishes, `channel --key` a channel.
+    """
+    from ..bucket import signing
+
+    ref, bucket = opened(reference, endpoint_url, profile)
+    record, is_new = signing.sign(bucket, ref.name, ref.selector, signers, dry_run=dry_run)
+    done = "already signed" if not is_new else "would be signed" if dry_run else "signed"
+    if as_json:
+        status = "unchanged" if not is_new else "planned" if dry_run else "signed"
+        facts = {"name": record.name, "version": record.version, "root": record.root}
+        show_json({"status": status, **facts, "keys": [key.public for key in signers.keys]})
+        return
+    click.echo(f"{record.name} {record.version} {done} {record.root}")
+    for key in signers.keys:
+        say(f"by {key.public}")
 
 
 @click.command()
@@ -381,4 +457,4 @@ def _show_mirrored(done: Mirrored) -> None:
     )
 
 
-COMMANDS = [diff, channel, yank, deprecate, mirror, policy, doctor]
+COMMANDS = [diff, channel, yank, deprecate, keygen, sign, mirror, policy, doctor]

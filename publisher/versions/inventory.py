@@ -16,7 +16,17 @@ from typing import Literal
 
 from ..errors import IntegrityError, UsageError
 from .documents import DOCUMENTS, SUMS, URLS, sums, urls
-from .manifest import MANIFEST, PROVENANCE, Entry, Layout, Manifest, Record, tree_key
+from .manifest import (
+    MANIFEST,
+    PROVENANCE,
+    Entry,
+    Layout,
+    Manifest,
+    Record,
+    ReleaseSignatures,
+    signatures_key,
+    tree_key,
+)
 from .packs import Index, Place, digest_in
 from .version import Version
 
@@ -25,7 +35,9 @@ Kind = Literal[
 ]
 """What an object of a version is; in the order in which lost ones are put back."""
 
-BESIDE: tuple[tuple[Callable[[str, Version], str], Callable[[bytes, str], object]], ...] = ()
+BESIDE: tuple[tuple[Callable[[str, Version], str], Callable[[bytes, str], object]], ...] = (
+    (signatures_key, ReleaseSignatures.from_bytes),
+)
 """
 Other documents that a version may have, which are copied and mended with it: what gives the key
 of each by name and version, and what reads its bytes or raises an IntegrityError.

@@ -17,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from io import BytesIO
 from typing import Annotated, Any, Literal, TypeVar
@@ -44,10 +45,25 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Files = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILES)]
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
 Layout = Literal["packs", "plain"]  # small files in packs, or each file under its own name
+PublicKey = Annotated[str, msgspec.Meta(pattern=r"^ed25519:[0-9a-f]{64}\Z")]
+Moment = Annotated[
+    str, msgspec.Meta(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}\+00:00\Z")
+]
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Documents come from strangers: no field that we do not know, no type that we do not."""
+
+
+class Signature(_Strict, frozen=True, order=True):
+    """Who vouches for a document, and the proof; `signed.py` says of what bytes."""
+
+    key: PublicKey
+    signature: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}\Z")]
+
+
+MAX_SIGNATURES = 16  # of one document
+Signatures = Annotated[tuple[Signature, ...], msgspec.Meta(min_length=1, max_length=MAX_SIGNATURES)]
 
 
 class Shard(_Strict, frozen=True):
@@ -368,12 +384,24 @@ class ChannelState(_Strict, frozen=True):
     root: Root
     seq: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
     previous: Text | msgspec.UnsetType = msgspec.UNSET  # the version it pointed to before
+    expires: Moment | msgspec.UnsetType = msgspec.UNSET  # when it is to be signed anew
+    signatures: Signatures | msgspec.UnsetType = msgspec.UNSET
     schema: str = "publisher/channel/1"
 
     @property
     def moves(self) -> int:
         """How often it was moved; a copy that says less than another is older."""
         return self.seq if isinstance(self.seq, int) else 0
+
+    @property
+    def signed(self) -> tuple[Signature, ...]:
+        """Its signatures, unchecked."""
+        return self.signatures if isinstance(self.signatures, tuple) else ()
+
+    @property
+    def end(self) -> datetime | None:
+        """When nobody should believe it any more; None where it has no end."""
+        return datetime.fromisoformat(self.expires) if isinstance(self.expires, str) else None
 
     def to_bytes(self) -> bytes:
         """Sealed canonical JSON."""
@@ -390,6 +418,8 @@ class ChannelState(_Strict, frozen=True):
         state = _unseal(body, cls, key)
         try:
             Version.parse(state.version)
+            _ = state.end
+            _check_order(state.signed)
         except ValueError as error:
             raise _damaged(key, str(error)) from None
         return state
@@ -409,7 +439,13 @@ class Status(_Strict, frozen=True):
     reason: Text
     at: Annotated[str, msgspec.Meta(max_length=64)]  # ISO 8601
     superseded_by: Text | None = None  # a version of the same dataset
+    signatures: Signatures | msgspec.UnsetType = msgspec.UNSET
     schema: str = "publisher/status/1"
+
+    @property
+    def signed(self) -> tuple[Signature, ...]:
+        """Its signatures, unchecked."""
+        return self.signatures if isinstance(self.signatures, tuple) else ()
 
     def __str__(self) -> str:
         instead = f"; use {self.superseded_by}" if self.superseded_by else ""
@@ -433,9 +469,46 @@ class Status(_Strict, frozen=True):
             Version.parse(status.version)
             if status.superseded_by is not None:
                 Version.parse(status.superseded_by)
+            _check_order(status.signed)
         except ValueError as error:
             raise _damaged(key, str(error)) from None
         return status
+
+
+class ReleaseSignatures(_Strict, frozen=True):
+    """
+    Who vouches for a release record: what `signatures/<version>.json` says. Sealed.
+
+    An object of its own, for a record never changes, and may be signed later, by more keys.
+    """
+
+    signatures: Signatures
+    schema: Literal["publisher/signatures/1"] = "publisher/signatures/1"
+
+    def to_bytes(self) -> bytes:
+        """Sealed canonical JSON."""
+        return _seal(self)
+
+    @classmethod
+    def from_bytes(cls, body: bytes, key: str) -> ReleaseSignatures:
+        """
+        Read signatures that may be hostile.
+
+        Raises:
+            IntegrityError: `key`, their object, is damaged or no such document.
+        """
+        found = _unseal(body, cls, key)
+        try:
+            _check_order(found.signatures)
+        except ValueError as error:
+            raise _damaged(key, str(error)) from None
+        return found
+
+
+def _check_order(signatures: Iterable[Signature]) -> None:
+    keys = [s.key for s in signatures]
+    if keys != sorted(set(keys)):
+        raise ValueError("its signatures are not one a key, sorted by key")
 
 
 def _facts(manifest: Manifest, split: str) -> SplitFacts:
@@ -509,6 +582,7 @@ def distinct(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 RELEASES = "releases"
 CHANNELS = "channels"
 STATUS = "status"
+SIGNATURES = "signatures"
 
 
 def blob_key(sha256: str) -> str:
@@ -539,6 +613,11 @@ def channel_key(name: str, channel: Channel) -> str:
 def status_key(name: str, version: Version) -> str:
     """Where it is said what became of a version."""
     return f"datasets/{name}/{STATUS}/{version}.json"
+
+
+def signatures_key(name: str, version: Version) -> str:
+    """Where the signatures of a release record lie."""
+    return f"datasets/{name}/{SIGNATURES}/{version}.json"
 
 
 # ── checks and canonical JSON ────────────────────────────────────────────────────────────────
@@ -657,5 +736,5 @@ def _json(value: Any) -> bytes:
 
 
 # msgspec 0.22 prepares a type when it is first decoded, and crashes where two threads do so at once
-for _kind in (_Manifest, _Line, Record, ChannelState):
+for _kind in (_Manifest, _Line, Record, ChannelState, Status, ReleaseSignatures):
     msgspec.json.Decoder(_kind)

@@ -35,7 +35,7 @@ _CARET = re.compile(rf"\^{_NUMBER}(?:\.{_NUMBER}(?:\.{_NUMBER})?)?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _CHANNEL = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _ROOT = re.compile(r"sha256:([0-9a-f]{8,64})")
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 
 
 @total_ordering
@@ -228,6 +228,12 @@ def check_remote(remote: str) -> None:
     if scheme == "file" and rest.startswith("/"):
         return
     bucket, slash, prefix = rest.rstrip("/").partition("/")
+    if scheme == "s3" and len(bucket) in {1, 2}:
+        raise UsageError(
+            f"no bucket can be called this: its name has {len(bucket)} of at least 3 characters",
+            hint="S3's rule: 3 to 63 lower-case letters, digits, dots and dashes; what follows "
+            "the first / is a prefix",
+        )
     if scheme != "s3" or not _BUCKET.fullmatch(bucket):
         raise UsageError(
             "a remote is s3://bucket, s3://bucket/prefix or file:///absolute/path",

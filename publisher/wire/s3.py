@@ -26,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 
 from .. import __version__
 from ..errors import UsageError
+from ..redaction import redacted
 from . import sigv4
 from .http1 import Answer, Body, Host, Pool, Sent
 from .sigv4 import Credentials
@@ -439,7 +440,7 @@ def _check_range(request: Request, answer: Answer) -> None:
 def _refused(answer: Answer) -> Refused:
     body = answer.read(_MAX_ERROR) or b""
     found = re.search(rb"<Code>\s*([A-Za-z0-9]{1,64})\s*</Code>", body)
-    code = found[1].decode() if found else str(answer.status)
+    code = redacted(found[1].decode()) if found else str(answer.status)
     skew = skew_of(answer.headers)
     if code in {"400", "403"} and skew is not None and abs(skew) > _SKEW:
         code = "RequestTimeTooSkewed"  # HEAD has no body to say so

@@ -261,3 +261,12 @@ def test_the_command_prints_what_can_be_pasted():
     parts = [policy("s3://bucket", parts=[part])["Statement"] for part in PARTS]
     assert [s for part in parts for s in part] == policy("s3://bucket")["Statement"]
     assert run("policy", "file:///folder").exit_code == 2
+
+
+@pytest.mark.parametrize("remote", ["s3://b", "s3://b/p", "s3://ab/some/prefix"])
+def test_a_bucket_name_that_is_too_short_is_told_so(remote):
+    refused = run("policy", remote)
+    assert refused.exit_code == 2
+    length = len(remote.split("/")[2])
+    assert f"its name has {length} of at least 3 characters" in refused.stderr
+    assert "hint: S3's rule: 3 to 63" in refused.stderr

@@ -34,6 +34,7 @@ from .errors import (
     StorageError,
     UsageError,
 )
+from .failpoint import failpoint
 from .names import safe_path
 from .versions.version import check_remote
 from .wire.s3 import Address, Changed, Intercept, Refused, Slice, Unanswered, Wire, skew_of
@@ -397,10 +398,12 @@ def _write_synced(path: Path, body: bytes | Path, sha256: str | None, key: str) 
 
 
 def _install(tmp: Path, path: Path, *, create: bool) -> None:
+    failpoint("link")
     if create:
         os.link(tmp, path)  # atomic, and fails where the name is taken
     else:
         os.replace(tmp, path)
+    failpoint("after-link")
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the name too must survive a power cut, before what rests on it
@@ -543,10 +546,12 @@ class S3Bucket:
         at["UploadId"] = upload["UploadId"]
         try:
             parts = [self._put_part(at, n, part) for n, part in _parts(whole)]
+            failpoint("put-whole")
             with _boto_errors():
                 done = self._client.complete_multipart_upload(
                     **at, **_as_arguments(condition), MultipartUpload={"Parts": parts}
                 )
+            failpoint("after-put-whole")
         except BaseException:
             with suppress(Refused, Unanswered), _boto_errors():
                 self._client.abort_multipart_upload(**at)
@@ -566,6 +571,7 @@ class S3Bucket:
 
     def _put_part(self, at: Mapping[str, str], number: int, part: Slice) -> dict[str, Any]:
         query = {"partNumber": str(number), "uploadId": at["UploadId"]}
+        failpoint("put-part")
         answer = self._path.put(at["Key"], part, {}, sha256=part.sha256, query=query)
         checksum = _base64(part.sha256)
         return {"PartNumber": number, "ETag": answer.get("etag", ""), "ChecksumSHA256": checksum}

@@ -32,6 +32,7 @@ from ..errors import (
     VersionNotFound,
     VersionWarning,
 )
+from ..failpoint import failpoint
 from ..files import canonical_json, write_atomic
 from ..names import listing
 from ..progress import Progress, silent
@@ -532,12 +533,15 @@ class _Pull:
 
     def _begin(self, stale: Iterable[str]) -> None:
         """From here until the end the folder is incomplete, and says so."""
+        failpoint("pull-begin")
         self._to.mkdir(parents=True, exist_ok=True)
         _make_folder(self._parts)
         write_atomic(self._parts / f"{self._record.root[7:]}.manifest", self._manifest.to_bytes())
         (self._to / STATE).unlink(missing_ok=True)
+        failpoint("after-pull-begin")
         for path in stale:
             (self._to / path).unlink()
+            failpoint("after-pull-remove")
             for folder in (self._to / path).parents:
                 if folder == self._to or any(folder.iterdir()):
                     break
@@ -565,8 +569,9 @@ class _Pull:
 
     def _finish(self, origin: str) -> Release:
         record = self._record
-        write_atomic(self._to / MANIFEST, self._manifest.to_bytes())
-        shutil.rmtree(self._parts)
+        failpoint("pull-finish")
+        write_atomic(self._to / MANIFEST, self._manifest.to_bytes(), room=self._parts)
+        failpoint("pull-state")
         state = _State(
             "publisher/pulled/1",
             origin,
@@ -575,7 +580,10 @@ class _Pull:
             record.root,
             self._splits,
         )
-        write_atomic(self._to / STATE, canonical_json(msgspec.to_builtins(state), indent=1))
+        body = canonical_json(msgspec.to_builtins(state), indent=1)
+        write_atomic(self._to / STATE, body, room=self._parts)
+        failpoint("after-pull-state")
+        shutil.rmtree(self._parts)
         return state.release(self._to)
 
 
@@ -630,9 +638,9 @@ def open_release(folder: Path) -> Release:
         UsageError: it is none, or the pull did not come to its end.
     """
     state = _state(folder)
-    if state is None:
+    if state is None or (folder / _PARTS).exists():
         raise UsageError(
-            f"{folder} is no complete pull: it has no {STATE}",
+            f"{folder} is no complete pull: it has {'no ' + STATE if state is None else _PARTS}",
             hint="run the same `publisher pull` again: it goes on where it stopped",
         )
     return state.release(folder)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import AccessDenied, ObjectNotFound, StorageError
+from ..failpoint import failpoint
 from ..storage import Bucket
 from ..versions.manifest import Entry
 from ..versions.packs import Place, Read, digest_in
@@ -122,15 +123,18 @@ class Fetch:
                 digest.update(piece)
                 out.write(piece)
                 size += len(piece)
+                failpoint("pull-part")
         return size == place.size and digest.hexdigest() == self._files[place][0].sha256
 
     def _install(self, place: Place) -> None:
         part, (first, *others) = self._part(place), self._files[place]
+        failpoint("pull-install")
         for other in others:
             twin = part.with_suffix(".twin")
             shutil.copyfile(part, twin)
             os.replace(twin, self._to / other.path)
         os.replace(part, self._to / first.path)
+        failpoint("after-pull-install")
         self._done.add(1 + len(others))
 
     def _part(self, place: Place) -> Path:

@@ -27,6 +27,7 @@ from ..errors import (
     UsageError,
     VersionConflict,
 )
+from ..failpoint import failpoint
 from ..progress import Progress, silent
 from ..storage import Bucket, require_conditional_writes
 from ..versions.documents import DOCUMENTS, SCRIPT, SUMS, URLS, sums, urls
@@ -55,7 +56,6 @@ from .sending import (
     Parcel,
     Stock,
     content_type,
-    failpoint,
     is_sound,
     rebuilt,
     send,
@@ -187,7 +187,9 @@ class _Push:
 
     def run(self, layout: Layout, created: str, goal: Channel | None) -> Pushed:
         """Send what is missing, then commit."""
+        failpoint("put-probe")
         require_conditional_writes(self._bucket)
+        failpoint("after-put-probe")
         order = self._order(layout)
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
@@ -343,6 +345,7 @@ class _Push:
             with suppress(ObjectNotFound, IntegrityError):  # gone meanwhile, or longer
                 return self._bucket.get(key, limit=len(body)) == body
             return False
+        failpoint("after-put-claim")
         return True
 
     def _send_lists(self, places: Mapping[str, Place]) -> dict[str, str]:
@@ -405,6 +408,7 @@ class _Push:
                 self._leave(order)
             self._refuse_other(stands)
             return stands, stands == ours
+        failpoint("after-put-record")
         return ours, True
 
     def _leave(self, order: _Order) -> None:
@@ -430,8 +434,10 @@ class _Push:
             self._put("put-document", self._folder + name, bodies[name], _ASK_AGAIN)
         if record.layout == "packs":
             there = {o.key for o in self._bucket.list(self._folder)}
+            failpoint("delete")
             with suppress(AccessDenied):
                 each(self._bucket.delete, sorted(there - {self._folder + n for n in bodies}))
+            failpoint("after-delete")
 
     def _keys(self, layout: Layout, places: Mapping[str, Place]) -> Iterable[str]:
         """The objects that hold what SHA256SUMS lists."""
@@ -461,3 +467,4 @@ def _sha256(body: bytes) -> str:
 def _advance(bucket: Bucket, name: str, channel: Channel, version: Version, root: str) -> None:
     """Let a channel point to this version; never back to an older one."""
     advance(bucket, name, channel, version, root, lambda: failpoint("put-channel"))
+    failpoint("after-put-channel")

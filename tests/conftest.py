@@ -19,8 +19,9 @@ from .servers import IDENTITIES, moto_bucket, need_seaweedfs, s3_server
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many faults the tests of this run injected, and what came of them."""
-    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
-    said = [value for r in reports for name, value in r.user_properties if name == figures.PROPERTY]
+    every = (r for reports in terminalreporter.stats.values() for r in reports)
+    ended = [r for r in every if getattr(r, "when", None) == "teardown"]
+    said = [value for r in ended for name, value in r.user_properties if name == figures.PROPERTY]
     if said:
         terminalreporter.section("faults, and what readers saw after them")
         for line in figures.table(said):

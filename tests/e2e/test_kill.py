@@ -10,15 +10,18 @@ from __future__ import annotations
 import itertools
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from publisher.bucket.consume import channels, pull, verify_folder, versions
 from publisher.bucket.publish import push
 from publisher.errors import UsageError, VersionNotFound
-from publisher.storage import Bucket, S3Bucket, open_bucket
+from publisher.storage import Bucket, open_bucket
 
 from ..figures import Figures, Reader
 from ..processes import Forks
@@ -45,13 +48,35 @@ PUSH = {  # by layout: of the second version, which finds a first one
     "plain": [*around("put-probe", "put-claim", "copy", "put-blob"), *LISTS],
     "packs": [*around("put-probe", "put-blob"), *LISTS, *around("delete")],
 }
-IN_A_FOLDER = around("link")
 PULL = [
     *around("pull-begin", "pull-install"),
-    *("pull-part", "pull-finish", "pull-state", "after-pull-state"),
+    *("pull-part", "pull-part@2", "pull-finish", "pull-state", "after-pull-state"),
     *("replace", "replace@2", "replace@3"),  # of the list, the manifest, and the state
 ]
-UPDATE = ["after-pull-remove"]  # only where an older version lies in the folder
+PUSHES = [(layout, step) for layout, steps in PUSH.items() for step in steps]
+PULLS = [
+    *(("new", step) for step in PULL),
+    *(("old", step) for step in [*PULL, "after-pull-remove"]),
+]
+FIRST = [  # of the first version: nothing is there, and the repeat sends only the rest
+    *[("plain", s) for s in ("put-claim", "put-blob", "put-blob@4", "put-blob@9")],
+    *[("packs", s) for s in ("put-blob", "put-blob@4", "put-blob@6", "put-index@2")],
+    ("packs", "put-manifest@4"),
+    ("packs", "put-record"),
+]
+WHERE = ("seaweedfs", "folder")
+
+
+def spread(cases: list[tuple[str, ...]]) -> list[Any]:
+    """Each case on one of the two buckets in turn; `make nightly` has it on both."""
+    return [
+        pytest.param(where, *case, marks=[] if n % 2 == m else pytest.mark.nightly)
+        for n, case in enumerate(cases)
+        for m, where in enumerate(WHERE)
+    ]
+
+
+on_both = pytest.mark.parametrize("remote", WHERE, indirect=True)
 
 
 # ── the scene ────────────────────────────────────────────────────────────────────────────────
@@ -63,11 +88,19 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {version: make_tree(home / version, files) for version, files in CONTENTS.items()}
 
 
-@pytest.fixture(params=["seaweedfs", "folder"])
+@pytest.fixture
 def remote(request, tmp_path) -> str:
     if request.param == "folder":
         return f"file://{tmp_path}/bucket"
     return str(request.getfixturevalue("s3_remote"))
+
+
+@pytest.fixture
+def source(remote, trees) -> str:
+    """A remote that has both versions, in packs."""
+    for version in CONTENTS:
+        publish(open_bucket(remote), trees, version, layout="packs")
+    return remote
 
 
 @pytest.fixture
@@ -83,16 +116,22 @@ def publish(bucket: Bucket, trees: dict[str, Path], version: str, **options) -> 
     push(bucket, trees[version], "hands", version, created="2026-01-01", **options)
 
 
-class Killed(Exception):
-    """This step never came: the process ended by itself."""
-
-
-def push_killed_at(step, layout, remote, trees, forked: Forks, figures: Figures, room: Path) -> bool:
+def push_killed_at(
+    step, layout, remote, trees, forked: Forks, figures: Figures, room: Path
+) -> bool:
     """Publish 1.0.0, kill the push of 1.1.0, look, push again, look; False if it was not killed."""
     bucket = open_bucket(remote)
     publish(bucket, trees, "1.0.0", layout=layout)
     reader = Reader(figures, CONTENTS, room, must={"1.0.0"})
-    arguments = ("push", trees["1.1.0"], f"{remote}/hands", "--version", "1.1.0", "--layout", layout)
+    arguments = (
+        "push",
+        trees["1.1.0"],
+        f"{remote}/hands",
+        "--version",
+        "1.1.0",
+        "--layout",
+        layout,
+    )
     ended = forked(*arguments, failpoint=step)
     if ended.returncode == 0:
         return False
@@ -139,13 +178,175 @@ def pull_killed_at(step, old, source, forked: Forks, figures: Figures, room: Pat
     return True
 
 
-# ── push ─────────────────────────────────────────────────────────────────────────────────────
+# ── one kill at each step ────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("layout", "step"), [(lay, s) for lay, ss in PUSH.items() for s in ss])
+@pytest.mark.parametrize(("remote", "layout", "step"), spread(PUSHES), indirect=["remote"])
 def test_a_push_that_is_killed_shows_the_old_or_the_new_and_its_repeat_finishes(
     remote, layout, step, trees, forked, figures, tmp_path
 ):
     assert push_killed_at(step, layout, remote, trees, forked, figures, tmp_path)
 
 
+@pytest.mark.parametrize(("remote", "folder", "step"), spread(PULLS), indirect=["remote"])
+def test_a_pull_that_is_killed_leaves_no_wrong_file_and_its_repeat_finishes(
+    source, folder, step, forked, figures, tmp_path
+):
+    assert pull_killed_at(step, folder == "old", source, forked, figures, tmp_path)
+
+
+@pytest.mark.parametrize(("remote", "layout", "step"), spread(FIRST), indirect=["remote"])
+def test_killed_before_the_commit_nothing_is_visible_and_the_repeat_sends_the_rest(
+    remote, layout, step, forked, figures, tmp_path
+):
+    tree, bucket = make_tree(tmp_path / "tree"), open_bucket(remote)
+    arguments = (
+        "push",
+        tree,
+        f"{remote}/hands",
+        "--version",
+        "1.0.0",
+        "--layout",
+        layout,
+        "--json",
+    )
+    killed = forked(*arguments, failpoint=step)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    figures.fault(step.partition("@")[0])
+    assert versions(bucket, "hands") == ()
+    with pytest.raises(VersionNotFound):
+        pull(bucket, "hands", "latest", tmp_path / "out")
+    sent = contents(bucket)
+    again = forked(*arguments)
+    assert again.returncode == 0, again.stderr
+    report = json.loads(again.stdout)
+    assert report["status"] == "published"
+    assert report["requests"] == {"plain": len(FILES), "packs": 6}[layout] - sent  # only the rest
+    Reader(figures, {"1.0.0": FILES}, tmp_path, must={"1.0.0"}).look(bucket)
+
+
+def contents(bucket: Bucket) -> int:
+    """How many objects hold files."""
+    keys = (o.key for place in ("blobs/", "packs/", "datasets/hands/v") for o in bucket.list(place))
+    return sum(not k.endswith(("/SHA256SUMS", "/urls.txt", "/get.py")) for k in keys)
+
+
+LARGE = {"publisher.storage.MAX_PUT": 2**20, "publisher.storage._PART": 5 * 2**20}
+
+
+@pytest.mark.parametrize("step", ["put-part@2", *around("put-whole")])
+@pytest.mark.parametrize("remote", ["seaweedfs"], indirect=True)
+def test_a_large_file_that_was_half_sent_is_no_object(remote, step, forked, figures, tmp_path):
+    """It goes up in parts: those of 64 MiB are 5 MiB here, the least that S3 takes."""
+    large = {"train/images/large.bin": BIG * 2}
+    tree, bucket = make_tree(tmp_path / "tree", large), open_bucket(remote)
+    arguments = ("push", tree, f"{remote}/hands", "--version", "1.0.0", "--layout", "packs")
+    killed = forked(*arguments, failpoint=step, settings=LARGE)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    figures.fault(step.partition("@")[0])
+    whole = [o.size for o in bucket.list("blobs/") if o.size >= 2**20]
+    assert whole == ([2 * len(BIG)] if step == "after-put-whole" else [])
+    assert forked(*arguments, settings=LARGE).returncode == 0
+    Reader(figures, {"1.0.0": FILES | large}, tmp_path, must={"1.0.0"}).look(bucket)
+
+
+@pytest.mark.parametrize("step", around("link"))
+@pytest.mark.parametrize("remote", ["folder"], indirect=True)
+def test_a_file_that_was_not_moved_into_the_folder_is_no_object(
+    remote, step, trees, forked, figures, tmp_path
+):
+    assert push_killed_at(step, "plain", remote, trees, forked, figures, tmp_path)
+
+
+# ── nightly: at every time that a step comes ─────────────────────────────────────────────────
+
+
+@pytest.mark.nightly
+@on_both
+@pytest.mark.parametrize(("layout", "step"), PUSHES)
+def test_a_push_may_be_killed_every_time(remote, layout, step, trees, forked, figures, tmp_path):
+    for n in itertools.count(2):
+        there = f"{remote}/{n}"
+        if not push_killed_at(
+            f"{step}@{n}", layout, there, trees, forked, figures, tmp_path / str(n)
+        ):
+            return
+
+
+@pytest.mark.nightly
+@on_both
+@pytest.mark.parametrize(
+    ("folder", "step"), [c for c in PULLS if "@" not in c[1] and c[1] != "replace"]
+)
+def test_a_pull_may_be_killed_every_time(source, folder, step, forked, figures, tmp_path):
+    for n in itertools.count(2):
+        room = tmp_path / str(n)
+        if not pull_killed_at(f"{step}@{n}", folder == "old", source, forked, figures, room):
+            return
+
+
+# ── other accidents ──────────────────────────────────────────────────────────────────────────
+
+
+@on_both
+def test_killed_after_the_commit_the_version_is_whole_and_the_repeat_moves_the_channel(
+    remote, tmp_path, forked
+):
+    tree, bucket = make_tree(tmp_path / "tree"), open_bucket(remote)
+    push = ("push", tree, f"{remote}/hands", "--version", "1.0.0")
+    assert forked(*push, failpoint="put-channel").returncode == -signal.SIGKILL
+    assert read_tree(pull(bucket, "hands", "1.0.0", tmp_path / "exact").path) == FILES
+    assert channels(bucket, "hands") == {}
+    assert forked(*push).stdout.startswith("hands 1.0.0 already published sha256:")
+    assert read_tree(pull(bucket, "hands", "latest", tmp_path / "latest").path) == FILES
+
+
+@on_both
+def test_two_processes_that_publish_one_version_with_different_content(remote, tmp_path):
+    trees = [make_tree(tmp_path / f"t{n}", {"README.md": b"by %d" % n}) for n in range(2)]
+    command = [sys.executable, "-m", "publisher", "push"]
+    more = [f"{remote}/hands", "--version", "1.0.0", "--json"]
+    started = [
+        subprocess.Popen([*command, str(tree), *more], stdout=subprocess.PIPE, text=True)
+        for tree in trees
+    ]
+    answers = [(json.loads(p.communicate(timeout=60)[0]), p.returncode) for p in started]
+    assert sorted(code for _, code in answers) == [0, 6]
+    winner = next(n for n, (_, code) in enumerate(answers) if code == 0)
+    assert answers[1 - winner][0]["error"]["kind"] == "VersionConflict"
+    out = pull(open_bucket(remote), "hands", "1.0.0", tmp_path / "out").path
+    assert read_tree(out) == read_tree(trees[winner])
+
+
+@on_both
+def test_a_flipped_byte_in_the_bucket_is_exit_code_7_and_the_name_of_the_file(
+    remote, tmp_path, forked
+):
+    tree, bucket = make_tree(tmp_path / "tree"), open_bucket(remote)
+    assert forked("push", tree, f"{remote}/hands", "--version", "1.0.0").returncode == 0
+    target = next(o for o in bucket.list("datasets/") if bucket.get(o.key) == b"third picture")
+    bucket.put(target.key, b"Third picture")
+    out = tmp_path / "out"
+    failed = forked("pull", f"{remote}/hands@1.0.0", "-o", out)
+    assert failed.returncode == 7
+    assert "val/images/000003.jpg" in failed.stderr
+    assert not (out / "val/images/000003.jpg").exists()
+    assert forked("verify", f"{remote}/hands@1.0.0", "--deep").returncode == 7
+    assert forked("verify", out).returncode == 2  # no complete pull
+    bucket.delete(target.key)
+    assert forked("push", tree, f"{remote}/hands", "--version", "1.0.0").returncode == 0
+    assert forked("pull", f"{remote}/hands@1.0.0", "-o", out).returncode == 0
+    assert forked("verify", out).returncode == 0
+    assert read_tree(out) == FILES
+
+
+def test_the_receipt_is_the_same_each_time(tmp_path, forked):
+    tree, receipt = make_tree(tmp_path / "tree"), tmp_path / "published.json"
+    seen = set()
+    for _ in range(2):
+        forked("push", tree, f"file://{tmp_path}/b/hands", "--version", "1.0.0",
+                  "--receipt", receipt)  # fmt: skip
+        seen.add(receipt.read_bytes())
+        Path(receipt).unlink()
+    (body,) = seen
+    assert set(json.loads(body)) == {"name", "version", "root"}

@@ -44,6 +44,7 @@ LIMIT = 2**26  # bytes that `get` reads unless told otherwise
 BLOCK = 2**20  # bytes that `read` yields at a time
 MAX_PUT = 2**30  # bytes of one S3 put; more goes up in parts, and a part is what is sent again
 MAX_OBJECT = 5 * 2**40  # bytes, says S3
+TIMEOUTS = (10.0, 60.0)  # seconds to connect, and for the next byte; tests wait less
 _PART, _MAX_PARTS = 2**26, 10_000
 PROBE_KEY = "publisher.json"
 _PROBE = b'{"layout":"docs/bucket.md","schema":"publisher/bucket/1"}\n'
@@ -906,8 +907,8 @@ def _client(endpoint_url: str | None, profile: str | None) -> tuple[Any, Any]:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         retries={"mode": "standard", "total_max_attempts": 4},
-        connect_timeout=10,
-        read_timeout=60,
+        connect_timeout=TIMEOUTS[0],
+        read_timeout=TIMEOUTS[1],
         max_pool_connections=32,
     )
     try:

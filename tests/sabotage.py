@@ -182,8 +182,3 @@ def sabotaged(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[S3Bucket, Sabot
         events.unregister("before-send", botocore_stubber)  # else it would answer as well
         events.register_first("before-send.s3", saboteur)
         yield bucket, saboteur
-
-
-def under(bucket: S3Bucket, prefix: str) -> S3Bucket:
-    """The same bucket with a prefix of its own: as empty as a new one."""
-    return S3Bucket(bucket._client, bucket._name, prefix, wire=bucket._path)

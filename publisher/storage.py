@@ -378,7 +378,10 @@ class LocalBucket:
         except PermissionError as error:
             raise AccessDenied(f"{self.url}: may not touch {key}") from error
         except OSError as error:
-            raise StorageError(f"{self.url}: {key}: {error.strerror}") from error
+            raise StorageError(
+                f"{self.url}: {key}: {error.strerror}",
+                hint="run the same command again: it goes on",
+            ) from error
 
 
 def _write_synced(path: Path, body: bytes | Path, sha256: str | None, key: str) -> None:

@@ -13,11 +13,21 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+OWN_DISKS = ("unshare", "--user", "--map-root-user", "--mount")  # which nobody else sees
+
+
+def has_own_disks() -> bool:
+    """May we mount disks that only our processes see?"""
+    try:
+        return subprocess.run([*OWN_DISKS, "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -56,19 +66,36 @@ class Forks:
             "settings": dict(settings),
             "folder": str(self._room),
         }
+        code = self._give(order)
+        out, err = ((self._room / name).read_text("utf-8") for name in ("out", "err"))
+        return Ended(code, out, err)
+
+    def disk(self, path: Path, size: int) -> None:
+        """Mount a disk of so many bytes in a folder; one that is there gets this size."""
+        assert self._give({"disk": str(path), "size": size}) == 0
+
+    def seen(self, path: Path) -> Path:
+        """Where this process sees what the others see at a path."""
+        return Path(f"/proc/{self._server.pid}/root") / path.relative_to("/")
+
+    def _give(self, order: Mapping[str, Any]) -> int:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(order) + "\n")
         self._server.stdin.flush()
-        code = int(self._server.stdout.readline())
-        out, err = ((self._room / name).read_text("utf-8") for name in ("out", "err"))
-        return Ended(code, out, err)
+        return int(self._server.stdout.readline())
 
 
 @contextmanager
-def forks(room: Path) -> Iterator[Forks]:
-    """Start the process that all others are forked from; `room` is for what they say."""
-    command = [sys.executable, "-m", "tests.processes"]
+def forks(room: Path, *, inside: Sequence[str] = ()) -> Iterator[Forks]:
+    """
+    Start the process that all others are forked from.
+
+    Args:
+        room: for what they say.
+        inside: a command that runs another, such as OWN_DISKS.
+    """
+    command = [*inside, sys.executable, "-m", "tests.processes"]
     root = Path(__file__).parent.parent
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=root, **pipes) as server:
@@ -80,11 +107,20 @@ def _serve() -> None:
     for module in ("boto3", "publisher.api", "publisher.bucket.publish", "publisher.cli.talk"):
         importlib.import_module(module)
     for line in sys.stdin:
+        order = json.loads(line)
+        if "disk" in order:
+            print(_mount(order["disk"], order["size"]), flush=True)
+            continue
         pid = os.fork()
         if pid == 0:
-            _run(json.loads(line))
+            _run(order)
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _mount(path: str, size: int) -> int:
+    how = f"remount,size={size}" if os.path.ismount(path) else f"size={size}"
+    return subprocess.run(["mount", "-t", "tmpfs", "-o", how, "none", path]).returncode
 
 
 def _run(order: Any) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 
 from ..errors import AccessDenied, ObjectNotFound, StorageError
@@ -121,7 +122,7 @@ class Fetch:
                 digest.update(block)
             for piece in feed.take(place.size - have):
                 digest.update(piece)
-                out.write(piece)
+                _write(out, piece)
                 size += len(piece)
                 failpoint("pull-part")
         return size == place.size and digest.hexdigest() == self._files[place][0].sha256
@@ -140,6 +141,13 @@ class Fetch:
     def _part(self, place: Place) -> Path:
         path = self._files[place][0].path
         return self._parts / hashlib.sha256(path.encode()).hexdigest()
+
+
+def _write(out: FileIO, piece: bytes) -> None:
+    """All of it: a disk that fills up takes a part, and says so only when it is asked again."""
+    left = memoryview(piece)
+    while left:
+        left = left[out.write(left) :]
 
 
 def looks_sound(bucket: Bucket, places: Sequence[Place], files: Members) -> list[str]:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -299,23 +297,6 @@ def test_killed_after_the_commit_the_version_is_whole_and_the_repeat_moves_the_c
     assert channels(bucket, "hands") == {}
     assert forked(*push).stdout.startswith("hands 1.0.0 already published sha256:")
     assert read_tree(pull(bucket, "hands", "latest", tmp_path / "latest").path) == FILES
-
-
-@on_both
-def test_two_processes_that_publish_one_version_with_different_content(remote, tmp_path):
-    trees = [make_tree(tmp_path / f"t{n}", {"README.md": b"by %d" % n}) for n in range(2)]
-    command = [sys.executable, "-m", "publisher", "push"]
-    more = [f"{remote}/hands", "--version", "1.0.0", "--json"]
-    started = [
-        subprocess.Popen([*command, str(tree), *more], stdout=subprocess.PIPE, text=True)
-        for tree in trees
-    ]
-    answers = [(json.loads(p.communicate(timeout=60)[0]), p.returncode) for p in started]
-    assert sorted(code for _, code in answers) == [0, 6]
-    winner = next(n for n, (_, code) in enumerate(answers) if code == 0)
-    assert answers[1 - winner][0]["error"]["kind"] == "VersionConflict"
-    out = pull(open_bucket(remote), "hands", "1.0.0", tmp_path / "out").path
-    assert read_tree(out) == read_tree(trees[winner])
 
 
 @on_both

@@ -623,9 +623,12 @@ class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Release(path, self.remote, self.name, self.version, self.root, self.splits)
 
 
+_STATE = msgspec.json.Decoder(_State)  # made here, not in threads; see manifest.py
+
+
 def _state(folder: Path) -> _State | None:
     try:
-        return msgspec.json.decode((folder / STATE).read_bytes(), type=_State)
+        return _STATE.decode((folder / STATE).read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 

@@ -592,5 +592,5 @@ def _json(value: Any) -> bytes:
 
 
 # msgspec 0.22 prepares a type when it is first decoded, and crashes where two threads do so at once
-for _kind in (_Manifest, _Line, Record, ChannelState):
+for _kind in (_Manifest, _Line, Record, ChannelState, Status):
     msgspec.json.Decoder(_kind)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import publisher
 from publisher.bucket.consume import channels, pull, verify_folder, versions
 from publisher.bucket.publish import push
 from publisher.errors import UsageError, VersionNotFound
@@ -25,6 +27,7 @@ from ..figures import Figures, Reader
 from ..processes import Forks
 from ..trees import FILES, make_tree, read_tree
 
+ROOT = Path(publisher.__file__).parent
 BIG = bytes(range(256)) * 12_000  # 3 MB: comes in several blocks, and is no part of a pack
 OLD = {**FILES, "train/images/big.bin": BIG, "train/images/gone.jpg": b"only in 1.0.0"}
 NEW = {
@@ -51,26 +54,29 @@ PULL = [
     *("pull-part", "pull-part@2", "pull-finish", "pull-state", "after-pull-state"),
     *("replace", "replace@2", "replace@3"),  # of the list, the manifest, and the state
 ]
-PUSHES = [(layout, step) for layout, steps in PUSH.items() for step in steps]
-PULLS = [
-    *(("new", step) for step in PULL),
-    *(("old", step) for step in [*PULL, "after-pull-remove"]),
-]
-FIRST = [  # of the first version: nothing is there, and the repeat sends only the rest
-    *[("plain", s) for s in ("put-claim", "put-blob", "put-blob@4", "put-blob@9")],
-    *[("packs", s) for s in ("put-blob", "put-blob@4", "put-blob@6", "put-index@2")],
-    ("packs", "put-manifest@4"),
-    ("packs", "put-record"),
-]
+PULLS = {"new": PULL, "update": [*PULL, "after-pull-remove"]}  # by what is in the folder
+FIRST = {  # of the first version: nothing is there, and the repeat sends only the rest
+    "plain": ["put-claim", "put-blob", "put-blob@4", "put-blob@9"],
+    "packs": [
+        "put-blob",
+        "put-blob@4",
+        "put-blob@6",
+        "put-index@2",
+        "put-manifest@4",
+        "put-record",
+    ],
+}
 WHERE = ("seaweedfs", "folder")
 
 
-def spread(cases: list[tuple[str, ...]]) -> list[Any]:
-    """Each case on one of the two buckets in turn; `make nightly` has it on both."""
+def cases(groups: Mapping[str, Sequence[str]]) -> list[Any]:
+    """Each step of each group on both buckets; half of the steps by default, in turn on one."""
     return [
-        pytest.param(where, *case, marks=[] if n % 2 == m else pytest.mark.nightly)
-        for n, case in enumerate(cases)
+        pytest.param(where, group, step, marks=[] if is_default else pytest.mark.nightly)
+        for g, (group, steps) in enumerate(groups.items())
+        for n, step in enumerate(steps)
         for m, where in enumerate(WHERE)
+        for is_default in [(n + g) % 2 == 0 and (n // 2 + g) % 2 == m]
     ]
 
 
@@ -179,21 +185,21 @@ def pull_killed_at(step, old, source, forked: Forks, figures: Figures, room: Pat
 # ── one kill at each step ────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("remote", "layout", "step"), spread(PUSHES), indirect=["remote"])
+@pytest.mark.parametrize(("remote", "layout", "step"), cases(PUSH), indirect=["remote"])
 def test_a_push_that_is_killed_shows_the_old_or_the_new_and_its_repeat_finishes(
     remote, layout, step, trees, forked, figures, tmp_path
 ):
     assert push_killed_at(step, layout, remote, trees, forked, figures, tmp_path)
 
 
-@pytest.mark.parametrize(("remote", "folder", "step"), spread(PULLS), indirect=["remote"])
+@pytest.mark.parametrize(("remote", "folder", "step"), cases(PULLS), indirect=["remote"])
 def test_a_pull_that_is_killed_leaves_no_wrong_file_and_its_repeat_finishes(
     source, folder, step, forked, figures, tmp_path
 ):
-    assert pull_killed_at(step, folder == "old", source, forked, figures, tmp_path)
+    assert pull_killed_at(step, folder == "update", source, forked, figures, tmp_path)
 
 
-@pytest.mark.parametrize(("remote", "layout", "step"), spread(FIRST), indirect=["remote"])
+@pytest.mark.parametrize(("remote", "layout", "step"), cases(FIRST), indirect=["remote"])
 def test_killed_before_the_commit_nothing_is_visible_and_the_repeat_sends_the_rest(
     remote, layout, step, forked, figures, tmp_path
 ):
@@ -229,6 +235,16 @@ def contents(bucket: Bucket) -> int:
     return sum(not k.endswith(("/SHA256SUMS", "/urls.txt", "/get.py")) for k in keys)
 
 
+def test_every_step_of_the_code_is_one_of_these():
+    parts = ("bucket/publish", "bucket/sending", "bucket/consume", "bucket/fetching")
+    texts = [(ROOT / f"{p}.py").read_text("utf-8") for p in (*parts, "files", "storage")]
+    steps = set(re.findall(r'failpoint\("([a-z-]+)"\)', "".join(texts)))
+    written = re.findall(r'(?:write\(bucket, |_put\()"([a-z-]+)"', "".join(texts))
+    tested = {*around("link", "put-whole"), "put-part", "after-pull-remove", *PULL}
+    assert steps | set(around(*written)) <= tested | {s for ss in PUSH.values() for s in ss}
+    assert len(steps) > 20
+
+
 LARGE = {"publisher.storage.MAX_PUT": 2**20, "publisher.storage._PART": 5 * 2**20}
 
 
@@ -261,7 +277,7 @@ def test_a_file_that_was_not_moved_into_the_folder_is_no_object(
 
 @pytest.mark.nightly
 @on_both
-@pytest.mark.parametrize(("layout", "step"), PUSHES)
+@pytest.mark.parametrize(("layout", "step"), [(g, s) for g, ss in PUSH.items() for s in ss])
 def test_a_push_may_be_killed_every_time(remote, layout, step, trees, forked, figures, tmp_path):
     for n in itertools.count(2):
         there = f"{remote}/{n}"
@@ -273,13 +289,12 @@ def test_a_push_may_be_killed_every_time(remote, layout, step, trees, forked, fi
 
 @pytest.mark.nightly
 @on_both
-@pytest.mark.parametrize(
-    ("folder", "step"), [c for c in PULLS if "@" not in c[1] and c[1] != "replace"]
-)
+@pytest.mark.parametrize("folder", PULLS)
+@pytest.mark.parametrize("step", [*(s for s in PULL if "@" not in s), "after-pull-remove"])
 def test_a_pull_may_be_killed_every_time(source, folder, step, forked, figures, tmp_path):
     for n in itertools.count(2):
         room = tmp_path / str(n)
-        if not pull_killed_at(f"{step}@{n}", folder == "old", source, forked, figures, room):
+        if not pull_killed_at(f"{step}@{n}", folder == "update", source, forked, figures, room):
             return
 
 
@@ -325,8 +340,8 @@ def test_the_receipt_is_the_same_each_time(tmp_path, forked):
     tree, receipt = make_tree(tmp_path / "tree"), tmp_path / "published.json"
     seen = set()
     for _ in range(2):
-        forked("push", tree, f"file://{tmp_path}/b/hands", "--version", "1.0.0",
-                  "--receipt", receipt)  # fmt: skip
+        where = f"file://{tmp_path}/b/hands"
+        forked("push", tree, where, "--version", "1.0.0", "--receipt", receipt)
         seen.add(receipt.read_bytes())
         Path(receipt).unlink()
     (body,) = seen

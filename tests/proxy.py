@@ -227,7 +227,10 @@ def applies(kind: str, method: str, target: str) -> bool:
 
 
 class Proxy:
-    """Does to the n-th request what a schedule says; the rest goes through."""
+    """
+    Does what a schedule says to the n-th request, or to the first after it to which that can
+    happen; the rest goes through.
+    """
 
     def __init__(self, upstream: int) -> None:
         self.asked = 0
@@ -235,6 +238,7 @@ class Proxy:
         self.port = 0
         self._upstream = upstream
         self._schedule: dict[int, str] = {}
+        self._due: list[str] = []
 
     @property
     def endpoint(self) -> str:
@@ -242,7 +246,7 @@ class Proxy:
 
     def begin(self, schedule: Mapping[int, str] = {}) -> None:
         """From now on; requests are counted from 1."""
-        self.asked, self.done, self._schedule = 0, [], dict(schedule)
+        self.asked, self.done, self._schedule, self._due = 0, [], dict(schedule), []
 
     async def serve(self, client: Reader, reply: Writer) -> None:
         """One connection."""
@@ -270,11 +274,13 @@ class Proxy:
             reply.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await _body(client, head)
         self.asked += 1
-        kind = self._schedule.get(self.asked, "")
+        self._due += [self._schedule[self.asked]] if self.asked in self._schedule else []
+        kind = next((k for k in self._due if applies(k, method, target)), "")
         chance = random.Random(f"{kind} {self.asked} {method}")
         exchange = Exchange(method, target, head, body, client, reply, server, chance)
-        if not kind or not applies(kind, method, target):
+        if not kind:
             return await _pass(exchange)
+        self._due.remove(kind)
         self.done.append(kind)
         return await FAULTS[kind](exchange)
 

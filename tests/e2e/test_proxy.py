@@ -64,6 +64,7 @@ def pull_with(scene: Scene, kind: str, every: int) -> list[int]:
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_push_over_a_bad_line(scene, kind):
     codes = push_with(scene, kind, every=7)
+    assert scene.figures.counts[f"fault: {kind}"] >= 1
     assert kind in CODES or set(codes) == {0}
 
 

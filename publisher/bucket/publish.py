@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,11 +28,11 @@ from ..errors import (
     VersionConflict,
 )
 from ..failpoint import failpoint
-from ..progress import Progress, silent
+from ..progress import Transfer, unwatched
 from ..storage import Bucket, require_conditional_writes
-from ..versions.documents import DOCUMENTS, SCRIPT, SUMS, URLS, sums, urls
+from ..versions.documents import DOCUMENTS, SCRIPT, SUMS, URLS, sealed_script, sums
+from ..versions.inventory import documents_of
 from ..versions.manifest import (
-    MANIFEST,
     PROVENANCE,
     Entry,
     Layout,
@@ -49,10 +49,11 @@ from ..versions.manifest import (
 )
 from ..versions.packs import Index, Place, index_key, plan_packs
 from ..versions.version import Channel, Version, check_name
-from .consume import find_record, read_index, versions
+from .consume import find_record, is_partial, read_index, versions
 from .maintain import advance
 from .sending import (
     FOR_EVER,
+    NO_CACHE,
     Parcel,
     Stock,
     content_type,
@@ -67,7 +68,6 @@ from .trees import check_tree, each, read_manifest
 PLAIN_FILES = 2_000  # that a version may have to lie in the bucket as a tree
 PLAIN_BYTES = 2**32
 _PLAIN_PATH = 700  # bytes of the longest path of such a tree: S3's keys end at 1024
-_ASK_AGAIN = "no-cache"  # for what may change under its key
 _LOOK_BACK = 3  # versions that are asked for what they hold
 
 
@@ -94,7 +94,7 @@ def push(
     channel: str | None = "latest",
     layout: Layout | None = None,
     dry_run: bool = False,
-    on_file: Progress = silent,
+    on_bytes: Transfer = unwatched,
 ) -> Pushed:
     """
     Publish a release tree, and let a channel point to it unless that is further already.
@@ -107,7 +107,7 @@ def push(
         layout: "plain" puts every file under its own name, "packs" puts small files together;
             by default small datasets are plain.
         dry_run: look, but send nothing.
-        on_file: told of files hashed, then of files sent.
+        on_bytes: told of what is checked, then of what is sent.
 
     Raises:
         UsageError: the name, version or folder cannot be published.
@@ -118,11 +118,11 @@ def push(
     check_name(name)
     number, goal = Version.parse(version), Channel(channel) if channel else None
     manifest = read_manifest(tree)
-    if manifest.others:
-        raise UsageError(f"{tree} holds only some splits of a version; it cannot be published")
+    if manifest.others or is_partial(tree):
+        raise UsageError(f"{tree} holds only a part of a version; it cannot be published")
     wanted = _layout_of(manifest, layout)
-    check_tree(tree, manifest, on_file)
-    work = _Push(bucket, tree, manifest, name, number, on_file)
+    check_tree(tree, manifest, on_bytes)
+    work = _Push(bucket, tree, manifest, name, number, on_bytes)
     if dry_run:
         return work.planned(wanted)
     return work.run(wanted, created, goal)
@@ -165,7 +165,7 @@ class _Push:
         manifest: Manifest,
         name: str,
         version: Version,
-        on_file: Progress,
+        on_bytes: Transfer,
     ) -> None:
         self._bucket = bucket
         self._tree = tree
@@ -173,7 +173,7 @@ class _Push:
         self._name = name
         self._version = version
         self._folder = tree_key(name, version)
-        self._on_file = on_file
+        self._on_bytes = on_bytes
         self._stock = Stock(bucket)
         self._theirs = find_record(bucket, name, version)
         self._refuse_other(self._theirs)
@@ -194,8 +194,10 @@ class _Push:
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
             order, claims = self._packed(), False
-        places, sent = send(self._bucket, self._stock, self._tree, order.parcels, self._on_file)
-        places = {**order.kept, **places}
+        new_places, sent = send(
+            self._bucket, self._stock, self._tree, order.parcels, self._on_bytes
+        )
+        places = {**order.kept, **new_places} if new_places else order.kept
         record, new = self._commit(order, self._send_lists(places), created)
         if new or self._theirs is not None:  # else who was quicker does this
             self._send_documents(record, places, skip={SUMS} if claims else set())
@@ -289,11 +291,12 @@ class _Push:
 
     def _packed(self) -> _Order:
         """New contents in packs and blobs; what an earlier version holds stays where it is."""
-        contents = distinct(self._entries)
-        old = {e.sha256: p for e in contents if (p := self._earlier.get(e.sha256)) is not None}
-        sound = sound_objects(self._stock, old.values())
-        kept = {sha256: place for sha256, place in old.items() if place.key in sound}
-        packs, single = plan_packs(e for e in contents if e.sha256 not in kept)
+        kept = self._earlier
+        wholes = {p.key for p in kept.values()}
+        sound = sound_objects(self._stock, kept.values())
+        if sound != wholes:
+            kept = {sha256: place for sha256, place in kept.items() if place.key in sound}
+        packs, single = plan_packs(e for e in self._entries if e.sha256 not in kept)
         if not kept:
             self._stock.look("packs/", len(packs))
             self._stock.look("blobs/", len(single))
@@ -310,7 +313,7 @@ class _Push:
             return {}  # its files are here
         found = versions(self._bucket, self._name)
         before = [v for v in reversed(found) if v < self._version]
-        left, seen = {e.sha256 for e in self._entries}, set[str]()
+        left, seen = {e.sha256: e.sha256 for e in self._entries}, set[str]()
         places: dict[str, Place] = {}
         for version in [*before, *(v for v in found if v > self._version)][:_LOOK_BACK]:
             if not left:
@@ -321,8 +324,10 @@ class _Push:
                     if stored.index not in seen:
                         seen.add(stored.index)
                         index = read_index(self._bucket, stored)
-                        places.update((s, p) for s, p in index if s in left)
-            left -= places.keys()
+                        # by our own string: a million digests are not kept twice
+                        places.update((left[s], p) for s, p in index if s in left)
+            for sha256 in places.keys() & left.keys():
+                del left[sha256]
         return places
 
     def _is_there(self, parcel: Parcel) -> bool:
@@ -340,7 +345,7 @@ class _Push:
         failpoint("put-claim")
         try:
             kind = content_type(SUMS)
-            self._bucket.put(key, body, if_absent=True, content_type=kind, cache_control=_ASK_AGAIN)
+            self._bucket.put(key, body, if_absent=True, content_type=kind, cache_control=NO_CACHE)
         except ObjectExists:
             with suppress(ObjectNotFound, IntegrityError):  # gone meanwhile, or longer
                 return self._bucket.get(key, limit=len(body)) == body
@@ -355,10 +360,8 @@ class _Push:
         digests = {}
         for name in self._shards:
             entries = self._manifest.shard_entries(name)
-            lines, index = (
-                shard_bytes(entries),
-                Index.of({e.sha256: places[e.sha256] for e in entries}).to_bytes(),
-            )
+            index = Index.of({e.sha256: places[e.sha256] for e in entries}).to_bytes()
+            lines = shard_bytes(entries)
             digests[name] = hashlib.sha256(index).hexdigest()
             if self._theirs and digests[name] != self._theirs.shards[name].index:
                 raise _lost_index(self._theirs, name)
@@ -423,28 +426,24 @@ class _Push:
 
         What else lies there, of a version in packs, is of a push that never came to its end.
         """
-        bodies = {SUMS: sums(self._manifest.entries), SCRIPT: _script()}
-        bodies[URLS] = urls(self._keys(record.layout, places), self._folder)
-        if record.layout == "plain" and self._is_shared("provenance"):
-            bodies[MANIFEST] = self._manifest.to_bytes()
-            with suppress(FileNotFoundError):
-                bodies[PROVENANCE] = (self._tree / PROVENANCE).read_bytes()
+        shared = self._is_shared("provenance")
+        bodies = {SCRIPT: script()}
+        what = (self._name, record.layout, self._folder, self._manifest.entries, places)
+        for document in documents_of(*what):
+            if document.name in {SUMS, URLS} or shared:
+                body = document.body
+                if body is None:
+                    body = (self._tree / document.name).read_bytes()
+                bodies[document.name] = body
         self._stock.look(self._folder, len(bodies))
         for name in sorted(set(bodies) - skip):
-            self._put("put-document", self._folder + name, bodies[name], _ASK_AGAIN)
+            self._put("put-document", self._folder + name, bodies[name], NO_CACHE)
         if record.layout == "packs":
             there = {o.key for o in self._bucket.list(self._folder)}
             failpoint("delete")
             with suppress(AccessDenied):
                 each(self._bucket.delete, sorted(there - {self._folder + n for n in bodies}))
             failpoint("after-delete")
-
-    def _keys(self, layout: Layout, places: Mapping[str, Place]) -> Iterable[str]:
-        """The objects that hold what SHA256SUMS lists."""
-        entries = (e for e in self._entries if e.path != PROVENANCE)
-        if layout == "plain":
-            return (self._folder + e.path for e in entries)
-        return (places[e.sha256].key for e in entries)
 
 
 def _lost_index(record: Record, shard: str) -> IntegrityError:
@@ -456,8 +455,9 @@ def _lost_index(record: Record, shard: str) -> IntegrityError:
     )
 
 
-def _script() -> bytes:
-    return Path(__file__).with_name(SCRIPT).read_bytes()
+def script() -> bytes:
+    """The get.py that lies beside every version."""
+    return sealed_script(Path(__file__).with_name(SCRIPT).read_bytes())
 
 
 def _sha256(body: bytes) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .talk import json_option, progress, say, show_json, table
+from ..names import one_line
+from .talk import json_option, progress, say, show_json, table, transfer
 
 if TYPE_CHECKING:
     from ..bucket.comparing import Proposal
     from ..bucket.consume import Planned, Release
+    from ..bucket.verifying import Report
     from ..storage import Bucket
-    from ..versions.manifest import Layout, Plan, Status
+    from ..versions.manifest import Layout, Manifest, Plan, Status
     from ..versions.version import Reference
 
 _PUT, _GET, _OUT = 0.005 / 1000, 0.0004 / 1000, 0.09 / 2**30  # $ a request, a byte to the internet
@@ -74,7 +77,7 @@ def push(
     proposal = _proposal(bucket, ref.name, tree, as_json) if version == "auto" else None
     if proposal is not None:
         version = str(proposal.version)
-    with progress("files", quiet=as_json) as on_file:
+    with transfer(quiet=as_json) as on_bytes:
         pushed = publish.push(
             bucket,
             tree,
@@ -84,7 +87,7 @@ def push(
             channel=channel,
             layout=layout,
             dry_run=dry_run,
-            on_file=on_file,
+            on_bytes=on_bytes,
         )
     facts = {"name": pushed.name, "version": pushed.version, "root": pushed.root}
     if receipt is not None and not dry_run:
@@ -105,6 +108,14 @@ def push(
 @click.argument("reference", metavar="REF")
 @click.option("-o", "--out", required=True, type=_new, help="New folder, or that of a pull before.")
 @click.option("--split", "splits", multiple=True, help="Only this split; repeatable.")
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    help="Only pictures with an instance of this category; repeatable.",
+)
+@click.option("--no-cache", is_flag=True, help="Fetch all anew, and keep nothing for other pulls.")
 @click.option("--lock", type=_new, help="Obey this file; where it does not know REF, write it in.")
 @click.option("--update", is_flag=True, help="With --lock: take what REF means now.")
 @click.option(
@@ -117,6 +128,8 @@ def pull(
     reference: str,
     out: Path,
     splits: tuple[str, ...],
+    categories: tuple[str, ...],
+    no_cache: bool,
     lock: Path | None,
     update: bool,
     allow_rollback: bool,
@@ -125,8 +138,9 @@ def pull(
     profile: str | None,
     as_json: bool,
 ) -> None:
-    """Fetch a version, or some splits of it. Every byte is checked; run again to go on."""
+    """Fetch a version, or a part of it. Every byte is checked; run again to go on."""
     from ..bucket import consume, locking
+    from ..bucket.cache import open_cache
 
     if lock is None and (update or allow_rollback):
         raise click.UsageError("--update and --allow-rollback go with --lock")
@@ -135,20 +149,30 @@ def pull(
     if lock is not None:
         settled = locking.settle(bucket, ref, lock, update=update, allow_rollback=allow_rollback)
         selector = settled.version
-    with progress("files", quiet=as_json) as on_file:
+    cache = None if no_cache else open_cache()
+    with transfer(quiet=as_json) as on_bytes:
         what = (bucket, ref.name, selector, out)
         got: Planned | Release
         if dry_run:
-            got = consume.plan_pull(*what, splits=splits, on_file=on_file)
+            got = consume.plan_pull(*what, splits, categories, cache=cache, on_bytes=on_bytes)
         else:
-            got = consume.pull(*what, splits=splits, remote=ref.remote, on_file=on_file)
+            got = consume.pull(
+                *what,
+                splits=splits,
+                categories=categories,
+                remote=ref.remote,
+                cache=cache,
+                on_bytes=on_bytes,
+            )
     if settled is not None and not dry_run:
         settled.keep(got.root)
     facts = {"name": got.name, "version": got.version, "root": got.root, "path": str(out)}
     done = "planned" if dry_run else "pulled"
     if as_json:
         counts = _counts(got.plan, "fetched", "kept")
-        show_json({"status": done, **facts, "splits": list(got.splits), **counts})
+        counts["cached"] = {"files": len(got.plan.cached), "bytes": got.plan.cached_bytes}
+        part = {"splits": list(got.splits), "categories": list(got.categories)}
+        show_json({"status": done, **facts, **part, **counts})
         return
     click.echo(f"{got.name} {got.version} {done} {got.root} {out}")
     _say_plan(got.plan, "would fetch" if dry_run else "fetched", "were there already")
@@ -229,29 +253,91 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
 
 @click.command()
 @click.argument("subject", metavar="REF|DIR")
+@click.option("--remote", is_flag=True, help="Of a pulled folder: look at where it came from.")
 @click.option("--deep", is_flag=True, help="Of a bucket: read and hash every byte.")
+@click.option(
+    "--repair-from",
+    "mirror",
+    metavar="MIRROR",
+    help="Put right what is wrong in the bucket, from another one that has the version.",
+)
+@click.option("--mirror-endpoint-url", metavar="URL", help="Of the mirror, if it has its own.")
+@click.option("--mirror-profile", metavar="NAME", help="For the mirror, if it has its own.")
 @server_options
 @json_option
 def verify(
-    subject: str, deep: bool, endpoint_url: str | None, profile: str | None, as_json: bool
+    subject: str,
+    remote: bool,
+    deep: bool,
+    mirror: str | None,
+    mirror_endpoint_url: str | None,
+    mirror_profile: str | None,
+    endpoint_url: str | None,
+    profile: str | None,
+    as_json: bool,
 ) -> None:
-    """Check a version in a bucket, or every byte of a pulled folder; exit 7 if it is damaged."""
-    from ..bucket import consume
+    """
+    Check a version in a bucket, or every byte of a pulled folder; exit 7 if it is damaged.
 
-    with progress("files", quiet=as_json) as on_file:
-        if "://" in subject:
-            ref, bucket = opened(subject, endpoint_url, profile)
-            manifest = consume.verify_remote(
-                bucket, ref.name, ref.selector, deep=deep, on_file=on_file
-            )
-        else:
-            manifest = consume.verify_folder(Path(subject), on_file)
+    Of a bucket, each object that is lost or damaged is named. --repair-from puts right bytes
+    back, each checked first; then the exit code is 0 if all is well afterwards.
+    """
+    from ..bucket import consume, verifying
+    from ..storage import open_bucket
+
+    if not remote and "://" not in subject:
+        if mirror is not None:
+            raise click.UsageError("--repair-from mends a bucket: give a reference, or --remote")
+        with transfer(quiet=as_json) as on_bytes:
+            manifest = consume.verify_folder(Path(subject), on_bytes)
+        _say_sound(subject, manifest, "every byte of", as_json)
+        return
+    if "://" not in subject:
+        release = consume.open_release(Path(subject))
+        subject = f"{release.remote}/{release.name}@{release.version}"
+    ref, bucket = opened(subject, endpoint_url, profile)
+    whole = mirror and open_bucket(
+        mirror.rstrip("/"),
+        endpoint_url=mirror_endpoint_url or endpoint_url,
+        profile=mirror_profile or profile,
+    )
+    with progress("objects", quiet=as_json) as on_object:
+        what = (bucket, ref.name, ref.selector)
+        report = verifying.examine(*what, deep=deep, mirror=whole or None, on_object=on_object)
+    if as_json:
+        _show_report(report)
+        sys.exit(0 if report.is_sound else verifying.failure(bucket, report).exit_code)
+    for damage in report.damages:
+        click.echo(f"{'repaired: it was ' if damage.mended else ''}{one_line(str(damage))}")
+    if report.manifest is None or not report.is_sound:
+        raise verifying.failure(bucket, report)
+    looked = "every byte of" if deep else "sizes and kept checksums of"
+    _say_sound(subject, report.manifest, looked, as_json)
+
+
+def _show_report(report: Report) -> None:
+    from dataclasses import asdict
+
+    manifest = report.manifest
+    show_json(
+        {
+            "status": "sound" if report.is_sound else "damaged",
+            "root": report.root,
+            "objects": report.objects,
+            "files": len(manifest.entries) if manifest is not None else None,
+            "bytes": manifest.size if manifest is not None else None,
+            "damages": [asdict(d) for d in report.damages],
+            "unseen": list(report.unseen),
+        }
+    )
+
+
+def _say_sound(subject: str, manifest: Manifest, looked: str, as_json: bool) -> None:
     files, size = len(manifest.entries), manifest.size
     if as_json:
         show_json({"status": "sound", "root": manifest.root, "files": files, "bytes": size})
         return
     click.echo(f"{subject} is sound {manifest.root}")
-    looked = "sizes and kept checksums of" if "://" in subject and not deep else "every byte of"
     say(f"checked {looked} {files} files, {size:,} bytes")
 
 
@@ -301,8 +387,10 @@ def _say_cost(plan: Plan, request: float, byte: float = 0.0) -> None:
 
 
 def _say_plan(plan: Plan, moved: str, kept: str) -> None:
+    before = f"{len(plan.cached)} files, {plan.cached_bytes:,} bytes from the cache; "
     say(
         f"{moved} {len(plan.move)} files, {plan.move_bytes:,} bytes; "
+        f"{before if plan.cached else ''}"
         f"{len(plan.keep)} files, {plan.keep_bytes:,} bytes {kept}"
     )
 

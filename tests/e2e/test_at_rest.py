@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from publisher.bucket.consume import pull, verify_remote
+from publisher.bucket.consume import pull
 from publisher.bucket.publish import push
+from publisher.bucket.verifying import verify_remote
 from publisher.errors import PublisherError
 from publisher.storage import Bucket, open_bucket
 from publisher.versions.documents import DOCUMENTS

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from publisher.bucket.consume import verify_folder, verify_remote
+from publisher.bucket.consume import verify_folder
 from publisher.bucket.publish import push
+from publisher.bucket.verifying import verify_remote
 from publisher.storage import open_bucket
 
 from ..figures import Figures, Reader

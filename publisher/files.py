@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 import msgspec
 
 from .errors import FormatError, UsageError
+from .failpoint import failpoint
 from .names import check_path as check_path
 from .names import collision_key as collision_key
 from .names import portable as portable
@@ -470,15 +471,22 @@ def put(path: str | Path, body: bytes) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, body: bytes | Iterable[bytes]) -> None:
-    """Replace a file as a whole, by bytes or parts of them: one sees the old file or the new."""
+def write_atomic(path: Path, body: bytes | Iterable[bytes], *, room: Path | None = None) -> None:
+    """
+    Replace a file as a whole, by bytes or parts of them: one sees the old file or the new.
+
+    Args:
+        room: a folder on the same disk where a process that is killed may leave something;
+            without it, beside the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.part")
+    part = (room or path.parent) / f".{path.name[:100]}.{secrets.token_hex(6)}.part"
     try:
         with part.open("wb") as stream:
             stream.writelines((body,) if isinstance(body, bytes) else body)
             stream.flush()
             os.fsync(stream.fileno())
+        failpoint("replace")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -36,6 +36,7 @@ from .errors import (
     StorageError,
     UsageError,
 )
+from .failpoint import failpoint
 from .names import safe_path
 from .redaction import hide, redacted
 from .versions.version import check_remote
@@ -46,6 +47,7 @@ LIMIT = 2**26  # bytes that `get` reads unless told otherwise
 BLOCK = 2**20  # bytes that `read` yields at a time
 MAX_PUT = 2**30  # bytes of one S3 put; more goes up in parts, and a part is what is sent again
 MAX_OBJECT = 5 * 2**40  # bytes, says S3
+TIMEOUTS = (10.0, 60.0)  # seconds to connect, and for the next byte; tests wait less
 _PART, _MAX_PARTS = 2**26, 10_000
 PROBE_KEY = "publisher.json"
 _PROBE = b'{"layout":"docs/bucket.md","schema":"publisher/bucket/1"}\n'
@@ -385,7 +387,10 @@ class LocalBucket:
         except PermissionError as error:
             raise AccessDenied(f"{self.url}: may not touch {key}") from error
         except OSError as error:
-            raise StorageError(f"{self.url}: {key}: {error.strerror}") from error
+            raise StorageError(
+                f"{self.url}: {key}: {error.strerror}",
+                hint="run the same command again: it goes on",
+            ) from error
 
 
 def _write_synced(path: Path, body: bytes | Path, sha256: str | None, key: str) -> None:
@@ -406,10 +411,12 @@ def _write_synced(path: Path, body: bytes | Path, sha256: str | None, key: str) 
 
 
 def _install(tmp: Path, path: Path, *, create: bool) -> None:
+    failpoint("link")
     if create:
         os.link(tmp, path)  # atomic, and fails where the name is taken
     else:
         os.replace(tmp, path)
+    failpoint("after-link")
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the name too must survive a power cut, before what rests on it
@@ -554,10 +561,12 @@ class S3Bucket:
         at["UploadId"] = upload["UploadId"]
         try:
             parts = [self._put_part(at, n, part) for n, part in _parts(whole)]
+            failpoint("put-whole")
             with _boto_errors():
                 done = self._client.complete_multipart_upload(
                     **at, **_as_arguments(condition), MultipartUpload={"Parts": parts}
                 )
+            failpoint("after-put-whole")
         except BaseException:
             with suppress(Refused, Unanswered), _boto_errors():
                 self._client.abort_multipart_upload(**at)
@@ -577,6 +586,7 @@ class S3Bucket:
 
     def _put_part(self, at: Mapping[str, str], number: int, part: Slice) -> dict[str, Any]:
         query = {"partNumber": str(number), "uploadId": at["UploadId"]}
+        failpoint("put-part")
         answer = self._path.put(at["Key"], part, {}, sha256=part.sha256, query=query)
         checksum = _base64(part.sha256)
         return {"PartNumber": number, "ETag": answer.get("etag", ""), "ChecksumSHA256": checksum}
@@ -919,8 +929,8 @@ def _client(endpoint_url: str | None, profile: str | None) -> tuple[Any, Any]:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         retries={"mode": "standard", "total_max_attempts": 4},
-        connect_timeout=10,
-        read_timeout=60,
+        connect_timeout=TIMEOUTS[0],
+        read_timeout=TIMEOUTS[1],
         max_pool_connections=32,
     )
     hide()

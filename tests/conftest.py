@@ -12,7 +12,20 @@ from click.testing import CliRunner, Result
 
 from publisher.storage import Bucket, LocalBucket, MemoryBucket, open_bucket
 
+from . import figures
+from .processes import Forks, forks
 from .servers import IDENTITIES, moto_bucket, need_seaweedfs, s3_server
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many faults the tests of this run injected, and what came of them."""
+    every = (r for reports in terminalreporter.stats.values() for r in reports)
+    ended = [r for r in every if getattr(r, "when", None) == "teardown"]
+    said = [value for r in ended for name, value in r.user_properties if name == figures.PROPERTY]
+    if said:
+        terminalreporter.section("faults, and what readers saw after them")
+        for line in figures.table(said):
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +54,13 @@ def cli() -> Callable[..., Result]:
         return result
 
     return run
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """The command line in a real process, for little: see tests/processes.py."""
+    with forks(tmp_path_factory.mktemp("forked")) as run:
+        yield run
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ LAYERS = (  # from the inside out; a module imports from its own layer or furthe
     {"card", "conservation", "dataset", "lazy", "masks", "names", "panoptic", "png", "progress"}
     | {"refine", "refinement", "report", "rules", "shapes", "split", "stats", "validate"}
     | {"versions"},
-    {"engine", "files", "findings", "formats", "images", "journal", "json_stream", "keys"}
-    | {"provenance", "redaction", "ritm", "scratch", "sheet", "spill", "storage", "wire"}
+    {"engine", "failpoint", "files", "findings", "formats", "images", "journal", "json_stream"}
+    | {"keys", "provenance", "redaction", "ritm", "scratch", "sheet", "spill", "storage", "wire"}
     | {"workspace"},
     {"bucket", "judging", "refining", "stages", "training"},
     {"api"},

@@ -36,6 +36,7 @@ from ..errors import (
     VersionRetracted,
     VersionWarning,
 )
+from ..failpoint import failpoint
 from ..files import canonical_json, write_atomic
 from ..names import listing
 from ..progress import Transfer, unwatched
@@ -751,11 +752,13 @@ class _Pull:
 
     def _begin(self) -> None:
         """From here until the end the folder is incomplete, and says so."""
+        failpoint("pull-begin")
         self._to.mkdir(parents=True, exist_ok=True)
         _make_folder(self._parts)
         write_atomic(self._parts / f"{self._record.root[7:]}.manifest", self._manifest.parts())
         with suppress(FileNotFoundError):  # what it had is wanted still, if this is cut short
             os.replace(self._to / STATE, self._parts / STATE)
+        failpoint("after-pull-begin")
 
     def _clear(self, known: Collection[str], stay: Collection[str]) -> None:
         """Remove what earlier pulls have left and this one does not need."""
@@ -763,6 +766,7 @@ class _Pull:
             if path in stay or not (path in known or path.startswith(f"{WHOLE}/")):
                 continue
             (self._to / path).unlink()
+            failpoint("after-pull-remove")
             for folder in (self._to / path).parents:
                 if folder == self._to or any(folder.iterdir()):
                     break
@@ -799,12 +803,12 @@ class _Pull:
             os.replace(part, self._to / entry.path)
 
     def _finish(self, origin: str) -> Release:
-        record, part = self._record, self._parts / MANIFEST
-        write_atomic(part, self._manifest.parts())
-        os.replace(part, self._to / MANIFEST)
+        record = self._record
+        failpoint("pull-finish")
+        write_atomic(self._to / MANIFEST, self._manifest.parts(), room=self._parts)
         if not self._categories and (self._to / WHOLE).exists():
             shutil.rmtree(self._to / WHOLE)
-        shutil.rmtree(self._parts)
+        failpoint("pull-state")
         state = _State(
             "publisher/pulled/1",
             origin,
@@ -814,7 +818,10 @@ class _Pull:
             self._splits,
             self._categories,
         )
-        write_atomic(self._to / STATE, canonical_json(msgspec.to_builtins(state), indent=1))
+        body = canonical_json(msgspec.to_builtins(state), indent=1)
+        write_atomic(self._to / STATE, body, room=self._parts)
+        failpoint("after-pull-state")
+        shutil.rmtree(self._parts)
         return state.release(self._to)
 
 
@@ -879,9 +886,12 @@ class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         )
 
 
+_STATE = msgspec.json.Decoder(_State)  # made here, not in threads; see manifest.py
+
+
 def _state(folder: Path) -> _State | None:
     try:
-        return msgspec.json.decode((folder / STATE).read_bytes(), type=_State)
+        return _STATE.decode((folder / STATE).read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
@@ -894,9 +904,9 @@ def open_release(folder: Path) -> Release:
         UsageError: it is none, or the pull did not come to its end.
     """
     state = _state(folder)
-    if state is None:
+    if state is None or (folder / _PARTS).exists():
         raise UsageError(
-            f"{folder} is no complete pull: it has no {STATE}",
+            f"{folder} is no complete pull: it has {'no ' + STATE if state is None else _PARTS}",
             hint="run the same `publisher pull` again: it goes on where it stopped",
         )
     return state.release(folder)

@@ -14,11 +14,13 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import FileIO
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ..errors import AccessDenied, ObjectNotFound, StorageError
+from ..failpoint import failpoint
 from ..progress import Amount, Transfer
 from ..storage import Bucket
 from ..versions.manifest import Entry
@@ -159,7 +161,8 @@ class Fetch:
             with self._part(place).open("r+b" if have else "wb", buffering=0) as out:
                 for piece, is_new in chain(_again(out, have), _new(feed, place.size - have)):
                     if is_new:
-                        out.write(piece)
+                        _write(out, piece)
+                        failpoint("pull-part")
                     digest.update(piece)
                     keep(piece)
                     size += len(piece)
@@ -171,16 +174,25 @@ class Fetch:
 
     def _install(self, place: Place) -> None:
         part, (first, *others) = self._part(place), self._files[place]
+        failpoint("pull-install")
         for other in others:
             twin = part.with_suffix(".twin")
             shutil.copyfile(part, twin)
             os.replace(twin, self._to / other.path)
         os.replace(part, self._to / first.path)
+        failpoint("after-pull-install")
         self._meter.add(1 + len(others), 0)
 
     def _part(self, place: Place) -> Path:
         path = self._files[place][0].path
         return self._parts / hashlib.sha256(path.encode()).hexdigest()
+
+
+def _write(out: FileIO, piece: bytes) -> None:
+    """All of it: a disk that fills up takes a part, and says so only when it is asked again."""
+    left = memoryview(piece)
+    while left:
+        left = left[out.write(left) :]
 
 
 def _again(part: BinaryIO, have: int) -> Iterator[tuple[bytes, bool]]:

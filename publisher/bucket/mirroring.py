@@ -28,6 +28,7 @@ from ..errors import (
     VersionConflict,
     VersionNotFound,
 )
+from ..failpoint import failpoint
 from ..names import listing
 from ..progress import Amount, Transfer, unwatched
 from ..storage import Bucket, ObjectInfo, require_conditional_writes
@@ -63,7 +64,7 @@ from .objects import (
 )
 from .originals import Original, Source, Wanted
 from .publish import script
-from .sending import FOR_EVER, NO_CACHE, SMALL, Stock, content_type, failpoint, is_sound, write
+from .sending import FOR_EVER, NO_CACHE, SMALL, Stock, content_type, is_sound, write
 from .trees import Meter, each
 
 T = TypeVar("T")

@@ -28,6 +28,7 @@ from ..errors import (
     VersionConflict,
     VersionRetracted,
 )
+from ..failpoint import failpoint
 from ..names import listing
 from ..progress import Amount, Transfer, unwatched
 from ..scratch import clear_scratch
@@ -68,7 +69,6 @@ from .sending import (
     Parcel,
     Stock,
     content_type,
-    failpoint,
     is_sound,
     rebuilt,
     send,
@@ -214,7 +214,9 @@ class _Push:
         self, layout: Layout, created: str, goal: Channel | None, signers: Signers, lease: Lease
     ) -> Pushed:
         """Send what is missing, then commit, as long as the lease is good."""
+        failpoint("put-probe")
         require_conditional_writes(self._bucket)
+        failpoint("after-put-probe")
         order = self._order(layout)
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
@@ -403,6 +405,7 @@ class _Push:
             with suppress(ObjectNotFound, IntegrityError):  # gone meanwhile, or longer
                 return self._bucket.get(key, limit=len(body)) == body
             return False
+        failpoint("after-put-claim")
         return True
 
     def _send_lists(self, places: Mapping[str, Place]) -> dict[str, str]:
@@ -495,6 +498,7 @@ class _Push:
                 self._leave(order)
             self._refuse_other(stands)
             return stands, stands == ours
+        failpoint("after-put-record")
         return ours, True
 
     def _sign(self, record: Record, signers: Signers) -> None:
@@ -553,8 +557,10 @@ class _Push:
             self._put("put-document", self._folder + name, bodies[name], NO_CACHE)
         if record.layout == "packs":
             there = {o.key for o in self._bucket.list(self._folder)}
+            failpoint("delete")
             with suppress(AccessDenied):
                 each(self._bucket.delete, sorted(there - {self._folder + n for n in bodies}))
+            failpoint("after-delete")
 
 
 def _lost_index(record: Record, shard: str) -> IntegrityError:
@@ -580,3 +586,4 @@ def _advance(
 ) -> None:
     """Let a channel point to this version; never back to an older one."""
     advance(bucket, name, channel, version, root, lambda: failpoint("put-channel"), signers)
+    failpoint("after-put-channel")

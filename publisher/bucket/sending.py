@@ -8,15 +8,13 @@ under the name is damaged; so any of it may be cut short and repeated.
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
-import signal
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import IntegrityError, ObjectExists, ObjectNotFound, StorageError, UsageError
+from ..failpoint import failpoint
 from ..progress import Transfer
 from ..scratch import scratch
 from ..storage import Bucket, ObjectInfo
@@ -90,6 +88,7 @@ class Stock:
         The list saves requests and need not be true: what it lacks is put create-only.
         """
         sizes: dict[str, int] = {}
+        failpoint("list")
         for o in self._bucket.list(prefix) if count else ():
             if len(sizes) == 50 * count:
                 return
@@ -204,11 +203,13 @@ def _send_file(
 
 
 def _copy(bucket: Bucket, source: str, key: str, entry: Entry) -> bool:
-    failpoint("put-blob")
+    failpoint("copy")
     try:
-        return bucket.copy(source, key, sha256=entry.sha256).sha256 == entry.sha256
+        copied = bucket.copy(source, key, sha256=entry.sha256)
     except (StorageError, IntegrityError):  # gone, damaged, or a server that cannot: send it
         return False
+    failpoint("after-copy")
+    return copied.sha256 == entry.sha256
 
 
 def _send_pack(
@@ -318,17 +319,4 @@ def write(
         size = len(body) if isinstance(body, bytes) else body.stat().st_size
         if not is_sound(Stock(bucket).head(key), size, sha256):
             put(False)
-
-
-_passed: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
-
-
-def failpoint(step: str) -> None:
-    """
-    Die here, as in a power cut, if PUBLISHER_FAILPOINT says so: `put-blob`, or `put-blob@3`
-    for the third time. Steps: put-claim, put-blob, put-manifest, put-index, put-record,
-    put-document, put-signatures, put-channel, put-right. For tests.
-    """
-    name, _, count = os.environ.get("PUBLISHER_FAILPOINT", "").partition("@")
-    if name == step and next(_passed[step]) == int(count or 1):
-        os.kill(os.getpid(), signal.SIGKILL)
+    failpoint(f"after-{step}")

@@ -27,6 +27,7 @@ from ..errors import (
     VersionConflict,
     VersionNotFound,
 )
+from ..failpoint import failpoint
 from ..files import sha256_of
 from ..names import listing
 from ..progress import Progress, silent
@@ -91,7 +92,7 @@ from .objects import (
     status_of,
 )
 from .publish import script
-from .sending import FOR_EVER, NO_CACHE, Stock, content_type, failpoint, write
+from .sending import FOR_EVER, NO_CACHE, Stock, content_type, write
 from .trees import each
 from .trust import NOBODY, Trust
 

@@ -44,6 +44,9 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     trusted: Annotated[dict[Text, _Keys], msgspec.Meta(max_length=10_000)] = {}
 
 
+_FILE = msgspec.json.Decoder(_File)  # made here, not in threads; see the end of manifest.py
+
+
 @dataclass(frozen=True, slots=True)
 class Lock:
     """What references were settled to, by how they are written, and whom each dataset trusts."""
@@ -84,7 +87,7 @@ class Lock:
         if len(body) > MAX_LOCK:
             raise FormatError(f"more than {MAX_LOCK:,} bytes", path=path)
         try:
-            file = msgspec.json.decode(body, type=_File)
+            file = _FILE.decode(body)
             for locked in file.versions.values():
                 Version.parse(locked.version)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:

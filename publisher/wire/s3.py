@@ -50,6 +50,7 @@ _BUSY_CODES = {
 _MOVED = {301, 302, 307, 308}
 _MOVED_CODES = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect"}
 _STALE = {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
+_DAMAGED = {"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 _SKEW = 900  # seconds that S3 lets clocks differ
 
 Method = Literal["GET", "HEAD", "PUT"]
@@ -260,7 +261,7 @@ class Wire:
             Refused: the server says no.
             Unanswered: it says nothing, after all attempts.
         """
-        may_move = may_renew = True
+        may_move = may_renew = may_resend = True
         attempt, end = 0, time.monotonic() + _PATIENCE
         while True:
             place = self._place
@@ -287,6 +288,9 @@ class Wire:
                     may_renew = False
                     if self._credentials() != who:
                         continue
+                if may_resend and refused.code in _DAMAGED:
+                    may_resend = False  # what was hashed is what was sent: it changed on its way
+                    continue
                 attempt += 1
                 if attempt >= ATTEMPTS or not _is_busy(refused) or time.monotonic() > end:
                     raise refused

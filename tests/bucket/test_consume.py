@@ -764,3 +764,22 @@ def test_each_ends_at_the_first_error():
     with pytest.raises(ValueError, match="3"):
         each(work, range(10_000))
     assert len(done) < 10_000
+
+
+def test_a_disk_that_takes_only_a_part_of_a_block_is_asked_to_take_the_rest(
+    bucket, tmp_path, monkeypatch
+):
+    """As systems do when it runs full: the next write is the one that fails."""
+    opened = Path.open
+
+    class Small(io.FileIO):
+        def write(self, block):
+            return super().write(bytes(block[:5]))
+
+    def small(path, mode="r", buffering=-1, **options):
+        if buffering == 0:
+            return Small(path, mode.replace("b", ""))
+        return opened(path, mode, buffering, **options)
+
+    monkeypatch.setattr(Path, "open", small)
+    assert read_tree(pull(bucket, "hands", "1.0.0", tmp_path / "out").path) == FILES

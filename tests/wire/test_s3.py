@@ -229,6 +229,16 @@ def test_retry_after_is_obeyed(waits):
     assert waits[3] < 2
 
 
+@pytest.mark.parametrize("code", ["BadDigest", "XAmzContentSHA256Mismatch"])
+def test_a_body_that_was_damaged_on_its_way_is_sent_once_more(code, waits):
+    with scripted(refuses(400, code), says(200), refuses(400, code), refuses(400, code)) as server:
+        put(wire(server))
+        with pytest.raises(Refused, match=code):
+            put(wire(server))
+    assert [h.body for h in server.heard] == [b"body"] * 4
+    assert waits == []
+
+
 def test_a_no_is_not_asked_about_again(waits):
     with scripted(refuses(403, "AccessDenied"), says(200)) as server, pytest.raises(Refused):
         get(wire(server))

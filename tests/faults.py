@@ -16,7 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any, Literal, TypeVar, get_args
 import pytest
 
 from publisher import storage
-from publisher.bucket import trees
+from publisher.bucket import publish, trees
 from publisher.errors import (
     AccessDenied,
     IntegrityError,
@@ -405,6 +405,8 @@ def make_orderly(patch: pytest.MonkeyPatch) -> None:
     """
     patch.setattr(trees, "THREADS", 1)
     patch.setattr(trees, "ThreadPoolExecutor", _AtOnce)
+    earlier = vars(publish._Push)["_earlier"]  # Python 3.11 locks it for all pushes of a process
+    patch.setattr(earlier, "lock", nullcontext(), raising=False)
     patch.setattr(storage, "_checked", lru_cache(maxsize=10_000)(storage._checked))
 
 
@@ -420,27 +422,26 @@ def interleave(
     Args:
         order: which of those that have more to do goes on.
     """
-    baton = threading.Semaphore(0)
-    turns = [threading.Semaphore(0) for _ in workers]
-    done = [False] * len(workers)
+    left, turns = list(range(len(workers))), [threading.Semaphore(0) for _ in workers]
 
     def run(number: int) -> None:
         def turn() -> None:
-            baton.release()
-            turns[number].acquire()
+            chosen = order(left)
+            if chosen != number:  # else it goes on, without waking anyone
+                turns[chosen].release()
+                turns[number].acquire()
 
         turns[number].acquire()
         try:
             workers[number](turn)
         finally:
-            done[number] = True
-            baton.release()
+            left.remove(number)
+            if left:
+                turns[order(left)].release()
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(len(workers))]
     for thread in threads:
         thread.start()
-    while left := [n for n, ended in enumerate(done) if not ended]:
-        turns[order(left)].release()
-        baton.acquire()
+    turns[order(left)].release()
     for thread in threads:
         thread.join()

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from statistics import median
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pytest
 
@@ -39,7 +39,7 @@ from publisher.bucket.consume import pull, verify_remote
 from publisher.bucket.maintain import mark, move_channel
 from publisher.bucket.publish import push
 from publisher.errors import IntegrityError, PublisherError, StorageError, VersionConflict
-from publisher.storage import Bucket, MemoryBucket
+from publisher.storage import Bucket, MemoryBucket, ObjectInfo
 from publisher.versions.manifest import Layout
 from publisher.versions.packs import Index, digest_in
 from publisher.versions.version import Channel, Version
@@ -53,8 +53,10 @@ from .faults import (
     Operation,
     PatientBucket,
     Schedule,
+    Turn,
     at_random,
     flipped,
+    interleave,
     make_orderly,
 )
 from .trees import make_tree, manifest
@@ -494,6 +496,67 @@ class Trial:
         else:
             self.tally.loud += 1
 
+    def mends(self) -> None:
+        """A push puts back whatever of its files and lists was lost, cut short or changed."""
+        step = self._scene.steps[-1]
+        state = self.free(self.start, step).state
+        whole, before = dict(state), dict(self.start)
+        for key in sorted(reachable(whole) - before.keys()):
+            if key == "publisher.json" or "/releases/" in key or "/channels/" in key:
+                continue
+            for kind, bad in (
+                ("lost", None),
+                ("rot", whole[key][:-1]),
+                ("rot", flipped(whole[key])),
+            ):
+                objects = {k: b for k, b in whole.items() if k != key or bad is not None}
+                objects |= {key: bad} if bad is not None else {}
+                damaged_state = frozenset(objects.items())
+                self._way[damaged_state] = [f"{step.name}; {kind} {key}"]
+                mended = self.attempt(damaged_state, step, mends=True)
+                if mended.outcome != "done" or mended.state != state:
+                    raise self._violation(damaged_state, "a push did not put it back")
+                self.tally.faults[kind] += 1
+
+    def together(self, stride: int = 1) -> None:
+        """
+        Two at once: the first is overtaken at any operation by the second, and that again at any.
+
+        Args:
+            stride: of operations at which the second is overtaken.
+        """
+        first, second = self._scene.steps[:2]
+        moments = [len(self.free(self.start, s).operations) + 6 for s in (first, second)]
+        for a in range(moments[0]):
+            for b in range(1, moments[1], stride):
+                self._race((first, second), [0] * a + [1] * b)
+
+    def _race(self, steps: tuple[Step, Step], order: Sequence[int]) -> None:
+        bucket, outcomes = bucket_of(self.start), dict[int, Outcome]()
+        turns = iter(order)
+
+        def worker(number: int) -> Callable[[Turn], None]:
+            def run(turn: Turn) -> None:
+                client = FaultyBucket(bucket, checks=self._checks, before=turn)
+                outcomes[number] = outcome_of(steps[number], client)
+
+            return run
+
+        def choose(left: list[int]) -> int:
+            wanted = next(turns, left[0])
+            return wanted if wanted in left else left[0]
+
+        interleave([worker(0), worker(1)], choose)
+        state = state_of(bucket)
+        self._way.setdefault(state, [f"{[s.name for s in steps]} in turns {list(order)}"])
+        self.tally.attempts += 2
+        for number, step in enumerate(steps):
+            outcome = outcomes.get(number, "crashed")
+            self._check(self.start, Result(step, outcome, state, (), ()), sound=True)
+            if outcome != "done" and not self._is_taken(state, step):
+                raise self._violation(state, f"{step.name} is {outcome}")
+            self.converges(state, step)
+
     def flips_that_are_stored(self) -> None:
         """A server that compares nothing stores what was changed on its way; then as above."""
         for step in self._scene.steps:
@@ -600,6 +663,12 @@ class Trial:
             if files is None or found != manifest(files):
                 raise self._violation(state, f"{version} has other files")
             self.tally.read += 1
+        for key, body in bucket._objects.items():
+            if "/channels/" in key:
+                said = json.loads(body)
+                record = records(bucket._objects).get(said["version"], b"{}")
+                if json.loads(record).get("root") != said["root"]:
+                    raise self._violation(state, f"{key} leads to {said['version']}: no such thing")
         self._sound[state] = True
 
     def _check_promise(self, objects: Files, result: Result) -> None:
@@ -652,12 +721,33 @@ class Trial:
         return Violation(f"{self._scene.name}: {what}; after\n  {way}")
 
 
+class DeafBucket(MemoryBucket):
+    """A server that answers 200 to conditions and overwrites all the same."""
+
+    def __init__(self, *ignored: str) -> None:
+        super().__init__()
+        self._ignored = ignored
+
+    def put(self, key: str, body: bytes | Path, **how: Any) -> ObjectInfo:
+        how = {k: v for k, v in how.items() if k not in self._ignored}
+        return super().put(key, body, **how)
+
+
+def refuses_the_deaf(step: Step) -> None:
+    """A server that ignores a condition gets nothing but the probe."""
+    for ignored in (("if_absent",), ("if_match",), ("if_absent", "if_match")):
+        bucket = DeafBucket(*ignored)
+        if outcome_of(step, bucket) != "failed" or bucket._objects.keys() - {"publisher.json"}:
+            raise Violation(f"a server that ignores {ignored} got {sorted(bucket._objects)}")
+
+
 class PullTrial:
     """All that can go wrong with a pull into a folder, which is the state here."""
 
     def __init__(self, home: Path, bucket: State, have: Files, want: Files, version: str) -> None:
         self._home, self._bucket, self._want, self._version = home, bucket, want, version
         self._known = {(p, b) for files in (have, want) for p, b in files.items()}
+        self._by_root = {manifest(files).root: files for files in (have, want)}
         self._free: dict[State, tuple[Outcome, State, tuple[Operation, ...]]] = {}
         self.tally = Tally()
 
@@ -739,7 +829,7 @@ class PullTrial:
             raise Violation(f"{sorted(p for p, _ in strange)} got bytes of no version")
         if ".publisher.json" in folder:
             state = json.loads(folder[".publisher.json"])
-            if state["version"] == self._version and here != self._want:
+            if here != self._by_root[state["root"]]:
                 raise Violation("a folder says that it is whole, and is not")
         if outcome == "done" and here != self._want:
             raise Violation("a pull says that it is done, and is not")

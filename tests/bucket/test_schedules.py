@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.schedules import ALONE, PASSING, TOGETHER, Cast, Trial, quickly
+from tests.schedules import ALONE, PASSING, TOGETHER, Cast, Trial, quickly, refuses_the_deaf
 
 pytestmark = pytest.mark.filterwarnings("ignore::publisher.errors.VersionWarning")
 
@@ -114,3 +114,35 @@ def test_one_bit_of_each_byte(cast, layout):
     trial = Trial(cast.scenes(layout)["second version"])
     trial.each_byte()
     assert trial.tally.loud == trial.tally.faults["rot"] + trial.tally.faults["lost"] > 4_000
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["first version", "second version"])
+def test_pushing_again_puts_back_whatever_was_damaged(cast, name, layout):
+    trial = Trial(cast.scenes(layout)[name])
+    trial.mends()
+    assert trial.tally.faults["rot"] == 2 * trial.tally.faults["lost"] > 10
+
+
+def test_two_who_move_a_channel_at_once_at_any_moment(cast):
+    trial = Trial(cast.scenes("plain")["channel"])
+    trial.together()
+    assert trial.tally.attempts > 200
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["one version, two contents", "one version, two layouts"])
+def test_two_who_publish_one_version_at_once(cast, name, layout):
+    Trial(cast.scenes(layout)[name]).together(stride=9)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", TOGETHER)
+def test_two_at_once_at_any_moment(cast, name, layout):
+    Trial(cast.scenes(layout)[name]).together()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_server_that_ignores_conditions_gets_nothing(cast, layout):
+    refuses_the_deaf(cast.scenes(layout)["first version"].steps[0])

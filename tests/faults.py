@@ -39,7 +39,7 @@ from publisher.storage import LIMIT, Bucket, MemoryBucket, ObjectInfo
 
 Kind = Literal[
     "crash before",  # the process dies; nothing was done
-    "crash after",  # done, then the process dies
+    "crash after",  # done, or read by half, then the process dies
     "slow down",  # 503 or a reset before the request came through: not done, and an error
     "reset",  # the connection breaks in the middle of an answer
     "ack lost",  # done, but the answer is lost: an error
@@ -55,7 +55,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 _READS = {"get", "read", "head", "copy"}  # of an object that must be there
 _WRITES = {"put", "copy", "delete"}
 _APPLIES: Mapping[Kind, set[str]] = {
-    "crash after": _WRITES,
+    "crash after": _WRITES | {"read"},
     "ack lost": _WRITES,
     "late": _WRITES,
     "reset": {"read", "list"},
@@ -155,8 +155,10 @@ class FaultyBucket:
 
     def _blocks(self, kind: Kind | None, blocks: Iterator[bytes]) -> Iterator[bytes]:
         for block in blocks:
-            if kind in {"short", "reset"}:
+            if kind in {"short", "reset", "crash after"}:
                 yield block[: len(block) // 2]
+                if kind == "crash after":
+                    self._die()
                 if kind == "reset":
                     raise StorageError("the connection broke")
                 return

@@ -177,13 +177,14 @@ class Cast:
         """The small histories that are tried, by name."""
         first = self.push(FIRST, "1.0.0", layout)
         after = self.push(NEXT, "1.1.0", layout)
+        moved = (self.push(FIRST, "0.9.0", layout), first, after, self.move("0.9.0"))
         scenes = (
             Scene("first version", (), (first,)),
             Scene("second version", (first,), (after,)),
             Scene("one version, two contents", (), (first, self.push(OTHER, "1.0.0", layout))),
             Scene("one version, two layouts", (), tuple(self._both_layouts())),
             Scene("two versions", (), (first, after)),
-            Scene("channel", (first, after), (self.move("1.0.0"), self.move("1.1.0"))),
+            Scene("channel", moved, (self.move("1.0.0"), self.move("1.1.0"))),
             Scene("yank", (first, after), (self.yank("1.1.0"),)),
             Scene("yank and push", (first,), (self.yank("1.0.0"), after)),
         )

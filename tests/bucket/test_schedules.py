@@ -89,8 +89,8 @@ def test_a_server_that_compares_no_checksums_gives_nothing_wrong(cast, layout):
 @pytest.mark.parametrize("name", ["new folder", "next version"])
 def test_a_pull_may_fail_anywhere_and_installs_nothing_wrong(cast, name, layout):
     trial, folder = cast.pulls(layout)[name]
-    trial.explore(folder, [k for k in PASSING if k not in {"crash after", "ack lost"}])
-    assert trial.tally.faults.keys() >= {"crash before", "slow down", "reset", "short", "flip"}
+    trial.explore(folder, PASSING)
+    assert trial.tally.faults.keys() >= {"crash before", "crash after", "reset", "flip"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -133,7 +133,7 @@ def test_two_who_move_a_channel_at_once_at_any_moment(cast):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ["one version, two contents", "one version, two layouts"])
 def test_two_who_publish_one_version_at_once(cast, name, layout):
-    Trial(cast.scenes(layout)[name]).together(stride=9)
+    Trial(cast.scenes(layout)[name]).together(stride=5)
 
 
 @pytest.mark.nightly

@@ -407,8 +407,8 @@ def make_orderly(patch: pytest.MonkeyPatch) -> None:
     """
     patch.setattr(trees, "THREADS", 1)
     patch.setattr(trees, "ThreadPoolExecutor", _AtOnce)
-    earlier = vars(publish._Push)["_earlier"]  # Python 3.11 locks it for all pushes of a process
-    patch.setattr(earlier, "lock", nullcontext(), raising=False)
+    for name in ("_earlier", "_indexes"):  # Python 3.11 locks these for all pushes of a process
+        patch.setattr(vars(publish._Push)[name], "lock", nullcontext(), raising=False)
     patch.setattr(storage, "_checked", lru_cache(maxsize=10_000)(storage._checked))
 
 

@@ -133,15 +133,15 @@ class Cast:
     def __init__(self, home: Path) -> None:
         self._home = home
 
-    def push(self, files: Files, version: str, layout: Layout) -> Step:
-        """Publish these files; `latest` follows."""
+    def push(self, files: Files, version: str, layout: Layout, created: str = NOON) -> Step:
+        """Publish these files; `latest` follows. Attempts at the same time are equal."""
         digest = manifest(files).root[7:19]
         tree = self._home / digest
         if not tree.exists():
             make_tree(tree, files=files)
 
         def run(bucket: Bucket) -> None:
-            push(bucket, tree, "hands", version, created=NOON, layout=layout)
+            push(bucket, tree, "hands", version, created=created, layout=layout)
 
         return Step(f"push {layout} {version} {digest}", run, files, version, channel="latest")
 

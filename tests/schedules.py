@@ -363,6 +363,7 @@ class Trial:
 
     def __init__(self, scene: Scene, *, checks: bool = True) -> None:
         self._scene = scene
+        self.name, self.steps = scene.name, scene.steps
         self._checks = checks
         every = [s for s in (*scene.before, *scene.steps) if s.files]
         self._contents = {s.root: s.files for s in every}

@@ -324,7 +324,7 @@ class _Push:
                 break
             with suppress(IntegrityError):  # damaged: then it is no help
                 record = find_record(self._bucket, self._name, version)
-                if record is None or (self._theirs and record.created >= self._theirs.created):
+                if record is None or (self._theirs and record.created > self._theirs.created):
                     continue
                 for stored in record.shards.values():
                     if stored.index not in seen:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import shutil
 import tempfile
 from collections import Counter, defaultdict
@@ -278,6 +279,11 @@ def reachable(objects: Mapping[str, bytes]) -> set[str]:
     return found & objects.keys()
 
 
+def _decides(key: str) -> bool:
+    """Does it say which versions there are, and which a channel means?"""
+    return "/releases/" in key or "/channels/" in key
+
+
 def _sealed(body: bytes) -> dict | None:
     """A document, if its bytes are those that its seal was made of."""
     try:
@@ -498,13 +504,29 @@ class Trial:
         else:
             self.tally.loud += 1
 
+    def remnants(self, count: int, seed: int = 0) -> None:
+        """
+        Requests of a push go out in parallel, so that one that was killed may leave any part of
+        its objects. Upon any such part the next attempt ends as it would upon none.
+        """
+        chance = random.Random(seed)
+        for step in self.steps:
+            end = self.free(self.start, step).state
+            loose = sorted(o for o in end - self.start if not _decides(o[0]))
+            for _ in range(count):
+                part = [o for o in loose if chance.random() < 0.5]
+                state = self.start | frozenset(part)
+                self._way[state] = [f"what there is of {step.name}: {[k for k, _ in part]}"]
+                if self.free(state, step).state != end:
+                    raise self._violation(state, "the end is another")
+
     def mends(self) -> None:
         """A push puts back whatever of its files and lists was lost, cut short or changed."""
         step = self._scene.steps[-1]
         state = self.free(self.start, step).state
         whole, before = dict(state), dict(self.start)
         for key in sorted(reachable(whole) - before.keys()):
-            if key == "publisher.json" or "/releases/" in key or "/channels/" in key:
+            if key == "publisher.json" or _decides(key):
                 continue
             for kind, bad in (
                 ("lost", None),

@@ -23,6 +23,7 @@ def test_a_broken_protocol_is_caught(cast, mutation):
     assert caught(mutation, cast), f"the suite lets {mutation.name!r} pass"
 
 
+@pytest.mark.nightly  # the suite does most of it anyway
 @pytest.mark.parametrize("check", {m.check for m in MUTATIONS}, ids=lambda c: c.__qualname__)
 def test_the_protocol_as_it_is_passes_the_same_checks(cast, check):
     check(cast)

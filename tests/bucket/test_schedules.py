@@ -118,6 +118,12 @@ def test_one_bit_of_each_byte(cast, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ["first version", "second version"])
+def test_any_part_of_what_a_killed_push_sent_is_gone_on_with(cast, name, layout):
+    Trial(cast.scenes(layout)[name]).remnants(200)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["first version", "second version"])
 def test_pushing_again_puts_back_whatever_was_damaged(cast, name, layout):
     trial = Trial(cast.scenes(layout)[name])
     trial.mends()

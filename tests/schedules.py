@@ -413,12 +413,14 @@ class Trial:
         self.tally.states += len(deep)
         self.tally.schedules += _paths(edges, self.start, min(failing, 3))
 
-    def _each_fault(self, state: State, step: Step, kinds: Sequence[Kind]) -> Iterable[Result]:
-        free = self.free(state, step)
+    def _each_fault(
+        self, state: State, step: Step, kinds: Sequence[Kind], *, mends: bool = False
+    ) -> Iterator[Result]:
+        free = self.attempt(state, step, mends=True) if mends else self.free(state, step)
         for number, operation in enumerate(free.operations, 1):
             for kind in kinds:
                 if operation.can(kind):
-                    yield self.attempt(state, step, {number: kind})
+                    yield self.attempt(state, step, {number: kind}, mends=mends)
 
     def _cost(self, result: Result) -> int:
         """Operations that a fault in the first attempt costs, with all of the next attempt."""
@@ -522,25 +524,41 @@ class Trial:
 
     def mends(self) -> None:
         """A push puts back whatever of its files and lists was lost, cut short or changed."""
-        step = self._scene.steps[-1]
-        state = self.free(self.start, step).state
-        whole, before = dict(state), dict(self.start)
-        for key in sorted(reachable(whole) - before.keys()):
+        step, end = self.steps[-1], self._end
+        for kind, hurt in self._hurt(end):
+            mended = self.attempt(hurt, step, mends=True)
+            if mended.outcome != "done" or mended.state != end:
+                raise self._violation(hurt, "a push did not put it back")
+            self.tally.faults[kind] += 1
+
+    def mends_while_failing(self) -> None:
+        """A push that puts back what was lost fails anywhere, and another follows."""
+        step, end = self.steps[-1], self._end
+        for kind, hurt in (h for h in self._hurt(end) if h[0] == "lost"):
+            for cut in self._each_fault(hurt, step, PASSING, mends=True):
+                last = self.attempt(cut.state, step, mends=True)
+                if last.outcome != "done" or not last.state >= end:
+                    raise self._violation(cut.state, "a push did not put it back")
+                if self.left_over(last.state) > self._bound:
+                    raise self._violation(last.state, "too much is left over")
+            self.tally.faults[kind] += 1
+
+    @property
+    def _end(self) -> State:
+        return self.free(self.start, self.steps[-1]).state
+
+    def _hurt(self, state: State) -> Iterator[tuple[Kind, State]]:
+        """With each new object but those that decide: lost, a byte short, a bit changed."""
+        whole = dict(state)
+        for key in sorted(reachable(whole) - dict(self.start).keys()):
             if key == "publisher.json" or _decides(key):
                 continue
-            for kind, bad in (
-                ("lost", None),
-                ("rot", whole[key][:-1]),
-                ("rot", flipped(whole[key])),
-            ):
-                objects = {k: b for k, b in whole.items() if k != key or bad is not None}
-                objects |= {key: bad} if bad is not None else {}
-                damaged_state = frozenset(objects.items())
-                self._way[damaged_state] = [f"{step.name}; {kind} {key}"]
-                mended = self.attempt(damaged_state, step, mends=True)
-                if mended.outcome != "done" or mended.state != state:
-                    raise self._violation(damaged_state, "a push did not put it back")
-                self.tally.faults[kind] += 1
+            body = whole.pop(key)
+            for kind, bad in (("lost", None), ("rot", body[:-1]), ("rot", flipped(body))):
+                hurt = frozenset({**whole, **({} if bad is None else {key: bad})}.items())
+                self._way[hurt] = [f"all is done; {kind} {key}"]
+                yield kind, hurt
+            whole[key] = body
 
     def together(self, stride: int = 1) -> None:
         """

@@ -130,6 +130,15 @@ def test_pushing_again_puts_back_whatever_was_damaged(cast, name, layout):
     assert trial.tally.faults["rot"] == 2 * trial.tally.faults["lost"] > 10
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["first version", "second version"])
+def test_a_repair_may_fail_anywhere_too(cast, name, layout):
+    trial = Trial(cast.scenes(layout)[name])
+    trial.mends_while_failing()
+    assert trial.tally.total > 1_000
+
+
 def test_two_who_move_a_channel_at_once_at_any_moment(cast):
     trial = Trial(cast.scenes("plain")["channel"])
     trial.together()

@@ -40,7 +40,7 @@ from publisher.shapes.runs import runs_of_ids
 
 HEIGHT, WIDTH = 480, 640
 SEED = 20
-CHUNK = 32
+CHUNK = 64
 
 
 def scene(rng: np.random.Generator) -> np.ndarray:

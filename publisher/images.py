@@ -94,12 +94,6 @@ def strip_metadata(body: bytes) -> bytes:
     return body
 
 
-def write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) as an 8-bit RGB PNG, byte for byte the same on every machine."""
-    height, width, _ = rgb.shape
-    _write_png(path, rgb.reshape(height, width * 3), (width, 8, _RGB))
-
-
 def write_indexed(path: Path, indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> None:
     """Write (H, W) as an 8-bit PNG with a palette, (256, 3): Pillow's mode P."""
     _write_png(path, indices, (indices.shape[1], 8, _PALETTE), palette)
@@ -161,19 +155,6 @@ def png_kind(head: bytes) -> tuple[int, int] | None:
     if len(head) < 26 or not head.startswith(_PNG_MAGIC) or head[12:16] != b"IHDR":
         return None
     return head[24], head[25]
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """
-    Read an 8-bit RGB image as (H, W, 3).
-
-    Raises:
-        FormatError: N704, the image has another mode; palettes and grey hold no ids.
-    """
-    with path.open("rb") as stream, _opened(stream) as image:
-        if image.mode != "RGB":
-            raise FormatError(f"image is {image.mode}, not 8-bit RGB", path=path.name, code="N704")
-        return np.asarray(image)
 
 
 def pixels_of(body: bytes) -> NDArray[np.uint8]:

@@ -79,10 +79,12 @@ class Predictor(Protocol):
 class Way:
     """How to ask: at which sizes, how often, and what to believe of the answer."""
 
-    scales: tuple[float, ...]  # sqrt(area) of the object as the network sees it, in pixels
-    passes: int = 1  # each is asked about the answer of the one before
+    # of each pass, sqrt(area) of the object as the network sees it, in pixels: several sizes, whose
+    # answers are taken together; a pass is asked about the answer of the one before it
+    passes: tuple[tuple[float, ...], ...]
     leave: float = 0.5  # a pixel leaves the object where its probability is below this,
     join: float = 0.5  # and joins it above this
+    vote: bool = True  # where most predictors say so, each by itself; else by their mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +98,17 @@ class Rules:
 
     least_size: float = 36.0  # pixels; smaller objects stay as they are
     finest: float = 0.14  # so do outlines with less coarseness than this
-    coarse: float = 0.32  # from here on an outline is thought to be coarse, and asked about boldly
+    coarse: float = 0.28  # from here on an outline is thought to be coarse, and asked about boldly
     band: float = 0.12  # of s; no pixel farther than this from the outline changes
-    careful: Way = Way((96, 128), 1, 0.4, 0.6)
-    bold: Way = Way((64, 96), 2, 0.4, 0.6)
+    careful: Way = Way(((128, 160),), 0.4, 0.6)
+    bold: Way = Way(((64, 96), (96, 128), (160,)), 0.4, 0.6, vote=False)
     confidence: float = 0.4  # mean |2 p - 1| of the pixels that change, at least
     bold_confidence: float = 0.45  # the same of a bold answer; else the careful one counts
-    steadiness: float = 0.97  # IoU of what two sizes of the picture show carefully, at least
+    steadiness: float = 0.96  # IoU of what two sizes of the picture show carefully, at least
     agreement: float = 0.95  # of the pixels outside of the band, at least
     least_iou: float = 0.70  # of the answer with the annotation
-    most_iou: float = 0.99  # of the same; so small a change is finer than the network sees
+    most_iou: float = 0.985  # of the same; so small a change is finer than the network sees
+    least_move: float = 0.5  # pixels, of the outline on average; less is finer than people mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,8 @@ class Outcome:
         reason: "refined", or why it stays as it was, in a few words.
         route: "careful" or "bold" where a network was asked; else "".
         scores: what was measured: `size` in pixels, `coarseness`, `agreement`, `steadiness`,
-            `confidence`, and `iou` of the proposed mask with the annotation.
+            `confidence`, `iou` of the proposed mask with the annotation, and how far its outline
+            has `moved` on average, in pixels.
         before, after: its pixels; the same object where nothing changed. None where its
             geometry is no mask.
         proposed: what the network would have made of it, believed or not; None where none
@@ -164,7 +168,8 @@ def refine(
 
     A picture's result depends on nothing but the picture, its segments and the predictors:
     not on the other pictures, nor on the order of segments. Crops of all pictures are asked
-    about together. With several predictors a pixel changes where most of them say so.
+    about together. With several predictors a pixel changes where most of them say so, or, of
+    a coarse outline, where their mean does.
 
     Args:
         pictures: samples with their pixels (H, W, 3) RGB; give as many as memory holds.
@@ -215,7 +220,9 @@ class _Object:
         left, top = max(x - margin, 0), max(y - margin, 0)
         right = min(x + width + margin, mask.width)
         bottom = min(y + height + margin, mask.height)
-        zoom = max(rules.careful.scales + rules.bold.scales) / size
+        zoom = (
+            max(max(scales) for way in (rules.careful, rules.bold) for scales in way.passes) / size
+        )
         seen = zoom * (right - left), zoom * (bottom - top)
         if max(seen) > LONGEST_SEEN or seen[0] * seen[1] > MOST_SEEN:
             return "too thin"
@@ -326,17 +333,18 @@ def _opinions(
     priors = [o.prior() for o in objects]
     opinions = list[_Opinion | None]([None] * len(objects))
     asked = list(range(len(objects)))
-    for left in reversed(range(way.passes)):
+    for number, scales in enumerate(way.passes, 1):
+        last = number == len(way.passes)
         crops = [
-            Crop(o.image, priors[k], o.clicks, scale / o.size, flip=left == 0)
+            Crop(o.image, priors[k], o.clicks, scale / o.size, flip=last)
             for k, o in ((k, objects[k]) for k in asked)
-            for scale in way.scales
+            for scale in scales
         ]
         logits = iter(predictor.predict(crops))
         for k in asked:
-            opinions[k] = _opinion([next(logits) for _ in way.scales], objects[k], rules)
+            opinions[k] = _opinion([next(logits) for _ in scales], objects[k], rules)
         asked = [k for k in asked if opinions[k] is not None]
-        if left:
+        if not last:
             priors = [
                 prior if said is None else _fed_back(said.chance, o, rules)
                 for prior, o, said in zip(priors, objects, opinions, strict=True)
@@ -382,7 +390,7 @@ def _answer(
         return _Answer("no usable answer", route, scores, o.mask, o.mask, o.depth)
     chances = [opinion.chance for opinion in opinions]
     chance: Floats = np.mean(np.stack(chances), axis=0, dtype=np.float32)
-    lost, gained = _changes(o, chances, rules, way)
+    lost, gained = _changes(o, chances if way.vote else [chance], rules, way)
     left = topology.without(o.mask, lost, o.band(rules))
     wanted = topology.added(left, gained, o.mask)
     scores["steadiness"] = min(opinion.steadiness for opinion in opinions)
@@ -399,13 +407,26 @@ def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[s
     return {
         "agreement": float(agreed[sure].mean()) if sure.any() else 0.0,
         "iou": iou(wanted, o.mask),
+        "moved": float(change.sum()) / _length(o.mask),
         "confidence": float(confident.mean()) if change.any() else 0.0,
     }
 
 
+def _length(mask: BitMask) -> float:
+    """
+    How long the outline of a mask (H, W) is, in pixels.
+
+    An outline in no direction in particular crosses 4 / pi pixel edges for each pixel of its
+    length (Crofton's formula).
+    """
+    padded = np.pad(mask, 1)
+    edges = (padded[1:] != padded[:-1]).sum() + (padded[:, 1:] != padded[:, :-1]).sum()
+    return float(edges) * math.pi / 4
+
+
 def _objection(scores: Mapping[str, float], rules: Rules, route: str) -> str:
     """Why an answer is not believed, or REFINED."""
-    if scores["iou"] >= rules.most_iou:
+    if scores["iou"] >= rules.most_iou or scores["moved"] < rules.least_move:
         return "nothing to change"
     if scores["agreement"] < rules.agreement:
         return "does not know the object"

@@ -16,7 +16,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from publisher.bucket import consume, fetching, maintain, publish, sending
+from publisher.bucket import (
+    consume,
+    fetching,
+    maintain,
+    objects,
+    publish,
+    sending,
+    verifying,
+)
 from publisher.errors import ObjectExists
 from publisher.storage import Bucket
 from publisher.versions import manifest as documents
@@ -335,6 +343,7 @@ def _lists_are_believed(patch: Patch) -> None:
         return tuple(Entry(x.path, x.size, x.sha256, split) for x in lines)
 
     patch.setattr(consume, "read_shard", read)
+    patch.setattr(objects, "read_shard", read)
 
 
 def _index_is_believed(patch: Patch) -> None:
@@ -347,29 +356,27 @@ def _index_is_believed(patch: Patch) -> None:
 
     patch.setattr(consume, "read_index", read)
     patch.setattr(publish, "read_index", read)
+    patch.setattr(verifying, "index_of", lambda shard, _: lambda b: Index.from_bytes(b, shard))
 
 
 def _verify_asks_only(patch: Patch) -> None:
     """The deep look is as shallow as the other, on a bucket that keeps no checksums."""
 
-    def shallow(bucket: Bucket, places: Any, files: Any) -> list[str]:
-        try:
-            found = bucket.head(places[0].key)
-        except consume.ObjectNotFound:
-            return fetching._paths(places, files)
-        return [] if found.size == places[0].whole else fetching._paths(places, files)
+    def shallow(bucket: Bucket, item: Any) -> Any:
+        wrong = objects.asked(bucket, item.key, item.size, None)
+        return wrong and (wrong, item.paths)
 
-    patch.setattr(consume, "reads_sound", shallow)
+    patch.setattr(verifying, "read_through", shallow)
 
 
 def _verify_blames_all(patch: Patch) -> None:
     """All files of a damaged pack are named, not the damaged one."""
-    sound = fetching.reads_sound
 
-    def all_of_it(bucket: Bucket, places: Any, files: Any) -> list[str]:
-        return fetching._paths(places, files) if sound(bucket, places, files) else []
+    def all_of_it(bucket: Bucket, item: Any) -> Any:
+        wrong = objects.read_through(bucket, item)
+        return wrong and (wrong[0], item.paths)
 
-    patch.setattr(consume, "reads_sound", all_of_it)
+    patch.setattr(verifying, "read_through", all_of_it)
 
 
 def mutations() -> Iterator[Mutation]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -41,3 +43,15 @@ def filtered(rgb: np.ndarray, filters: Sequence[int]) -> bytes:
         guess = (0 * here, left, above, (left + above) // 2, paeth)[kind]
         out += bytes([kind]) + ((here - guess) % 256).astype(np.uint8).tobytes()
     return bytes(out)
+
+
+def write_png(path: Path, rgb: np.ndarray) -> None:
+    """(H, W, 3) as anyone would write it."""
+    Image.fromarray(rgb).save(path)
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """(H, W, 3), as anyone would read it."""
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        return np.asarray(image)

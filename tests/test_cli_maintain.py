@@ -170,3 +170,58 @@ def test_a_reason_cannot_speak_to_the_terminal(home):
     ok("yank", f"{target}@1.0.0", "--reason", "red \x1b[31m\u202eevil")
     assert "\x1b" not in ok("list", target).stdout
     assert "\u202e" not in ok("show", f"{target}@1.0.0").stdout
+
+
+# ── mirror and repair ────────────────────────────────────────────────────────────────────────
+
+
+def test_a_mirror_is_made_and_mends_what_the_bucket_has_lost(home):
+    bucket, mirror = f"file://{home}/bucket", f"file://{home}/mirror"
+    planned = ok("mirror", f"{bucket}/hands", mirror, "--dry-run")
+    assert planned.stdout.startswith("hands 1.0.0 planned ")
+    assert "hands@latest would be 1.0.0\n" in planned.stdout
+    assert "would copy " in planned.stderr
+    assert not (home / "mirror").exists()
+    assert ok("mirror", f"{bucket}/hands", mirror).stdout.startswith("hands 1.0.0 mirrored ")
+    again = ok("mirror", f"{bucket}/hands@^1", mirror, "--json")
+    said = json.loads(again.stdout)
+    assert (said["objects"], said["versions"][0]["status"]) == (0, "already there")
+
+    victim = "datasets/hands/v1.0.0/README.md"
+    good = (home / "bucket" / victim).read_bytes()
+    (home / "bucket" / victim).write_bytes(good[:-1] + b"?")
+    damaged = run("verify", f"{bucket}/hands@1.0.0", "--deep")
+    assert (damaged.exit_code, damaged.stdout) == (7, f"damaged file {victim} (README.md)\n")
+    assert "--repair-from" in damaged.stderr
+    told = json.loads(run("verify", f"{bucket}/hands@1.0.0", "--json").stdout)
+    assert (told["status"], told["damages"][0]["key"]) == ("damaged", victim)
+    mended = ok("verify", f"{bucket}/hands@1.0.0", "--deep", "--repair-from", mirror)
+    assert mended.stdout.startswith(f"repaired: it was damaged file {victim} (README.md)\n")
+    assert "is sound" in mended.stdout
+    assert (home / "bucket" / victim).read_bytes() == good
+
+
+def test_a_pulled_folder_knows_which_bucket_to_look_at(home):
+    ok("pull", f"file://{home}/bucket/hands@1.0.0", "-o", home / "out")
+    assert "/bucket/hands@1.0.0 is sound" in ok("verify", home / "out", "--remote").stdout
+    (home / "bucket/datasets/hands/v1.0.0/README.md").unlink()
+    assert ok("verify", home / "out").stdout.startswith(f"{home}/out is sound")
+    assert run("verify", home / "out", "--remote").exit_code == 7
+    assert run("verify", home / "out", "--repair-from", f"file://{home}/m").exit_code == 2
+
+
+def test_mirroring_says_what_stands_against_it(home):
+    bucket, mirror = f"file://{home}/bucket", f"file://{home}/mirror"
+    assert run("mirror", f"{bucket}/feet", mirror).exit_code == 4
+    assert run("mirror", f"{bucket}/hands", f"{bucket}/").exit_code == 2
+    ok("push", shifted(home), f"{mirror}/hands", "--version", "1.0.0")
+    conflict = run("mirror", f"{bucket}/hands", mirror)
+    assert (conflict.exit_code, conflict.stdout) == (6, "")
+    assert "has other content as hands 1.0.0" in conflict.stderr
+    record = home / "bucket/datasets/hands/releases/1.0.0.json"
+    record.write_bytes(record.read_bytes()[:-1])
+    broken = run("mirror", f"{bucket}/hands", f"file://{home}/third")
+    assert broken.exit_code == 7
+    assert "damaged record datasets/hands/releases/1.0.0.json" in broken.stdout
+    as_json = run("mirror", f"{bucket}/hands", f"file://{home}/third", "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["objects"]) == (7, 0)

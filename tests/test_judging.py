@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from publisher import images, judging, workspace
+from publisher import judging, workspace
 from publisher.cli import main
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import InvalidDataset, UsageError
@@ -20,6 +20,7 @@ from publisher.masks import Mask, Rle
 from publisher.refine import Outcome, Refined
 from publisher.refinement.perturb import LEVELS
 from publisher.refinement.scoring import eroded
+from tests.pngs import write_png
 
 SIZE = (120, 160)
 DISKS = [(35, 40, 22), (80, 110, 30)]
@@ -36,7 +37,7 @@ def write_dataset(folder, pictures=2, more=(), disks=2):
         name = f"{'ab'[at % 2]}/{at:02}.png"
         (folder / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         rgb = np.stack([ids, 40 * (ids > 0), 90 - ids], axis=2).astype(np.uint8)
-        images.write_png(folder / "images" / name, rgb)
+        write_png(folder / "images" / name, rgb)
         segments = [Segment(int(n), 1, rle_of(ids == n)) for n in np.unique(ids)[1:]]
         samples.append(Sample(at + 1, name, *SIZE, tuple(segments) + (more if not at else ())))
     samples.sort(key=lambda s: s.file_name)
@@ -279,12 +280,6 @@ def test_clicks_are_counted(tmp_path, weights):
     (found,) = json.loads(run(path, "--weights", weights, "--noc", "--json").stdout)["noc"]
     assert found["n"] == 1
     assert 1 <= found["noc85"] <= found["noc90"] <= 20
-
-
-def test_where_no_weights_ship_some_must_be_named(dataset, monkeypatch, tmp_path):
-    monkeypatch.setattr(judging.ritm, "__file__", str(tmp_path / "__init__.py"))
-    for more in ([], ["--noc"]):
-        assert "--weights" in run(dataset, *more, code=2).stderr
 
 
 def test_clicks_draw_no_polygons(dataset, weights):

@@ -22,11 +22,11 @@ from publisher.errors import FormatError, OverlapError
 from publisher.files import canonical_json
 from publisher.formats import coco as coco_format
 from publisher.formats import coco_panoptic
-from publisher.images import read_rgb, write_png
 from publisher.masks import Mask, Rle, compress
 from publisher.panoptic import ids_from_rgb, paint, paint_all, rgb_from_ids
 from publisher.png import writer as png
 from tests import strategies
+from tests.pngs import read_rgb, write_png
 
 HAND, RING, TABLE = (
     Category(1, "hand", color=(255, 0, 0)),

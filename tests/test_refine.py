@@ -71,6 +71,7 @@ EAGER = Rules(
     agreement=0,
     least_iou=0,
     most_iou=1,
+    least_move=0,
     least_size=8,
     finest=0.02,
     coarse=0.1,
@@ -78,7 +79,7 @@ EAGER = Rules(
 """Believes everything: what holds then holds always."""
 
 
-USUAL = Rules(least_size=24)
+USUAL = Rules(least_size=24, least_move=0.2)
 """As shipped, but for the small things in these pictures."""
 
 
@@ -230,8 +231,18 @@ def test_an_answer_that_is_none_leaves_the_mask_alone(answer: Any) -> None:
 def test_with_two_networks_a_pixel_changes_where_both_say_so() -> None:
     sample, image, _ = annotated(12)
     still = Network(lambda crop: 40 * (crop.prior - 0.5))
-    done = refine([(sample, image)], [Network(seeing), still], EAGER)[0]
+    done = refine([(sample, image)], [Network(seeing), still], replace(EAGER, coarse=9))[0]
+    assert {o.route for o in done.outcomes} == {"careful"}
     assert {o.reason for o in done.outcomes} == {"nothing to change"}
+
+
+def test_of_a_coarse_outline_the_surer_of_two_networks_decides() -> None:
+    sample, image, true = annotated(12)
+    still = Network(lambda crop: 2 * (crop.prior - 0.5))
+    done = refine([(sample, image)], [Network(seeing), still], EAGER)[0]
+    assert {(o.route, o.reason) for o in done.outcomes} == {("bold", REFINED)}
+    for outcome, mask in zip(done.outcomes, true, strict=True):
+        assert mask.iou(outcome.after) > mask.iou(outcome.before)
 
 
 def square(**changes: Any) -> Segment:

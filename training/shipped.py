@@ -1,11 +1,12 @@
 """
-Make the network that ships with publisher again, from the pictures that it was made from.
+Make a network that ships with publisher again, from the pictures that it was made from.
 
-    python training/shipped.py SETS SKIMAGE SAMPLE OUT
+    python training/shipped.py NAME SETS SKIMAGE SAMPLE OUT
 
-SETS is the folder of the annotated sets that split.json deals out; SKIMAGE is `data` of an
-installed scikit-image 0.26; SAMPLE is examples/sample/cvat-export.zip. One thread; some 75 CPU
-minutes on a CPU that computes in bfloat16. Killed, it goes on from OUT.checkpoint.
+NAME is one of RECIPES; SETS is the folder of the annotated sets that split.json deals out;
+SKIMAGE is `data` of an installed scikit-image 0.26; SAMPLE is examples/sample/cvat-export.zip.
+One thread; some 75 CPU minutes on a CPU that computes in bfloat16. Killed, it goes on from
+OUT.checkpoint.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
@@ -56,16 +58,31 @@ SHARES = {  # how often each source is drawn from
 }
 TEXTURES = {"coco-cc-by": 1, "kuih-cc-by-4.0": 4, "tools-cc-by-4.0": 4}  # every so many pictures
 COMPOSITES = 10_000
-CONFIG = BoundaryConfig((24, 48, 96, 160))
-SEED, BATCH, STEPS, RATE = 0, 16, 17_000, 3e-3
 
 
-def main(folder: Path, skimage: Path, sample: Path, out: Path) -> None:
+class Recipe(NamedTuple):
+    """A course, beyond its pictures."""
+
+    config: BoundaryConfig
+    seed: int
+    steps: int
+    batch: int = 16
+    rate: float = 3e-3
+
+
+RECIPES = {
+    "boundary": Recipe(BoundaryConfig((24, 48, 96, 160)), seed=1, steps=17_000),
+    "boundary-2": Recipe(BoundaryConfig((24, 48, 96, 160)), seed=0, steps=17_000),
+}
+
+
+def main(name: str, folder: Path, skimage: Path, sample: Path, out: Path) -> None:
+    recipe = RECIPES[name]
     pool = pool_of(folder, skimage, sample)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    course = courses.begun(CONFIG, seed=SEED, batch=BATCH)
-    trained = course.run(pool, checkpoint, steps=STEPS, rate=RATE, on_step=told())
-    weights.save(trained, out, about())
+    course = courses.begun(recipe.config, seed=recipe.seed, batch=recipe.batch)
+    trained = course.run(pool, checkpoint, steps=recipe.steps, rate=recipe.rate, on_step=told())
+    weights.save(trained, out, about(name), halved=True)
 
 
 def pool_of(folder: Path, skimage: Path, sample: Path) -> Pool:
@@ -101,11 +118,11 @@ def photos_in(skimage: Path, sample: Path) -> Iterator[NDArray[np.uint8]]:
             yield images.pixels_of(archive.read(f"images/{name}.jpg"))
 
 
-def about() -> dict[str, str]:
+def about(name: str) -> dict[str, str]:
     """What the file of weights says of itself."""
     credited = {source: ATTRIBUTION[source] for source in sorted(SHARES)}
     return {
-        "made by": "training/shipped.py boundary",
+        "made by": f"training/shipped.py {name}",
         "licence": "Apache-2.0",
         "learned from": json.dumps(credited, sort_keys=True),
     }
@@ -122,4 +139,5 @@ def told() -> Progress:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    named, *places = sys.argv[1:]
+    main(named, *map(Path, places))

@@ -68,7 +68,7 @@ from ..versions.version import (
     check_name,
     parse_selector,
 )
-from .fetching import Fetch, looks_sound, reads_sound
+from .fetching import Fetch
 from .trees import Counter, check_tree, each, files_in, is_file_of, read_manifest
 
 _PARTS = ".publisher.parts"  # files on their way, and lists of what pulls may have put there
@@ -655,41 +655,4 @@ def verify_folder(folder: Path, on_file: Progress = silent) -> Manifest:
     ):
         raise IntegrityError(f"{MANIFEST} is not that of {state.name} {state.version}", [MANIFEST])
     check_tree(folder, manifest, on_file)
-    return manifest
-
-
-def verify_remote(
-    bucket: Bucket,
-    name: str,
-    selector: Selector | str = "latest",
-    *,
-    deep: bool = False,
-    on_file: Progress = silent,
-) -> Manifest:
-    """
-    Check that a bucket holds a version whole.
-
-    Args:
-        deep: read and hash every byte, instead of asking for sizes and kept checksums.
-
-    Raises:
-        IntegrityError: objects are missing or wrong; `.paths` names the files.
-    """
-    record = resolve(bucket, name, selector)
-    manifest = read_version(bucket, record)
-    places = locate(bucket, record, manifest)
-    objects: dict[str, list[Place]] = defaultdict(list)
-    for place in sorted(places):
-        objects[place.key].append(place)
-    check = reads_sound if deep else looks_sound
-    wrong = each(lambda key: check(bucket, objects[key], places), list(objects), on_file)
-    paths = sorted(path for found in wrong for path in found)
-    if paths:
-        keys = [key for key, found in zip(objects, wrong, strict=True) if found]
-        raise IntegrityError(
-            f"{bucket.url} has missing or wrong bytes for {listing(paths)}",
-            paths,
-            hint="the maintainer can delete what is wrong, then push the same release again, "
-            f"which puts it back: {listing(keys, 3)}",
-        )
     return manifest

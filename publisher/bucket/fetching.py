@@ -17,7 +17,7 @@ from pathlib import Path
 from ..errors import AccessDenied, ObjectNotFound, StorageError
 from ..storage import Bucket
 from ..versions.manifest import Entry
-from ..versions.packs import Place, Read, digest_in
+from ..versions.packs import Place, Read
 from .trees import Counter, each
 
 Members = Mapping[Place, Sequence[Entry]]  # the files that lie at each place; equal ones share it
@@ -136,64 +136,3 @@ class Fetch:
     def _part(self, place: Place) -> Path:
         path = self._files[place][0].path
         return self._parts / hashlib.sha256(path.encode()).hexdigest()
-
-
-def looks_sound(bucket: Bucket, places: Sequence[Place], files: Members) -> list[str]:
-    """
-    Ask for size and kept checksum of an object; name its files if they are not right.
-
-    Args:
-        places: all those in the object.
-    """
-    first = places[0]
-    digest = files[first][0].sha256 if first.is_whole else digest_in(first.key)
-    try:
-        found = bucket.head(first.key)
-    except ObjectNotFound:
-        return _paths(places, files)
-    if found.size == first.whole and (digest is None or found.sha256 in {None, digest}):
-        return []
-    return _paths(places, files)
-
-
-def reads_sound(bucket: Bucket, places: Sequence[Place], files: Members) -> list[str]:
-    """
-    Read an object to its end and hash it; name the files whose bytes are wrong.
-
-    Where only what lies between the files is wrong, it is the object that is named.
-
-    Args:
-        places: all those in the object, by offset.
-    """
-    key, whole = places[0].key, places[0].whole
-    digest, size = hashlib.sha256(), 0
-
-    def blocks() -> Iterator[bytes]:
-        nonlocal size
-        for block in bucket.read(key):
-            digest.update(block)
-            size += len(block)
-            yield block
-            if size > whole:
-                return
-
-    feed, bad, at = Feed(blocks()), list[Place](), 0
-    try:
-        for place in places:
-            feed.skip(place.offset - at)
-            body = hashlib.sha256()
-            for piece in feed.take(place.size):
-                body.update(piece)
-            if place.offset < at or body.hexdigest() != files[place][0].sha256:
-                bad.append(place)
-            at = place.offset + place.size
-        feed.skip(whole + 1 - at)
-    except ObjectNotFound:
-        return _paths(places, files)
-    if not bad and (size != whole or digest_in(key) not in {None, digest.hexdigest()}):
-        return _paths(places, files) if places[0].is_whole else [key]
-    return _paths(bad, files)
-
-
-def _paths(places: Sequence[Place], files: Members) -> list[str]:
-    return [e.path for place in places for e in files[place]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol, Self, TypeVar
 
 from ..errors import (
@@ -117,6 +118,32 @@ def advance(
     _swap(bucket, channel_key(name, channel), ChannelState, decide)
 
 
+def take_channel(
+    bucket: Bucket, name: str, channel: Channel, theirs: ChannelState, *, dry_run: bool = False
+) -> Moved:
+    """
+    Let a channel say what another bucket's says, byte for byte; never back to an older version.
+
+    Where ours was moved more often than theirs, it counts on, so that nobody who remembers it
+    takes it for an old copy.
+    """
+    version = Version.parse(theirs.version)
+
+    def decide(now: ChannelState | None) -> ChannelState | None:
+        if now is None:
+            return theirs
+        here = Version.parse(now.version)
+        if here > version or (here == version and theirs.moves <= now.moves):
+            return None
+        return theirs if theirs.moves > now.moves else _next(now, version, theirs.root)
+
+    old, new = _swap(bucket, channel_key(name, channel), ChannelState, decide, dry_run=dry_run)
+    stands = new or old
+    assert stands is not None
+    was = old.version if old is not None else None
+    return Moved(str(channel), stands.version, was, new is not None)
+
+
 def _next(now: ChannelState | None, version: Version, root: str) -> ChannelState:
     if now is None:
         return ChannelState(str(version), root, seq=1)
@@ -175,6 +202,24 @@ def mark(
         return said
 
     return _swap(bucket, status_key(name, version), Status, decide, dry_run=dry_run)[1] is not None
+
+
+def take_status(bucket: Bucket, name: str, theirs: Status, *, dry_run: bool = False) -> bool:
+    """Say of a version what another bucket says, unless what is said here is newer."""
+
+    def decide(now: Status | None) -> Status | None:
+        return theirs if now is None or (now != theirs and _later(theirs.at, now.at)) else None
+
+    key = status_key(name, Version.parse(theirs.version))
+    return _swap(bucket, key, Status, decide, dry_run=dry_run)[1] is not None
+
+
+def _later(one: str, other: str) -> bool:
+    """Is one time after another? Not if nobody can say."""
+    try:
+        return datetime.fromisoformat(one) > datetime.fromisoformat(other)
+    except (TypeError, ValueError):  # no times, or one of them without its zone
+        return False
 
 
 def _same(now: Status | None, said: Status) -> bool:

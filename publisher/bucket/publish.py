@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,9 +29,9 @@ from ..errors import (
 )
 from ..progress import Progress, silent
 from ..storage import Bucket, require_conditional_writes
-from ..versions.documents import DOCUMENTS, SCRIPT, SUMS, URLS, sums, urls
+from ..versions.documents import DOCUMENTS, SCRIPT, SUMS, URLS, sealed_script, sums
+from ..versions.inventory import documents_of
 from ..versions.manifest import (
-    MANIFEST,
     PROVENANCE,
     Entry,
     Layout,
@@ -52,6 +52,7 @@ from .consume import find_record, read_index, versions
 from .maintain import advance
 from .sending import (
     FOR_EVER,
+    NO_CACHE,
     Parcel,
     Stock,
     content_type,
@@ -67,7 +68,6 @@ from .trees import check_tree, each, read_manifest
 PLAIN_FILES = 2_000  # that a version may have to lie in the bucket as a tree
 PLAIN_BYTES = 2**32
 _PLAIN_PATH = 700  # bytes of the longest path of such a tree: S3's keys end at 1024
-_ASK_AGAIN = "no-cache"  # for what may change under its key
 _LOOK_BACK = 3  # versions that are asked for what they hold
 
 
@@ -349,7 +349,7 @@ class _Push:
         failpoint("put-claim")
         try:
             kind = content_type(SUMS)
-            self._bucket.put(key, body, if_absent=True, content_type=kind, cache_control=_ASK_AGAIN)
+            self._bucket.put(key, body, if_absent=True, content_type=kind, cache_control=NO_CACHE)
         except ObjectExists:
             with suppress(ObjectNotFound, IntegrityError):  # gone meanwhile, or longer
                 return self._bucket.get(key, limit=len(body)) == body
@@ -433,26 +433,22 @@ class _Push:
 
         What else lies there, of a version in packs, is of a push that never came to its end.
         """
-        bodies = {SUMS: sums(self._manifest.entries), SCRIPT: _script()}
-        bodies[URLS] = urls(self._keys(record.layout, places), self._folder)
-        if record.layout == "plain" and self._is_shared("provenance"):
-            bodies[MANIFEST] = self._manifest.to_bytes()
-            with suppress(FileNotFoundError):
-                bodies[PROVENANCE] = (self._tree / PROVENANCE).read_bytes()
+        shared = self._is_shared("provenance")
+        bodies = {SCRIPT: script()}
+        what = (self._name, record.layout, self._folder, self._manifest.entries, places)
+        for document in documents_of(*what):
+            if document.name in {SUMS, URLS} or shared:
+                body = document.body
+                if body is None:
+                    body = (self._tree / document.name).read_bytes()
+                bodies[document.name] = body
         self._stock.look(self._folder, len(bodies))
         for name in sorted(set(bodies) - skip):
-            self._put("put-document", self._folder + name, bodies[name], _ASK_AGAIN)
+            self._put("put-document", self._folder + name, bodies[name], NO_CACHE)
         if record.layout == "packs":
             there = {o.key for o in self._bucket.list(self._folder)}
             with suppress(AccessDenied):
                 each(self._bucket.delete, sorted(there - {self._folder + n for n in bodies}))
-
-    def _keys(self, layout: Layout, places: Mapping[str, Place]) -> Iterable[str]:
-        """The objects that hold what SHA256SUMS lists."""
-        entries = (e for e in self._entries if e.path != PROVENANCE)
-        if layout == "plain":
-            return (self._folder + e.path for e in entries)
-        return (places[e.sha256].key for e in entries)
 
 
 def _lost_index(record: Record, shard: str) -> IntegrityError:
@@ -464,8 +460,9 @@ def _lost_index(record: Record, shard: str) -> IntegrityError:
     )
 
 
-def _script() -> bytes:
-    return Path(__file__).with_name(SCRIPT).read_bytes()
+def script() -> bytes:
+    """The get.py that lies beside every version."""
+    return sealed_script(Path(__file__).with_name(SCRIPT).read_bytes())
 
 
 def _sha256(body: bytes) -> str:

@@ -26,6 +26,7 @@ from .trees import Counter, each, is_file_of
 
 SMALL = LARGE  # bytes of a file that is read once, hashed, and sent from memory
 FOR_EVER = "public, max-age=31536000, immutable"  # of what never changes under its key
+NO_CACHE = "no-cache"  # of what may change under its key
 
 _PACKERS = 4  # packs that are made at a time, each in a temporary file
 _FEW = 64  # objects that are asked for one by one, which also gives their checksums
@@ -326,7 +327,7 @@ def failpoint(step: str) -> None:
     """
     Die here, as in a power cut, if PUBLISHER_FAILPOINT says so: `put-blob`, or `put-blob@3`
     for the third time. Steps: put-claim, put-blob, put-manifest, put-index, put-record,
-    put-document, put-channel. For tests.
+    put-document, put-channel, put-right. For tests.
     """
     name, _, count = os.environ.get("PUBLISHER_FAILPOINT", "").partition("@")
     if name == step and next(_passed[step]) == int(count or 1):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..names import one_line
 from .talk import json_option, progress, say, show_json, table
 
 if TYPE_CHECKING:
     from ..bucket.comparing import Proposal
     from ..bucket.consume import Planned, Release
+    from ..bucket.verifying import Report
     from ..storage import Bucket
-    from ..versions.manifest import Layout, Plan, Status
+    from ..versions.manifest import Layout, Manifest, Plan, Status
     from ..versions.version import Reference
 
 _PUT, _GET, _OUT = 0.005 / 1000, 0.0004 / 1000, 0.09 / 2**30  # $ a request, a byte to the internet
@@ -229,29 +232,91 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
 
 @click.command()
 @click.argument("subject", metavar="REF|DIR")
+@click.option("--remote", is_flag=True, help="Of a pulled folder: look at where it came from.")
 @click.option("--deep", is_flag=True, help="Of a bucket: read and hash every byte.")
+@click.option(
+    "--repair-from",
+    "mirror",
+    metavar="MIRROR",
+    help="Put right what is wrong in the bucket, from another one that has the version.",
+)
+@click.option("--mirror-endpoint-url", metavar="URL", help="Of the mirror, if it has its own.")
+@click.option("--mirror-profile", metavar="NAME", help="For the mirror, if it has its own.")
 @server_options
 @json_option
 def verify(
-    subject: str, deep: bool, endpoint_url: str | None, profile: str | None, as_json: bool
+    subject: str,
+    remote: bool,
+    deep: bool,
+    mirror: str | None,
+    mirror_endpoint_url: str | None,
+    mirror_profile: str | None,
+    endpoint_url: str | None,
+    profile: str | None,
+    as_json: bool,
 ) -> None:
-    """Check a version in a bucket, or every byte of a pulled folder; exit 7 if it is damaged."""
-    from ..bucket import consume
+    """
+    Check a version in a bucket, or every byte of a pulled folder; exit 7 if it is damaged.
 
-    with progress("files", quiet=as_json) as on_file:
-        if "://" in subject:
-            ref, bucket = opened(subject, endpoint_url, profile)
-            manifest = consume.verify_remote(
-                bucket, ref.name, ref.selector, deep=deep, on_file=on_file
-            )
-        else:
+    Of a bucket, each object that is lost or damaged is named. --repair-from puts right bytes
+    back, each checked first; then the exit code is 0 if all is well afterwards.
+    """
+    from ..bucket import consume, verifying
+    from ..storage import open_bucket
+
+    if not remote and "://" not in subject:
+        if mirror is not None:
+            raise click.UsageError("--repair-from mends a bucket: give a reference, or --remote")
+        with progress("files", quiet=as_json) as on_file:
             manifest = consume.verify_folder(Path(subject), on_file)
+        _say_sound(subject, manifest, "every byte of", as_json)
+        return
+    if "://" not in subject:
+        release = consume.open_release(Path(subject))
+        subject = f"{release.remote}/{release.name}@{release.version}"
+    ref, bucket = opened(subject, endpoint_url, profile)
+    whole = mirror and open_bucket(
+        mirror.rstrip("/"),
+        endpoint_url=mirror_endpoint_url or endpoint_url,
+        profile=mirror_profile or profile,
+    )
+    with progress("objects", quiet=as_json) as on_object:
+        what = (bucket, ref.name, ref.selector)
+        report = verifying.examine(*what, deep=deep, mirror=whole or None, on_object=on_object)
+    if as_json:
+        _show_report(report)
+        sys.exit(0 if report.is_sound else verifying.failure(bucket, report).exit_code)
+    for damage in report.damages:
+        click.echo(f"{'repaired: it was ' if damage.mended else ''}{one_line(str(damage))}")
+    if report.manifest is None or not report.is_sound:
+        raise verifying.failure(bucket, report)
+    looked = "every byte of" if deep else "sizes and kept checksums of"
+    _say_sound(subject, report.manifest, looked, as_json)
+
+
+def _show_report(report: Report) -> None:
+    from dataclasses import asdict
+
+    manifest = report.manifest
+    show_json(
+        {
+            "status": "sound" if report.is_sound else "damaged",
+            "root": report.root,
+            "objects": report.objects,
+            "files": len(manifest.entries) if manifest is not None else None,
+            "bytes": manifest.size if manifest is not None else None,
+            "damages": [asdict(d) for d in report.damages],
+            "unseen": list(report.unseen),
+        }
+    )
+
+
+def _say_sound(subject: str, manifest: Manifest, looked: str, as_json: bool) -> None:
     files, size = len(manifest.entries), manifest.size
     if as_json:
         show_json({"status": "sound", "root": manifest.root, "files": files, "bytes": size})
         return
     click.echo(f"{subject} is sound {manifest.root}")
-    looked = "sizes and kept checksums of" if "://" in subject and not deep else "every byte of"
     say(f"checked {looked} {files} files, {size:,} bytes")
 
 

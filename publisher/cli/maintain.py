@@ -1,4 +1,4 @@
-"""Commands for maintainers of published versions: diff, channel, yank, deprecate."""
+"""Commands for maintainers of published versions: diff, channel, yank, deprecate, mirror."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .talk import json_option, progress, say, show_json, show_parts, table
 if TYPE_CHECKING:
     from ..bucket.comparing import Compared
     from ..bucket.maintain import State
+    from ..bucket.mirroring import Mirrored
     from ..versions.policy import Part
 
 _new = click.Path(path_type=Path)
@@ -293,4 +294,91 @@ def doctor(
     sys.exit(next((c.code for c in found if c.state == "fail"), 0))
 
 
-COMMANDS = [diff, channel, yank, deprecate, policy, doctor]
+@click.command()
+@click.argument("source", metavar="SOURCE")
+@click.argument("target", metavar="TARGET")
+@click.option("--target-endpoint-url", metavar="URL", help="Of the target, if it has its own.")
+@click.option("--target-profile", metavar="NAME", help="For the target, if it has its own.")
+@dry_run_option
+@server_options
+@json_option
+def mirror(
+    source: str,
+    target: str,
+    target_endpoint_url: str | None,
+    target_profile: str | None,
+    dry_run: bool,
+    endpoint_url: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """
+    Copy versions to another bucket: SOURCE is REMOTE/NAME for all, or a reference; TARGET a REMOTE.
+
+    A range such as @^1.2 is every version in it. Each byte is checked, and what is there is not
+    sent again. Exit 6 where the target has other content, 7 where the source is damaged.
+    """
+    from ..bucket import mirroring
+    from ..errors import IntegrityError
+    from ..storage import open_bucket
+
+    ref, bucket = opened(source, endpoint_url, profile)
+    goal = open_bucket(
+        target.rstrip("/"),
+        endpoint_url=target_endpoint_url or endpoint_url,
+        profile=target_profile or profile,
+    )
+    selector = ref.selector if "@" in source.rpartition("/")[2] else None
+    with progress("objects", quiet=as_json) as on_object:
+        what = (bucket, goal, ref.name, selector)
+        done = mirroring.mirror(*what, dry_run=dry_run, on_object=on_object)
+    if as_json:
+        _show_mirrored(done)
+    else:
+        _say_mirrored(done, dry_run=dry_run)
+    if done.left and as_json:
+        sys.exit(IntegrityError.exit_code)
+    if done.left:
+        raise IntegrityError(
+            f"{bucket.url} has lost or damaged {len(done.left)} objects: their versions were not "
+            "copied",
+            [d.key for d in done.left],
+            hint=f"`publisher verify {source} --deep` tells more; --repair-from mends",
+        )
+
+
+def _say_mirrored(done: Mirrored, *, dry_run: bool) -> None:
+    for version in done.versions:
+        count = f" {version.objects} objects, {version.size:,} bytes" if version.objects else ""
+        click.echo(f"{done.name} {version.version} {version.status}{count}")
+    for damage in done.left:
+        click.echo(one_line(str(damage)))
+    for moved in done.channels:
+        verb = "would be" if dry_run and moved.moved else "is"
+        click.echo(f"{done.name}@{moved.channel} {verb} {moved.version}")
+    verb = "would copy" if dry_run else "copied"
+    say(f"{verb} {done.objects} objects, {done.size:,} bytes")
+    if dry_run:
+        say(f"that is {done.objects} GETs there and as many PUTs here, and a few for lists")
+
+
+def _show_mirrored(done: Mirrored) -> None:
+    from dataclasses import asdict
+
+    found = [{**asdict(c), "bytes": c.size} for c in done.versions]
+    for version in found:
+        del version["size"]
+    show_json(
+        {
+            "name": done.name,
+            "versions": found,
+            "channels": [asdict(moved) for moved in done.channels],
+            "damages": [asdict(damage) for damage in done.left],
+            "objects": done.objects,
+            "requests": 2 * done.objects,
+            "bytes": done.size,
+        }
+    )
+
+
+COMMANDS = [diff, channel, yank, deprecate, mirror, policy, doctor]

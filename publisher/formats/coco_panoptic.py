@@ -131,7 +131,7 @@ def _parts(name: str) -> tuple[str, str]:
 # ── reading ──────────────────────────────────────────────────────────────────────────────────
 
 MAX_VOID = 0.5  # of an image, where stuff is labelled too and so little should be left over
-_CHUNK = 32  # maps that are held together
+_CHUNK = 64  # maps that are held together
 _NAMED = re.compile(r"panoptic[^/]*\.json$", re.IGNORECASE)
 
 

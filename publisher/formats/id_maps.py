@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +20,10 @@ from ..validate import Finding, finding_of
 
 MAX_FILE = 2**29  # bytes of one PNG
 MAX_SEGMENTS = 2**16  # of a map; what has more is noise
-_TOGETHER = 32  # maps of one size; more are hardly faster
+_TOGETHER = 64  # maps of one size; more are hardly faster
 _WORDS = 2**18  # and no more changes than this
 _COLUMNS = 2**16 - 1  # nor columns: numbers of 16 bits are sorted ten times as fast
-_PIXELS = 2**30  # nor pixels: their places have 31 bits
+_PIXELS = 2**29  # nor pixels: their places have 31 bits, and two are needed otherwise
 
 
 class Patch(NamedTuple):
@@ -36,8 +35,7 @@ class Patch(NamedTuple):
     bbox: tuple[int, int, int, int]  # COCO xywh
 
 
-@dataclass(frozen=True, slots=True)
-class IdMap:
+class IdMap(NamedTuple):
     """A map, not yet taken apart, and what reading had to set right."""
 
     changes: Changes
@@ -81,7 +79,7 @@ def load(
     if bent := [*png.managed, *(["interlacing"] if png.interlaced else [])]:
         said = f"map has {', '.join(dict.fromkeys(bent))}; its numbers were taken as they are"
         mended.append(FormatError(said, code="N716"))
-    return IdMap(changes, tuple(finding_of(e, about) for e in mended))
+    return IdMap(changes, tuple([finding_of(e, about) for e in mended]))
 
 
 def patches(maps: Sequence[Changes]) -> list[list[Patch] | FormatError]:
@@ -122,7 +120,7 @@ def _batches(maps: Iterable[Changes]) -> Iterator[list[int]]:
     for index, m in enumerate(maps):
         size = m.height, m.width
         waiting.setdefault(size, []).append(index)
-        words[size] = words.get(size, 0) + len(m.at)
+        words[size] = words.get(size, 0) + m.weight
         room = min(_TOGETHER, _COLUMNS // m.width, _PIXELS // (m.height * m.width))
         if len(waiting[size]) >= room or words[size] > _WORDS:
             yield waiting.pop(size)

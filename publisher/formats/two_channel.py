@@ -31,7 +31,7 @@ CROWD = 255
 _SNIFFED = 3  # maps of a folder that are looked at to tell the format
 _JSONS = 20  # more than this are annotations of another format
 _LARGEST = 2**26  # bytes of a JSON that is looked at
-_CHUNK = 32  # maps that are held together
+_CHUNK = 64  # maps that are held together
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 

@@ -103,25 +103,13 @@ def evaluate(
 def networks(weights: Sequence[str]) -> Callable[[], Refiner]:
     """
     What makes the refiner of these weights, in any process; `named` says of which.
-
-    Raises:
-        UsageError: none is named, and none ships.
     """
     return partial(Networks, named(weights))
 
 
 def named(weights: Sequence[str]) -> tuple[str, ...]:
-    """
-    These weights, or all that ship with publisher where none is named.
-
-    Raises:
-        UsageError: none ships.
-    """
-    models = Path(ritm.__file__).with_name("models")
-    names = tuple(weights) or tuple(sorted(path.stem for path in models.glob("*.safetensors")))
-    if not names:
-        raise UsageError("no weights ship with this publisher", hint="name some: --weights h18")
-    return names
+    """These weights, or those that refine where nobody says with which."""
+    return tuple(weights) or ritm.SHIPPED
 
 
 def _levels(asked: Sequence[str]) -> tuple[str, ...]:

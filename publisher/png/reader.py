@@ -3,18 +3,19 @@ PNGs that hold maps of ids: strictly checked, and read as runs without a dense m
 
 The residuals of filter Up are not zero just where an id begins or ends within its column. So
 in a file whose every line but the first has that filter, as ours have, the few bytes that are
-not zero are the column-major runs, and nothing else has to be looked at. Lines stored as they
-are, or as differences to the left, are turned into such residuals first; other filters, palettes
-and interlaced files need a full decoder (images.py), whose pixels are then read in the same way.
+not zero are the column-major runs, and nothing else has to be looked at. Lines with the filters
+None, Sub and Paeth are turned into such residuals first; filter Average, palettes and interlaced
+files need a full decoder (images.py), whose pixels are then read in the same way.
 
 Structure and filters: https://www.w3.org/TR/png-3/, sections 5, 9, 10 and 11.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +31,16 @@ _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 
 _MODES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 _MANAGED = {b"gAMA": "gamma", b"cHRM": "chromaticities", b"iCCP": "a colour profile"}
 _MOST_RATIO = 1032  # bytes that one byte of a deflate stream can give, at most
-_NOTHING = np.uint64(0)
+_AnyInts = NDArray[np.integer[Any]]
+_LEAST = 2**12  # pixels that may be looked at one by one in any map;
+_PIXEL = 20  # in a large one, this part of all, since a decoder is so much quicker;
+_LINE = 48  # a line that is looked at takes as long as these
+_MOST_BLANK = 2**20  # bytes of lines that are void and stored as such
 _NONE, _SUB, _UP, _AVERAGE, _PAETH = range(5)
+_NONES = re.compile(rb"\0+")
 
 
-@dataclass(frozen=True, slots=True)
-class Png:
+class Png(NamedTuple):
     """What a PNG says of itself, checked, and its lines, still packed."""
 
     height: int
@@ -57,20 +62,25 @@ class Png:
         return self.depth == 8 and self.colour_type == 2
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """
     The first line of a map, and where the pixels below it differ from the one above.
 
-    The map's lines after filter Up, 1 + 3 W bytes each, as words of 8 bytes: those not all 0.
-    What these hold of the first line counts for nothing.
+    The map's lines after filter Up, 1 + 3 W bytes each, as words of 8 bytes: those not all 0
+    from the one on in which the first line ends.
     """
 
     height: int
     width: int
-    top: NDArray[np.uint8]  # (3, W), the pixels of the first line, channel by channel
+    first: NDArray[np.uint8]  # (1 + 3 W,), the first line, with its filter: None, Sub or Up
+    blank: tuple[int, ...]  # lines of void that are stored as such, the first of several
     at: Ints  # (K,), the number of each word
     words: NDArray[np.uint64]  # (K,)
+
+    @property
+    def weight(self) -> int:
+        """How much work it is: words, and pixels that stand for themselves."""
+        return len(self.at) + self.width * (1 + len(self.blank))
 
 
 def parse(body: bytes) -> Png:
@@ -104,18 +114,19 @@ def changes_of(png: Png) -> Changes | None:
     if not png.is_rgb or png.interlaced:
         return None
     body = _unpacked(png)
-    lines = np.frombuffer(body, np.uint8).reshape(png.height, -1)
-    filters = body[:: 1 + 3 * png.width]
+    stride = 1 + 3 * png.width
+    filters = body[::stride]
     if filters[0] <= _UP and filters.count(_UP, 1) == png.height - 1:
-        return _changes(lines)
+        return _changes(body, stride)
     if max(filters) > _PAETH:
         raise FormatError("PNG has an unknown filter", code="I112")
-    if max(filters) > _UP:
+    if _AVERAGE in filters:
         return None
-    blank = np.flatnonzero(lines[1:, 0] == _NONE) + 1
-    if png.width > 4 and _SUB not in filters[1:] and not np.count_nonzero(lines[blank]):
-        return _with_blanks(_changes(lines), lines, blank)
-    return _changes(_all_up(lines))
+    lines = np.frombuffer(body, np.uint8).reshape(png.height, stride)
+    if (blank := _blank(lines, filters)) is not None:
+        return _changes(lines, stride, blank)
+    up = _all_up(lines)
+    return None if up is None else _changes(up, stride)
 
 
 def changes_of_rgb(rgb: NDArray[np.uint8]) -> Changes:
@@ -130,110 +141,188 @@ def changes_of_rgb(rgb: NDArray[np.uint8]) -> Changes:
     pixels = rgb.reshape(height, 3 * width)
     lines[0, 1:] = pixels[0]
     np.subtract(pixels[1:], pixels[:-1], out=lines[1:, 1:])
-    return _changes(lines)
+    return _changes(lines, lines.shape[1])
 
 
 def id_runs(maps: Sequence[Changes]) -> IdRuns:
     """
     The runs of maps of one size; void, id 0, is nobody's.
 
-    Many maps at a time share the cost of numpy's calls, up to 2^30 pixels.
+    Many maps at a time share the cost of numpy's calls, up to 2^29 pixels.
     """
     height, width = maps[0].height, maps[0].width
     columns = len(maps) * width
-    start, channel, step = _below(maps, height, width)
-    start = np.concatenate([np.arange(columns, dtype=np.int32) * height, start])
-    column = (start // height).astype(np.min_scalar_type(columns))
-    order = np.argsort(column, kind="stable")  # rows are in order; 16 bits take a radix sort
-    start = start.take(order)
-    ids = _summed(np.concatenate([m.top for m in maps], axis=1), channel, step, order)
-    if channel.max(initial=0):
-        whole = np.flatnonzero(np.diff(start, append=-1))  # the last byte of each pixel
-        start, ids = start.take(whole), ids.take(whole)
-    new = np.ones(len(start) + 1, dtype=np.bool_)  # and where the last one ends
+    steps = _steps(maps)
+    order = np.argsort(steps.column, kind="stable")  # 16 bits take a radix sort
+    place = steps.place.take(order)
+    ids = _summed(place & 3, steps.step.take(order))
+    place >>= 2
+    if ids.max() > 0xFF:
+        whole = np.flatnonzero(np.diff(place, append=-1))  # the last byte of each pixel
+        place, ids = place.take(whole), ids.take(whole)
+    edges = np.append(place, np.int32(columns * height))
+    new = np.ones(len(edges), dtype=np.bool_)  # and where the last one ends
     np.not_equal(ids[1:], ids[:-1], out=new[1:-1])
-    new[np.searchsorted(start, np.arange(0, columns, width, dtype=np.int32) * height)] = True
+    new[np.searchsorted(place, np.arange(0, columns, width, dtype=np.int32) * height)] = True
     some = ids != 0
     first, final = np.flatnonzero(new[:-1] & some), np.flatnonzero(new[1:] & some)
-    stop = np.append(start[1:], np.int32(columns * height)).take(final)
-    return IdRuns(height, width, start.take(first), stop, ids.take(first))
+    return IdRuns(height, width, edges.take(first), edges[1:].take(final), ids.take(first))
 
 
-def _below(
-    maps: Sequence[Changes], height: int, width: int
-) -> tuple[Ints, NDArray[np.uint8], NDArray[np.uint8]]:
+class _Steps(NamedTuple):
     """
-    The bytes below the first lines that are not 0, line by line.
+    What ids are summed up from, in maps side by side.
 
-    Gives the column-major position of each in the maps side by side, its channel and the byte
-    itself, (B,) each.
+    A place is 4 (column * height + row) + c. With c = 1, 2, 3 the step is a red, green or blue
+    byte, less the one above it; with c = 0 it is an id, where nothing above counts: on the first
+    line, and where void begins that is stored as such.
     """
-    stride = 1 + 3 * width
-    at = np.concatenate([m.at for m in maps], dtype=np.int32, casting="unsafe")
-    words = np.concatenate([m.words for m in maps])
-    top, inside = divmod(stride, 8)  # in this word, after so many bytes, the first line ends
-    early = np.flatnonzero(at <= top)
-    words[early] &= np.where(at[early] < top, _NOTHING, ~_NOTHING << np.uint64(8 * inside))
-    last = 8 * at + 7  # the last byte of each word
-    line = last // stride
-    last -= line * stride  # ... in its line; those before it may be in the line above
-    line += np.repeat(
-        np.arange(len(maps), dtype=np.int32) * (height * width), [len(m.at) for m in maps]
+
+    column: _AnyInts  # (B,)
+    place: Ints  # (B,), in order within each column
+    step: _AnyInts  # (B,)
+
+    def part(self, begin: int, end: int) -> _Steps:
+        """Some in a row."""
+        return _Steps(self.column[begin:end], self.place[begin:end], self.step[begin:end])
+
+
+def _steps(maps: Sequence[Changes]) -> _Steps:
+    """The first lines, and then map by map and line by line what comes below them."""
+    height, width = maps[0].height, maps[0].width
+    columns = len(maps) * width
+    numbers = np.arange(columns, dtype=np.min_scalar_type(columns))
+    tops = np.arange(columns, dtype=np.int32) * (4 * height)
+    void = np.zeros(width, dtype=np.uint8)
+    below, row, begin = _below(maps)
+    parts, done = [_Steps(numbers, tops, _first_ids(maps))], 0
+    for m, first, stop, left in zip(maps, begin, begin[1:], range(0, columns, width), strict=False):
+        for blank in m.blank:
+            at = first + int(row[first:stop].searchsorted(blank))
+            mine = slice(left, left + width)
+            parts.append(below.part(done, at))
+            parts.append(_Steps(numbers[mine], tops[mine] + 4 * blank, void))
+            done = at
+    parts.append(below.part(done, len(below.place)))
+    return _Steps(
+        np.concatenate([p.column for p in parts]),
+        np.concatenate([p.place for p in parts]),
+        np.concatenate([p.step for p in parts]),
     )
-    filters = np.flatnonzero(last < 8)
-    words[filters] &= _without_filters(stride).take(last.take(filters))
-    some = words.view(np.uint8)
-    found = np.flatnonzero(some != 0)
-    above, byte = np.divmod(np.arange(-7, stride, dtype=np.int32), stride)
-    column, channel = np.divmod(byte - 1, 3)
-    word = found >> 3
-    place = last.take(word) + (found & 7)
-    start = (column * height + above).take(place)
-    start += line.take(word)
-    return start, channel.astype(np.uint8).take(place), some.take(found)
+
+
+def _first_ids(maps: Sequence[Changes]) -> _AnyInts:
+    """The ids of the first lines, (C,), of 8 bits where these will do."""
+    lines = np.concatenate([m.first for m in maps]).reshape(len(maps), -1)
+    sub = lines[:, 0] == _SUB
+    pixels = lines[:, 1:].reshape(len(maps), -1, 3)
+    ids = _first_bytes(pixels[..., 0], sub)
+    if np.any(np.bitwise_or.reduce(lines, axis=0)[1:].reshape(-1, 3)[:, 1:]):
+        ids = ids.astype(np.int32)
+        for c in (1, 2):
+            ids |= _first_bytes(pixels[..., c], sub).astype(np.int32) << 8 * c
+    return ids.ravel()
+
+
+def _first_bytes(lines: NDArray[np.uint8], sub: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """One channel of the first lines, (M, W), as pixels; `sub` are those that have filter Sub."""
+    values = lines.astype(np.int32)
+    values[sub] = np.cumsum(values[sub], axis=1)
+    return values.astype(np.uint8)
+
+
+def _below(maps: Sequence[Changes]) -> tuple[_Steps, Ints, list[int]]:
+    """
+    The bytes below the first lines that are not 0, map by map and line by line.
+
+    Gives with them the row of each, (B,), and where those of each map begin, and their number.
+    """
+    height, width = maps[0].height, maps[0].width
+    stride = 1 + 3 * width
+    words = np.concatenate([m.words for m in maps])
+    at = np.concatenate([m.at for m in maps], dtype=np.int32, casting="unsafe")
+    at += stride >> 3
+    at <<= 3
+    last = at + 7
+    last -= last // stride * stride  # % takes several times as long
+    words &= _without_filters(stride).take(last, mode="clip")
+    found = np.flatnonzero(words.view(np.uint8) != 0)
+    at -= np.arange(0, 8 * len(at), 8, dtype=np.int32)
+    byte = at.take(found >> 3)
+    byte += found
+    row = byte // stride
+    byte -= row * stride
+    column = (byte - 1) // 3
+    byte -= 3 * column  # 1, 2, 3 for red, green, blue
+    begin = found.searchsorted(8 * np.cumsum([0, *(len(m.at) for m in maps)]))
+    column += np.repeat(np.arange(len(maps), dtype=np.int32) * width, np.diff(begin))
+    place = column * height
+    place += row
+    place <<= 2
+    place += byte
+    column = column.astype(np.min_scalar_type(len(maps) * width))
+    return _Steps(column, place, words.view(np.uint8).take(found)), row, begin.tolist()
 
 
 def _without_filters(stride: int) -> NDArray[np.uint64]:
     """
-    What to keep of a word whose last byte is this one of its line, (8,): all but the lines'
-    first bytes.
+    What to keep of a word whose last byte is this one of its line, or one behind: all but the
+    lines' first bytes, (9,).
     """
-    at = np.arange(8)[:, None] + np.arange(-7, 1)
+    at = np.arange(9)[:, None] + np.arange(-7, 1)
     return np.where(at % stride, 255, 0).astype(np.uint8).view(np.uint64).ravel()
 
 
-def _summed(
-    top: NDArray[np.uint8], channel: NDArray[np.uint8], step: NDArray[np.uint8], order: Ints
-) -> Ints:
+def _summed(channel: Ints, step: _AnyInts) -> _AnyInts:
     """
-    Ids, (C + B,): running sums down each column, modulo 256 in each channel.
+    Ids, (B,): running sums from each known one on, modulo 256 in each channel.
 
     Args:
-        top: pixels that the C columns begin with, (3, C).
-        channel, step: how one channel differs from the pixel above, (B,).
-        order: where these are, down each column, the tops being the first C of all, (C + B,).
+        channel: 0 where the step is an id that is known, 1, 2 or 3 where it is a byte, (B,).
     """
-    none = np.zeros_like(top[0])
-    first = np.flatnonzero(order < len(none))
-    many = np.diff(first, append=len(order))
-    ids = np.zeros(len(order), dtype=np.int32)
-    wide = channel.max(initial=0) or top[1:].max()
-    for c in range(3 if wide else 1):  # one channel, where ids are small
-        mine = step * (channel == c) if wide else step
-        total = np.cumsum(np.append(none, mine).take(order), dtype=np.uint8)
-        total += np.repeat(top[c] - total.take(first), many)
-        ids |= total.astype(np.int32) << 8 * c
+    known = np.flatnonzero(channel == 0)
+    if channel.max() < 2 and step.dtype == np.uint8:  # one channel, as ids are small
+        return _chained(step.astype(np.uint8, copy=False), known)
+    ids = np.zeros_like(channel)
+    for c in range(3):
+        mine = np.where(channel == 0, step >> 8 * c & 0xFF, step * (channel == c + 1))
+        ids |= _chained(mine.astype(np.uint8), known).astype(np.int32) << 8 * c
     return ids
 
 
-def _changes(lines: NDArray[np.uint8]) -> Changes:
+def _chained(step: NDArray[np.uint8], known: Ints) -> NDArray[np.uint8]:
+    """Running sums modulo 256 that begin anew at each known step; the steps are changed."""
+    before = np.cumsum(step, dtype=np.int32).take(known)  # as 8 bits it takes three times as long
+    before -= step.take(known)
+    step[known[1:]] -= (before[1:] - before[:-1]).astype(np.uint8)  # what the last one came to
+    return np.cumsum(step, dtype=np.int32).astype(np.uint8)
+
+
+def _blank(lines: NDArray[np.uint8], filters: bytes) -> tuple[int, ...] | None:
     """
-    The changes of lines (H, 1 + 3 W), each with its filter: Up, and any simple one on the first.
+    Lines that are void and stored as such, the first of several, among others with filter Up.
+
+    None where there are other lines, or too many of these.
     """
-    height, stride = lines.shape
-    raw = lines.reshape(-1)
-    whole = len(raw) & ~7
-    words = raw[:whole].view(np.uint64)
+    if filters[0] > _UP or filters[1:].translate(None, bytes((_NONE, _UP))):
+        return None
+    blank: list[int] = []
+    for several in _NONES.finditer(filters, 1):
+        first, stop = several.span()
+        if np.any(lines[first:stop]) or len(blank) * lines.shape[1] > _MOST_BLANK:
+            return None
+        blank.append(first)
+    return tuple(blank)
+
+
+def _changes(lines: bytes | NDArray[np.uint8], stride: int, blank: tuple[int, ...] = ()) -> Changes:
+    """
+    The changes of lines of 1 + 3 W bytes, each with its filter: Up, but for blank ones, and any
+    simple one on the first.
+    """
+    raw = np.frombuffer(lines, np.uint8)
+    begin, whole = stride & ~7, len(raw) & ~7
+    words = raw[begin:whole].view(np.uint64)
     at = np.flatnonzero(words != 0)
     if len(at) > MAX_CHANGES:
         raise FormatError(
@@ -241,10 +330,11 @@ def _changes(lines: NDArray[np.uint8]) -> Changes:
         )
     words = words.take(at)
     if whole < len(raw):
-        at, words = np.append(at, whole >> 3), np.append(words, _word(raw[whole:]))
-    top = raw[1:stride].reshape(-1, 3).T
-    top = np.cumsum(top, axis=1, dtype=np.uint8) if raw[0] == _SUB else top.copy()
-    return Changes(height, top.shape[1], top, at, words)
+        at, words = np.append(at, (whole - begin) >> 3), np.append(words, _word(raw[whole:]))
+    if len(at) and not at[0]:
+        words.view(np.uint8)[: stride - begin] = 0
+    height, width = len(raw) // stride, stride // 3
+    return Changes(height, width, raw[:stride].copy(), blank, at, words)
 
 
 def _word(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -254,51 +344,68 @@ def _word(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return words
 
 
-def _with_blanks(changes: Changes, lines: NDArray[np.uint8], blank: Ints) -> Changes:
+def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     """
-    The changes of a map some of whose lines are 0 in place of differences, as ours without a
-    segment are: the first of several has what takes the line above it back to 0.
+    Lines (H, 1 + 3 W) that have the filters None, Sub, Up and Paeth, with Up on each of them.
 
-    No two words of 8 bytes may belong to two such lines and one between them.
+    None where there is so much to do that a decoder is quicker.
     """
-    stride = lines.shape[1]
-    raw = lines.reshape(-1)
-    firsts = blank[np.diff(blank, prepend=-1) > 1].tolist()
-    stops = (blank[np.diff(blank, append=len(lines) + 1) > 1] + 1).tolist()
-    at, words = [], []
-    above, row, done = changes.top.T.ravel(), 1, 0
-    for first, stop in zip(firsts, stops, strict=True):
-        above = above + np.add.reduce(lines[row:first, 1:], axis=0, dtype=np.uint8)
-        low, high = first * stride >> 3, (first + 1) * stride + 7 >> 3
-        part = raw[8 * low : 8 * high].copy()
-        part[first * stride - 8 * low + 1 :][: stride - 1] = np.negative(above)
-        new = _word(part)
-        some = np.flatnonzero(new != 0)
-        begin, end = changes.at.searchsorted([low, high]).tolist()
-        at += [changes.at[done:begin], some + low]
-        words += [changes.words[done:begin], new[some]]
-        above, row, done = np.zeros_like(above), stop, end
-    at.append(changes.at[done:])
-    words.append(changes.words[done:])
-    return replace(changes, at=np.concatenate(at), words=np.concatenate(words))
-
-
-def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lines (H, 1 + 3 W) that have the filters None, Sub and Up, with Up on each of them."""
-    stride = lines.shape[1]
+    height, stride = lines.shape
     up = lines.copy()
     up[:, 0] = _UP
     pixels = up[:, 1:]
-    sub = np.flatnonzero(lines[:, 0] == _SUB)
-    steps = pixels[sub].reshape(len(sub), stride // 3, 3)
-    pixels[sub] = np.cumsum(steps, axis=1, dtype=np.uint8).reshape(len(sub), stride - 1)
-    known = np.flatnonzero(np.append(True, lines[1:, 0] != _UP))  # pixels, and no differences
-    above = pixels[known[:-1]]
-    for i in np.flatnonzero(np.diff(known) > 1).tolist():
-        below = pixels[known[i] + 1 : known[i + 1]]
-        above[i] += np.add.reduce(below, axis=0, dtype=np.uint8)
-    pixels[known[1:]] -= above
+    channels = np.flatnonzero(np.bitwise_or.reduce(pixels, axis=0).reshape(-1, 3).any(axis=0))
+    filters = lines[:, 0].copy()
+    filters[0] = _SUB if filters[0] == _PAETH else filters[0]  # nothing is above it
+    sub = np.flatnonzero(filters == _SUB)
+    for c in channels.tolist():
+        pixels[sub, c::3] = np.cumsum(pixels[sub, c::3], axis=1, dtype=np.uint32)  # modulo 256
+    known = np.flatnonzero(np.append(True, filters[1:] != _UP))  # pixels, and no differences
+    gaps, paeth = np.flatnonzero(np.diff(known) > 1), np.flatnonzero(filters[known] == _PAETH)
+    left = max(_LEAST, height * (stride // 3) // _PIXEL)
+    left -= _LINE * (len(gaps) + len(paeth) * max(1, len(channels)))
+    if left < 0:
+        return None
+    added = np.zeros((len(known) - 1, stride - 1), dtype=np.uint8)
+    for i in gaps.tolist():
+        added[i] = np.add.reduce(pixels[known[i] + 1 : known[i + 1]], axis=0, dtype=np.uint8)
+    for i in paeth.tolist():
+        above = pixels[known[i - 1]] + added[i - 1]
+        for c in channels.tolist():
+            left -= _undo_paeth(pixels[known[i], c::3], above[c::3])
+        if left < 0:
+            return None
+    added += pixels[known[:-1]]
+    pixels[known[1:]] -= added
     return up
+
+
+def _undo_paeth(line: NDArray[np.uint8], above: NDArray[np.uint8]) -> int:
+    """
+    Turn one channel of a line, (W,), from what filter Paeth left of it into pixels, in place.
+
+    Where nothing is left of it and the line above does not change, neither does this one: so
+    there is something to do at few pixels. Gives how many they were.
+    """
+    new = np.ones(len(line) + 1, dtype=np.bool_)
+    np.not_equal(above[1:], above[:-1], out=new[1:-1])
+    np.logical_or(new[1:-1], line[1:], out=new[1:-1])
+    ends = np.flatnonzero(new)
+    at = ends[:-1]
+    values = []
+    a = c = 0  # the pixel to the left, and the one above that
+    for b, rest in zip(above.take(at).tolist(), line.take(at).tolist(), strict=True):
+        if a == c:
+            a = b
+        elif b != c:
+            to_a, to_b, to_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
+            if to_a > to_b or to_a > to_c:
+                a = b if to_b <= to_c else c
+        a = (a + rest) & 0xFF
+        c = b
+        values.append(a)
+    line[:] = np.repeat(np.array(values, dtype=np.uint8), ends[1:] - at)
+    return len(values)
 
 
 def _unpacked(png: Png) -> bytes:

@@ -35,8 +35,8 @@ _HOMES = {
     "load": "predictor",
     "object_at": "predictor",
 }
-SHIPPED = ("boundary",)
-"""The networks that ship, by name: what refines where nobody says with which."""
+SHIPPED = ("boundary", "boundary-2")
+"""The networks that refine where nobody says with which, by name. They ship with publisher."""
 
 __all__ = ["SHIPPED", "Config", "Network", "Predictor", "Session", "ZoomIn", "load", "object_at"]
 

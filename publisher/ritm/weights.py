@@ -177,17 +177,25 @@ def read(path: Path) -> Network | BoundaryNetwork:
 
 
 def save(
-    network: Network | BoundaryNetwork, path: Path, about: Mapping[str, str] | None = None
+    network: Network | BoundaryNetwork,
+    path: Path,
+    about: Mapping[str, str] | None = None,
+    *,
+    halved: bool = False,
 ) -> None:
     """
     Write a network as safetensors, its configuration in the metadata. Same input, same bytes.
 
     Args:
         about: what else the metadata should say: how the weights came about, whose data it was.
+        halved: weights of convolutions as float16, eleven digits of their twenty-four, in half
+            the bytes. What is read back is float32 again.
     """
     state = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
+    if halved:  # statistics of a normalisation may be beyond what float16 holds
+        state = {name: v.half() if v.dim() == 4 else v for name, v in state.items()}
     if isinstance(network, BoundaryNetwork):
         config = {"class": _BOUNDARY, "widths": list(network.config.widths)}
     else:
@@ -238,15 +246,18 @@ def _read_safetensors(path: Path, size: int) -> Network | BoundaryNetwork:
     if not isinstance(config, str):
         raise CheckpointError("its metadata has no 'config', so it is no network of ours")
     network = _laid_out(_config_of_ours(parse_json(config.encode())))
-    _check_outline(network, {n: _described(entry) for n, entry in header.items()}, size)
+    most = 2 * size  # float16 becomes float32
+    _check_outline(network, {n: _described(entry) for n, entry in header.items()}, most)
     try:
-        return _filled(network, safetensors.torch.load_file(path), size)
+        state = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"safetensors cannot read it: {error}") from error
+    widened = {n: t.float() if t.dtype == torch.float16 else t for n, t in state.items()}
+    return _filled(network, widened, most)
 
 
 def _described(entry: object) -> object:
-    kinds = {"F32": torch.float32, "I64": torch.int64}
+    kinds = {"F16": torch.float32, "F32": torch.float32, "I64": torch.int64}
     if not isinstance(entry, dict):
         return entry
     dtype, shape = entry.get("dtype"), entry.get("shape")

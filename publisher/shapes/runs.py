@@ -57,7 +57,7 @@ class IdRuns:
     width: int
     start: Ints  # (R,)
     stop: Ints  # (R,)
-    id: Ints  # (R,)
+    id: NDArray[np.integer[Any]]  # (R,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,7 @@ class Segments:
     width: int
     owner: Ints  # (N,), the map of each
     id: Ints  # (N,)
-    start: Ints  # (R + N,), as in `IdRuns`
-    stop: Ints  # (R + N,)
+    ends: Ints  # (R + N, 2), start and stop as in `IdRuns`
     first: Ints  # (N,), the first run of each
 
     def masks(self) -> list[Mask]:
@@ -82,13 +81,13 @@ class Segments:
 
     def counts(self) -> list[bytes]:
         """COCO's compressed counts of the mask of each."""
-        begin = self.owner * (self.height * self.width)
-        return _spelled(np.stack([self.start, self.stop], axis=1), self.first, begin)
+        return _spelled(self.ends, self.first, self.owner * (self.height * self.width))
 
     def boxes(self) -> Ints:
         """The tight box of each, (N, 4) xywh in pixels."""
-        left, right, top, bottom = _corners(self.start, self.stop, self.height)
-        ends = self._ends()
+        start, stop = np.ascontiguousarray(self.ends.T)
+        left, right, top, bottom = _corners(start, stop, self.height)
+        ends = self._last()
         top[ends], bottom[ends] = self.height, -1
         low = [left[self.first], _over(np.minimum, top, self.first)]
         high = [right[ends - 1], _over(np.maximum, bottom, self.first)]
@@ -98,11 +97,11 @@ class Segments:
 
     def areas(self) -> Ints:
         """The pixels of each, (N,)."""
-        return _over(np.add, self.stop - self.start, self.first)
+        return _over(np.add, self.ends[:, 1] - self.ends[:, 0], self.first)
 
-    def _ends(self) -> Ints:
+    def _last(self) -> Ints:
         """The empty run of each, (N,)."""
-        return np.append(self.first, len(self.start))[1:] - 1
+        return np.append(self.first, len(self.ends))[1:] - 1
 
 
 def segments_of(maps: IdRuns) -> Segments:
@@ -110,12 +109,14 @@ def segments_of(maps: IdRuns) -> Segments:
     size = maps.height * maps.width
     owner, ids, keys, many = _keys(maps.start // size, maps.id)
     order = np.argsort(keys, kind="stable")
-    ends = ((owner + 1) * size).astype(maps.start.dtype)
-    start, stop = (np.append(at, ends).take(order) for at in (maps.start, maps.stop))
-    return Segments(maps.height, maps.width, owner, ids, start, stop, np.cumsum(many) - many)
+    ends = np.empty((len(order), 2), dtype=maps.start.dtype)
+    runs = len(maps.start)
+    ends[:runs, 0], ends[:runs, 1], ends[runs:] = maps.start, maps.stop, (owner[:, None] + 1) * size
+    ends = ends.take(order, axis=0)
+    return Segments(maps.height, maps.width, owner, ids, ends, np.cumsum(many) - many)
 
 
-def _keys(owner: Ints, ids: Ints) -> tuple[Ints, Ints, NDArray[Any], Ints]:
+def _keys(owner: Ints, ids: NDArray[np.integer[Any]]) -> tuple[Ints, Ints, NDArray[Any], Ints]:
     """
     The segments of runs (R,) of these maps and ids, and numbers to gather them by.
 
@@ -124,7 +125,7 @@ def _keys(owner: Ints, ids: Ints) -> tuple[Ints, Ints, NDArray[Any], Ints]:
     how many runs each segment has then, (N,).
     """
     if not len(ids):
-        return owner, ids, ids, ids
+        return owner, owner, owner, owner
     lowest = int(ids.min())
     span = int(ids.max()) - lowest + 1
     highest = (int(owner[-1]) + 1) * span

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import shutil
 import tarfile
 from dataclasses import replace
@@ -24,10 +25,10 @@ from publisher.bucket.consume import (
     pull,
     resolve,
     verify_folder,
-    verify_remote,
     versions,
 )
 from publisher.bucket.publish import push
+from publisher.bucket.verifying import verify_remote
 from publisher.errors import (
     AccessDenied,
     FormatError,
@@ -328,7 +329,7 @@ def test_damage_to_any_object_is_found_named_and_not_installed(bucket, tmp_path,
         assert path not in installed
         assert all((out / p).read_bytes() == FILES[p] for p in installed)
         assert not (out / ".publisher.json").exists()
-    with pytest.raises(expected):
+    with pytest.raises(IntegrityError, match=re.escape(key)):
         verify_remote(bucket, "hands", "1.0.0", deep=True)
     bucket.put(key, good)
     assert read_tree(pull(bucket, "hands", "1.0.0", out).path) == FILES

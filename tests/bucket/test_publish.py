@@ -11,8 +11,9 @@ from itertools import count
 import pytest
 
 from publisher.bucket import publish, sending
-from publisher.bucket.consume import channels, pull, resolve, verify_folder, verify_remote, versions
+from publisher.bucket.consume import channels, pull, resolve, verify_folder, versions
 from publisher.bucket.publish import push
+from publisher.bucket.verifying import verify_remote
 from publisher.errors import (
     FormatError,
     IntegrityError,
@@ -22,6 +23,7 @@ from publisher.errors import (
     VersionConflict,
 )
 from publisher.storage import LocalBucket, MemoryBucket
+from publisher.versions.documents import is_script
 from publisher.versions.manifest import Manifest, tree_key
 from publisher.versions.packs import index_key
 from tests.contracts import at_once
@@ -718,3 +720,12 @@ def test_large_files_are_objects_of_their_own(tmp_path):
     assert bucket._objects[f"blobs/{hashlib.sha256(big).hexdigest()[:2]}/"
                            f"{hashlib.sha256(big).hexdigest()}"] == big  # fmt: skip
     assert not any(len(b) > len(big) for b in packs_in(bucket).values())
+
+
+def test_what_lies_in_the_bucket_is_called_as_it_was_pushed(tree):
+    bucket = MemoryBucket()
+    push(bucket, tree, "feet", "1.0.0", created=NOON, layout="plain")
+    found = Manifest.from_bytes(bucket.get(tree_key("feet", "1.0.0", "manifest.json")))
+    assert (found.name, found.root) == ("feet", manifest().root)
+    assert is_script(bucket.get(tree_key("feet", "1.0.0", "get.py")))
+    verify_remote(bucket, "feet", "1.0.0", deep=True)

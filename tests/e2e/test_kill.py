@@ -126,3 +126,35 @@ def test_the_receipt_is_the_same_each_time(tmp_path):
         Path(receipt).unlink()
     (body,) = seen
     assert set(json.loads(body)) == {"name", "version", "root"}
+
+
+MIRROR_STEPS = [
+    *("put-claim", "put-blob", "put-blob@5", "put-manifest@3"),
+    *("put-record", "put-document@2", "put-channel"),
+]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("step", MIRROR_STEPS)
+def test_a_mirror_and_a_repair_that_are_killed_go_on(remote, tmp_path, step):
+    tree, backup = make_tree(tmp_path / "tree"), f"file://{tmp_path}/backup"
+    for number, layout in (("1.0.0", "plain"), ("1.1.0", "packs")):
+        push = ("push", tree, f"{backup}/hands", "--version", number, "--layout", layout)
+        assert publisher(*push).returncode == 0
+    killed = publisher("mirror", f"{backup}/hands", remote, failpoint=step)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    bucket = open_bucket(remote)
+    for number in versions(bucket, "hands"):
+        out = tmp_path / str(number)
+        assert read_tree(pull(bucket, "hands", number, out).path) == FILES
+    assert publisher("mirror", f"{backup}/hands", remote).returncode == 0
+    for number in ("1.0.0", "1.1.0"):
+        assert publisher("verify", f"{remote}/hands@{number}", "--deep").returncode == 0
+
+    before = {o.key: bucket.get(o.key) for o in bucket.list()}
+    for key in [k for k in before if "v1.0.0" in k or "releases/1.0.0" in k or "index/" in k]:
+        bucket.delete(key)
+    repair = ("verify", f"{remote}/hands@1.0.0", "--repair-from", backup)
+    assert publisher(*repair, failpoint="put-right@4").returncode == -signal.SIGKILL
+    assert publisher(*repair).returncode == 0
+    assert {o.key: bucket.get(o.key) for o in bucket.list()} == before

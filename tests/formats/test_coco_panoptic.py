@@ -24,13 +24,12 @@ from publisher import formats
 from publisher.errors import FormatError
 from publisher.files import open_tree
 from publisher.formats import coco_panoptic
-from publisher.images import write_png
 from publisher.panoptic import rgb_from_ids
 from publisher.stages import checking, intake
 from publisher.validate import RULES
 from tests import pngs
 from tests.png.test_reader import maps
-from tests.pngs import MAGIC, chunk, header
+from tests.pngs import MAGIC, chunk, header, write_png
 
 CATEGORIES = [
     {"id": 1, "name": "hand", "supercategory": "", "isthing": 1, "color": [250, 50, 80]},

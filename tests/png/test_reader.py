@@ -15,7 +15,7 @@ from PIL import Image
 
 from publisher.errors import FormatError
 from publisher.masks import Mask
-from publisher.panoptic import rgb_from_ids
+from publisher.panoptic import ids_from_rgb, rgb_from_ids
 from publisher.png.reader import changes_of, changes_of_rgb, id_runs, parse
 from publisher.png.writer import encode
 from publisher.shapes.runs import runs_of_ids, segments_of
@@ -71,6 +71,15 @@ def test_lines_without_a_segment_may_have_no_filter(ids, data):
     assert masks(id_runs([changes, changes])) == expected(ids, ids)
 
 
+def test_many_lines_of_void_between_others_may_have_no_filter_either(monkeypatch):
+    monkeypatch.setattr("publisher.png.reader._MOST_BLANK", 100)
+    ids = np.zeros((20, 30), np.uint32)
+    ids[::2, 3:] = np.arange(10)[:, None] + 250
+    changes = changes_of(parse(png(rgb_from_ids(ids), [2, 0])))
+    assert not changes.blank
+    assert masks(id_runs([changes])) == expected(ids)
+
+
 @given(SIZES.flatmap(lambda size: st.lists(maps(size), min_size=1, max_size=4)))
 def test_our_own_files_give_the_ids_that_were_written(some):
     files = encode([runs_of_ids(ids) for ids in some])
@@ -80,10 +89,45 @@ def test_our_own_files_give_the_ids_that_were_written(some):
 @given(maps(), st.lists(st.integers(0, 4), min_size=1, max_size=4))
 def test_filters_that_need_a_decoder_are_left_to_one(ids, filters):
     body = png(rgb_from_ids(ids), filters)
-    needed = any(f > 2 for f in (filters * len(ids))[: len(ids)])
+    needed = 3 in (filters * len(ids))[: len(ids)]
     assert (changes_of(parse(body)) is None) == needed
     decoded = np.asarray(Image.open(io.BytesIO(body)))
     assert masks(id_runs([changes_of_rgb(decoded)])) == expected(ids)
+
+
+@given(maps(), st.lists(st.sampled_from([0, 1, 2, 4]), min_size=1, max_size=12))
+def test_lines_with_filter_paeth_among_others_give_the_ids_that_were_written(ids, filters):
+    changes = changes_of(parse(png(rgb_from_ids(ids), filters)))
+    assert masks(id_runs([changes])) == expected(ids)
+
+
+@given(
+    SIZES.flatmap(lambda size: arrays(np.uint8, (*size, 3))),
+    st.lists(st.sampled_from([0, 1, 2, 4]), min_size=1, max_size=12),
+)
+def test_any_pixels_are_those_that_pillow_decodes(rgb, filters):
+    body = png(rgb, filters)
+    decoded = np.asarray(Image.open(io.BytesIO(body)))
+    assert np.array_equal(decoded, rgb)
+    own, from_pixels = changes_of(parse(body)), changes_of_rgb(decoded)
+    assert masks(id_runs([own])) == masks(id_runs([from_pixels])) == expected(ids_from_rgb(rgb))
+
+
+@given(SIZES.flatmap(maps))
+def test_files_that_pillow_wrote_give_the_ids_that_were_written(ids):
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgb_from_ids(ids))).save(out, "PNG")
+    changes = changes_of(parse(out.getvalue()))
+    if changes is None:
+        changes = changes_of_rgb(np.asarray(Image.open(out)))
+    assert masks(id_runs([changes])) == expected(ids)
+
+
+@pytest.mark.parametrize("filters", [[4], [2, 4], [0, 2]])
+def test_noise_is_left_to_a_decoder_where_that_is_quicker(monkeypatch, filters):
+    monkeypatch.setattr("publisher.png.reader._LEAST", 0)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    assert changes_of(parse(png(noise, filters))) is None
 
 
 @given(SIZES.flatmap(lambda size: st.lists(maps(size), min_size=1, max_size=4)))

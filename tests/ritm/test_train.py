@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from publisher import images, ritm, training, workspace
+from publisher import ritm, training, workspace
 from publisher.cli import main
 from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import CheckpointError, InvalidDataset, UsageError
@@ -22,6 +22,7 @@ from publisher.ritm.click_training import ClickCourse, asked, beginner, next_cli
 from publisher.ritm.composites import SIDE, Example
 from publisher.ritm.network import Config
 from publisher.ritm.train import BoundaryCourse, Pool
+from tests.pngs import write_png
 
 from .build import picture
 
@@ -199,7 +200,7 @@ RING = (20.0, 20.0, 80.0, 20.0, 80.0, 70.0, 20.0, 70.0)
 @pytest.fixture
 def dataset(tmp_path):
     """A working dataset of one picture with a rectangle."""
-    images.write_png(tmp_path / "pictures" / "a.png", picture(100, 120))
+    write_png(tmp_path / "pictures" / "a.png", picture(100, 120))
     segments = (Segment(1, 1, (RING,)), Segment(2, 1, ((0.0, 0.0, 9.0, 0.0, 9.0, 9.0),)))
     sample = Sample(1, "a.png", 100, 120, segments)
     made = Dataset("rings", (Category(1, "ring"),), (sample,), images=tmp_path / "pictures")
@@ -216,7 +217,7 @@ def test_objects_are_cut_out_where_they_show_enough(dataset):
 
 def test_a_picture_of_another_size_is_refused(dataset):
     read = workspace.read(dataset)
-    images.write_png(read.images / "a.png", picture(50, 60))
+    write_png(read.images / "a.png", picture(50, 60))
     with pytest.raises(InvalidDataset, match="50x60"):
         list(training.examples_of(read, read[0], np.random.default_rng(0)))
 

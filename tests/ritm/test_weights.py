@@ -86,6 +86,22 @@ def test_safetensors_give_the_same_network_and_the_same_bytes(tmp_path):
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
+def test_halved_weights_take_half_the_room_and_mean_nearly_the_same(tmp_path):
+    network = lively()
+    weights.save(network, tmp_path / "whole.safetensors")
+    weights.save(network, tmp_path / "half.safetensors", halved=True)
+    whole, half = (weights.read(tmp_path / f"{n}.safetensors") for n in ("whole", "half"))
+    sizes = [(tmp_path / f"{n}.safetensors").stat().st_size for n in ("whole", "half")]
+    assert sizes[1] < 0.9 * sizes[0]
+    for name, value in half.state_dict().items():
+        assert value.dtype == whole.state_dict()[name].dtype
+        torch.testing.assert_close(value, whole.state_dict()[name], rtol=1e-3, atol=1e-6)
+    weights.save(half, tmp_path / "again.safetensors", halved=True)
+    assert (tmp_path / "half.safetensors").read_bytes() == (
+        tmp_path / "again.safetensors"
+    ).read_bytes()
+
+
 def test_a_parameter_that_is_not_said_has_the_official_default():
     assert weights.config_of({"class": weights._CLASS, "params": {}}) == Config(
         width=48,

@@ -1,0 +1,189 @@
+"""
+The objects that a version is made of in a bucket, and what the bytes of each must be. Pure.
+
+The record names lists of files and indexes by digest, they name files and objects by digest,
+and the documents for people follow from both. So who has a record knows of every byte whether
+it is right, wherever it comes from: what looks a bucket over, mends it or copies it, starts here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import IntegrityError, UsageError
+from .documents import DOCUMENTS, SUMS, URLS, sums, urls
+from .manifest import MANIFEST, PROVENANCE, Entry, Layout, Manifest, Record, tree_key
+from .packs import Index, Place, digest_in
+from .version import Version
+
+Kind = Literal[
+    "pack", "blob", "file", "manifest", "index", "status", "beside", "record", "document", "channel"
+]
+"""What an object of a version is; in the order in which lost ones are put back."""
+
+BESIDE: tuple[tuple[Callable[[str, Version], str], Callable[[bytes, str], object]], ...] = ()
+"""
+Other documents that a version may have, which are copied and mended with it: what gives the key
+of each by name and version, and what reads its bytes or raises an IntegrityError.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file, or several of the same bytes, within an object."""
+
+    place: Place
+    sha256: str
+    paths: tuple[str, ...] = ()  # of the version; none where its list of files is lost
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """
+    An object that holds files of a version.
+
+    `sha256` is that of all its bytes. It is None where only the files in it are known, which no
+    push of ours makes; such an object may be read, but not be copied as good.
+    """
+
+    key: str
+    kind: Kind
+    size: int
+    sha256: str | None
+    members: tuple[Member, ...]  # by offset
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that need it."""
+        return tuple(sorted({path for m in self.members for path in m.paths}))
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """What is known of a shard: its files, and where their bytes lie; None what is lost."""
+
+    entries: tuple[Entry, ...] | None
+    index: Index | None
+
+
+def items_of(record: Record, lists: Mapping[str, Lists]) -> tuple[Item, ...]:
+    """The objects with the files of a version, sorted by key, as far as its lists are known."""
+    found: dict[str, dict[tuple[Place, str], set[str]]] = {}
+    for known in lists.values():
+        paths: dict[str, list[str]] = {}
+        for entry in known.entries or ():
+            paths.setdefault(entry.sha256, []).append(entry.path)
+        for sha256, place in known.index or ():
+            members = found.setdefault(place.key, {})
+            members.setdefault((place, sha256), set()).update(paths.get(sha256, ()))
+        if record.layout == "plain":  # equal files share a place, but each has its object
+            for entry in known.entries or ():
+                if entry.path == PROVENANCE:
+                    continue
+                place = _whole(tree_key(record.name, record.version, entry.path), entry)
+                members = found.setdefault(place.key, {})
+                members.setdefault((place, entry.sha256), set()).add(entry.path)
+    return tuple(_item(key, members) for key, members in sorted(found.items()))
+
+
+def _whole(key: str, entry: Entry) -> Place:
+    return Place(key, 0, entry.size, entry.size)
+
+
+def _item(key: str, found: Mapping[tuple[Place, str], set[str]]) -> Item:
+    members = tuple(
+        Member(place, sha256, tuple(sorted(paths)))
+        for (place, sha256), paths in sorted(found.items(), key=lambda m: m[0])
+    )
+    first = members[0]
+    alone = first.sha256 if len(members) == 1 and first.place.is_whole else None
+    return Item(key, _kind(key), first.place.whole, digest_in(key) or alone, members)
+
+
+def _kind(key: str) -> Kind:
+    if digest_in(key) is None:
+        return "file"
+    return "pack" if key.endswith(".tar") else "blob"
+
+
+def home_of(key: str, name: str) -> Version | None:
+    """
+    The version in whose folder a plain file lies; None of what is named by its content.
+
+    Raises:
+        IntegrityError: files of this dataset have no business there.
+    """
+    if digest_in(key) is not None:
+        return None
+    folder, _, rest = key.removeprefix(f"datasets/{name}/v").partition("/")
+    with suppress(UsageError):
+        if key.startswith(f"datasets/{name}/v") and rest and rest not in DOCUMENTS:
+            return Version.parse(folder)
+    raise IntegrityError(f"{key[:200]} cannot hold files of {name}", [key])
+
+
+def belongs(item: Item, name: str, home: Version, entries: Mapping[str, Entry]) -> bool:
+    """Is a plain file in the folder of a version one of its files, which are given by path?"""
+    entry = entries.get(item.key.removeprefix(tree_key(name, home)))
+    return entry is not None and (entry.size, entry.sha256) == (item.size, item.sha256)
+
+
+def knows_all(index: Index, entries: Iterable[Entry]) -> bool:
+    """Does an index say of each file where it lies?"""
+    found = ((entry, index.find(entry.sha256)) for entry in entries)
+    return all(place is not None and place.size == entry.size for entry, place in found)
+
+
+# ── documents for people ─────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What lies beside a version for people. Its bytes follow from the record and its lists."""
+
+    name: str
+    size: int
+    sha256: str
+    body: bytes | None  # None of a file of the version: provenance.json
+
+
+def documents_of(
+    name: str,
+    layout: Layout,
+    folder: str,
+    entries: Iterable[Entry],
+    places: Mapping[str, Place] | None,
+) -> tuple[Document, ...]:
+    """
+    The documents of a version but get.py, which is the same beside all.
+
+    Args:
+        name: of the dataset.
+        folder: where they lie.
+        entries: all files of the version.
+        places: where the contents lie, by sha256; None where that is lost, so that nobody can
+            say what urls.txt is.
+    """
+    manifest = Manifest(name, tuple(entries))
+    files = [e for e in manifest.entries if e.path != PROVENANCE]
+    bodies = {SUMS: sums(files)}
+    if layout == "packs":
+        if places is not None:
+            bodies[URLS] = urls((places[e.sha256].key for e in files), folder)
+        return tuple(document(n, body) for n, body in bodies.items())
+    bodies[URLS] = urls((folder + e.path for e in files), folder)
+    bodies[MANIFEST] = manifest.to_bytes()
+    known = (e for e in manifest.entries if e.path == PROVENANCE)
+    return (
+        *(document(n, body) for n, body in bodies.items()),
+        *(Document(e.path, e.size, e.sha256, None) for e in known),
+    )
+
+
+def document(name: str, body: bytes) -> Document:
+    """A document with this body."""
+    return Document(name, len(body), hashlib.sha256(body).hexdigest(), body)

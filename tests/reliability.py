@@ -113,7 +113,7 @@ def main() -> int:
         "torn, lost, changed, or silently wrong": len(violations),
         "readings of damage": total.loud,
         "… that did not name exactly what was damaged": sum("verify says" in v for v in violations),
-        "operations that a fault costs, median": total.median_extra,
+        "operations that a fault costs, median": round(total.median_extra),
         "bytes left over, at most": total.garbage,
     }
     for what, count in rows.items():

@@ -4,11 +4,13 @@ Push and pull of many small files, against peers, on a SeaweedFS that this scrip
     python bench/bucket.py                        10,000 files of 20 KB, three rounds
     python bench/bucket.py --files 8 --size 50000000
     python bench/bucket.py --dvc                  also dvc push and pull, which takes minutes
+    python bench/bucket.py --memory --files 100000 --size 300    peak memory, by a folder as bucket
 
 Peers: plain boto3 in 16 threads, and s5cmd where it is on the path. Every tool runs in a process
 of its own, start-up included, one after another in each round; time is wall time, CPU is user +
 system time of the process. Ratios are of medians. Only publisher hashes what it fetches; the
-others believe it. Then: the same version pushed again, and one with 1 % more files, with the
+others believe it. "publisher pull" fills a cache for later pulls, as it does unless told otherwise;
+the bare one has none. Then: the same version pushed again, and one with 1 % more files, with the
 requests and bytes that went over the wire.
 """
 
@@ -67,11 +69,13 @@ def child_push(remote: str, tree: str, version: str) -> dict[str, Any]:
     return {"status": pushed.status, **counted}
 
 
-def child_pull(remote: str, out: str, version: str) -> dict[str, Any]:
+def child_pull(remote: str, out: str, version: str, cache: str = "") -> dict[str, Any]:
+    from publisher.bucket.cache import Cache
     from publisher.bucket.consume import pull
 
     bucket, counted = _counted(remote)
-    pull(bucket, "bench", version, Path(out))
+    kept = Cache(Path(cache), 2**40) if cache else None
+    pull(bucket, "bench", version, Path(out), cache=kept)
     return dict(counted)
 
 
@@ -81,6 +85,8 @@ def _counted(remote: str) -> tuple[Any, dict[str, int]]:
 
     bucket: Any = open_bucket(remote)
     counted = {"requests": 0, "sent": 0}
+    if remote.startswith("file:"):
+        return bucket, counted
 
     def count(request: Any, **_: Any) -> None:
         counted["requests"] += 1
@@ -177,7 +183,8 @@ def round_of(remote: str, tree: Path, work: Path, with_dvc: bool) -> dict[str, d
     """Every tool once, up and down, each into a folder of its own."""
     found = {
         "publisher push": child("push", f"{remote}/p", tree, "1.0.0"),
-        "publisher pull": child("pull", f"{remote}/p", work / "p", "1.0.0"),
+        "publisher pull": child("pull", f"{remote}/p", work / "p", "1.0.0", work / "cache"),
+        "publisher bare pull": child("pull", f"{remote}/p", work / "q", "1.0.0"),
         "boto3 push": child("boto3-push", f"{remote}/b", tree),
         "boto3 pull": child("boto3-pull", f"{remote}/b", work / "b"),
     }
@@ -245,6 +252,23 @@ def deltas(remote: str, tree: Path, files: int, size: int, work: Path) -> None:
     shutil.rmtree(work / "more")
 
 
+def memory(place: Path, tree: Path, work: Path) -> None:
+    """What pushing and pulling takes at most, in processes of their own."""
+    remote, cache = f"file://{place}/bucket", work / "cache"
+    steps = {
+        "first push": ("push", remote, tree, "1.0.0"),
+        "the same again": ("push", remote, tree, "1.0.0"),
+        "as another version": ("push", remote, tree, "1.1.0"),
+        "first pull": ("pull", remote, work / "a", "1.0.0", cache),
+        "into the same folder": ("pull", remote, work / "a", "1.1.0", cache),
+        "from the cache": ("pull", remote, work / "b", "1.0.0", cache),
+    }
+    print(f"{'':22}{'peak MB':>8}{'CPU s':>8}")
+    for name, step in steps.items():
+        facts = child(*step)
+        print(f"{name:22}{facts['mb']:8.0f}{facts['cpu']:8.1f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--child", nargs="+")
@@ -252,6 +276,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dvc", action="store_true")
+    parser.add_argument("--memory", action="store_true")
     asked = parser.parse_args()
     if asked.child:
         print(json.dumps(CHILDREN[asked.child[0]](*asked.child[1:])))
@@ -263,6 +288,10 @@ def main() -> None:
         place = Path(folder)
         tree, work = make_tree(place / "tree", asked.files, asked.size), place / "work"
         work.mkdir()
+        if asked.memory:
+            print(f"{asked.files:,} files of {asked.size:,} bytes, a folder as bucket")
+            memory(place, tree, work)
+            return
         with s3_server.serve(place / "s3", gentle=False) as server:
             os.environ.update(server.environment)
             remote = f"s3://{s3_server.BUCKET}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from .bucket import consume, locking
+from .bucket.cache import open_cache
 from .bucket.consume import Release
 from .dataset import Dataset
 from .files import cache_folder
@@ -16,7 +18,7 @@ from .stages import conversion, intake
 from .storage import open_bucket
 from .versions.version import Reference
 
-Splits = str | Sequence[str]
+Names = str | Sequence[str]
 
 
 def read(path: str | os.PathLike[str], format: str | None = None) -> Dataset:
@@ -49,16 +51,20 @@ def pull(
     reference: str,
     *,
     to: str | os.PathLike[str],
-    split: Splits = (),
+    split: Names = (),
+    category: Names = (),
+    cache: bool = True,
     lock: str | os.PathLike[str] | None = None,
     endpoint_url: str | None = None,
     profile: str | None = None,
 ) -> Release:
     """
-    Fetch a version, or some splits of it, into the folder `to`; every byte is verified.
+    Fetch a version, or a part of it, into the folder `to`; every byte is verified.
 
     Args:
         reference: such as `s3://bucket/hands@1.2.0`, `@latest`, `@^1.2`, `@sha256:...`.
+        category: names; only pictures with an instance of one of these.
+        cache: take what was fetched before, and keep what is fetched, as docs/consume.md says.
         lock: a publisher.lock to obey; where it does not know the reference, it is written in.
 
     Raises:
@@ -71,7 +77,14 @@ def pull(
     settled = locking.settle(bucket, ref, Path(lock)) if lock is not None else None
     selector = settled.version if settled is not None else ref.selector
     release = consume.pull(
-        bucket, ref.name, selector, Path(to), splits=_names(split), remote=ref.remote
+        bucket,
+        ref.name,
+        selector,
+        Path(to),
+        splits=_names(split),
+        categories=_names(category),
+        remote=ref.remote,
+        cache=open_cache() if cache else None,
     )
     if settled is not None:
         settled.keep(release.root)
@@ -81,15 +94,17 @@ def pull(
 def load(
     reference: str,
     *,
-    split: Splits = (),
+    split: Names = (),
+    category: Names = (),
     cache: str | os.PathLike[str] | None = None,
     endpoint_url: str | None = None,
     profile: str | None = None,
 ) -> Dataset:
     """
-    A version, or some splits of it, as a Dataset; fetched once and kept in a cache.
+    A version, or a part of it, as a Dataset; fetched once and kept in a cache.
 
     Args:
+        category: names; only pictures with an instance of one of these, with all they show.
         cache: where to keep it; by default PUBLISHER_CACHE or the user's cache folder.
 
     With one split, `images` is the folder of its pictures. Raises as `pull`.
@@ -97,16 +112,26 @@ def load(
     ref = Reference.parse(reference)
     bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
     record = consume.resolve(bucket, ref.name, ref.selector)
-    names = _names(split)
-    root = record.root.removeprefix("sha256:")[:16]
+    splits, categories = _names(split), _names(category)
+    part = "+".join(splits) or "all"
+    if categories:
+        part += "." + hashlib.sha256("\0".join(sorted(set(categories))).encode()).hexdigest()[:16]
     home = Path(cache) if cache else cache_folder()
-    folder = home / ref.name / root / ("+".join(names) or "all")
-    release = consume.pull(bucket, ref.name, ref.selector, folder, splits=names, remote=ref.remote)
+    release = consume.pull(
+        bucket,
+        ref.name,
+        ref.selector,
+        home / ref.name / record.root.removeprefix("sha256:")[:16] / part,
+        splits=splits,
+        categories=categories,
+        remote=ref.remote,
+        cache=open_cache(home),
+    )
     dataset = replace(intake.read(release.path, "coco"), name=ref.name)
     if len(release.splits) == 1:
         return replace(dataset, images=release.path / release.splits[0] / "images")
     return dataset
 
 
-def _names(split: Splits) -> tuple[str, ...]:
-    return (split,) if isinstance(split, str) else tuple(split)
+def _names(given: Names) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)

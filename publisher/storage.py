@@ -257,7 +257,8 @@ class LocalBucket:
 
     def get(self, key: str, *, limit: int = LIMIT) -> bytes:
         with self._errors(key), self._path(key).open("rb") as stream:
-            body = stream.read(limit + 1)
+            size = os.fstat(stream.fileno()).st_size  # read(n) takes n bytes, whatever is there
+            body = stream.read(min(size, limit) + 1)
         if len(body) > limit:
             raise _too_large(self.url, key, limit)
         return body

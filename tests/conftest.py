@@ -24,6 +24,12 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _nothing_of_mine_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pulls of tests neither use nor fill the cache of whoever runs them."""
+    monkeypatch.setenv("PUBLISHER_CACHE_GIB", "0")
+
+
 @pytest.fixture
 def cli() -> Callable[..., Result]:
     """Calls the command line, and expects an exit code."""

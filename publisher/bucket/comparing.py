@@ -178,6 +178,8 @@ def _opened(text: str, open_: Open, folder: Path) -> _Opened:
         return _of_record(bucket, consume.resolve(bucket, ref.name, ref.selector), folder)
     path = Path(text)
     if (path / MANIFEST).is_file():
+        if consume.is_partial(path):
+            raise UsageError(f"{text} holds only some categories", hint="compare by reference")
         return _of_tree(path, _whole(read_manifest(path), text))
     if not path.exists():
         raise UsageError(f"there is no {text}", hint="give references, releases or datasets")

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import shutil
+import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -34,7 +37,7 @@ from ..errors import (
 )
 from ..files import canonical_json, write_atomic
 from ..names import listing
-from ..progress import Progress, silent
+from ..progress import Transfer, unwatched
 from ..storage import Bucket
 from ..versions.manifest import (
     CHANNELS,
@@ -52,13 +55,13 @@ from ..versions.manifest import (
     StoredShard,
     channel_key,
     max_shard_bytes,
-    plan,
     read_shard,
     record_key,
     shard_key,
     status_key,
 )
-from ..versions.packs import Index, Place, Read, index_key, max_index_bytes, reads
+from ..versions.packs import Index, Place, index_key, max_index_bytes, reads
+from ..versions.partial import WHOLE, documents_of, twin, whole
 from ..versions.version import (
     Caret,
     Channel,
@@ -68,8 +71,19 @@ from ..versions.version import (
     check_name,
     parse_selector,
 )
-from .fetching import Fetch
-from .trees import Counter, check_tree, each, files_in, is_file_of, read_manifest
+from .fetching import Wanted, carry, sought
+from .trees import (
+    are_files_of,
+    check_tree,
+    each,
+    files_in,
+    is_file_of,
+    read_manifest,
+)
+
+if TYPE_CHECKING:
+    from .cache import Cache
+    from .subset import Subset
 
 _PARTS = ".publisher.parts"  # files on their way, and lists of what pulls may have put there
 _SPARE = 2**26  # bytes of disk to leave free
@@ -294,18 +308,32 @@ def locate(bucket: Bucket, record: Record, manifest: Manifest) -> dict[Place, li
     Raises:
         IntegrityError: an index is missing, damaged, or does not know a file.
     """
-    here = sorted({e.shard for e in manifest.entries})
-    indexes = dict(
-        zip(here, each(lambda s: read_index(bucket, record.shards[s]), here), strict=True)
-    )
+    place_of = finder(bucket, record, {e.shard for e in manifest.entries})
     places: dict[Place, list[Entry]] = defaultdict(list)
     for entry in manifest.entries:
+        places[place_of(entry)].append(entry)
+    return places
+
+
+def finder(bucket: Bucket, record: Record, shards: Collection[str]) -> Callable[[Entry], Place]:
+    """
+    Says where the bytes of a file of some shards of a version lie.
+
+    Raises:
+        IntegrityError: an index is missing, damaged, or (later) does not know the file.
+    """
+    here = sorted(shards)
+    found = each(lambda s: read_index(bucket, record.shards[s]), here)
+    indexes = dict(zip(here, found, strict=True))
+
+    def place_of(entry: Entry) -> Place:
         try:
-            places[indexes[entry.shard].place_of(entry)].append(entry)
+            return indexes[entry.shard].place_of(entry)
         except FormatError as error:
             key = index_key(record.shards[entry.shard].index)
             raise _damaged_list(bucket, key, "which says where files lie", error) from error
-    return places
+
+    return place_of
 
 
 def _damaged_list(bucket: Bucket, key: str, what: str, error: Exception) -> IntegrityError:
@@ -321,7 +349,9 @@ def fetch(
     record: Record,
     entries: Sequence[Entry],
     folder: Path,
-    on_file: Progress = silent,
+    on_bytes: Transfer = unwatched,
+    *,
+    cache: Cache | None = None,
 ) -> dict[Entry, Path]:
     """
     Fetch some files of a version into a folder, where they are not yet; every byte is checked.
@@ -340,14 +370,12 @@ def fetch(
             f"{size:,} bytes do not fit on the disk of {folder}: {free:,} are free",
             hint="TMPDIR says where temporary files go",
         )
-    places = locate(bucket, record, Manifest(record.name, missing))
-    files = {place: [replace(es[0], path=named[es[0]])] for place, es in places.items()}
-    done = Counter(on_file, len(files))
-    bad = set(Fetch(bucket, folder, folder, files, done).all(reads(places)))
-    if wrong := [e.path for place in bad for e in places[place]]:
-        raise IntegrityError(
-            f"{bucket.url} has missing or wrong bytes for {listing(sorted(wrong))}", sorted(wrong)
-        )
+    place_of = finder(bucket, record, {e.shard for e in missing})
+    once = {named[e]: e for e in missing}
+    wanted = sought([replace(e, path=name) for name, e in once.items()], place_of, cache)
+    bad = set(carry(bucket, wanted, folder, folder, place_of, on_bytes))
+    if wrong := sorted(e.path for e in missing if named[e] in bad):
+        raise IntegrityError(f"{bucket.url} has missing or wrong bytes for {listing(wrong)}", wrong)
     return {e: folder / name for e, name in named.items()}
 
 
@@ -364,19 +392,23 @@ class Release:
     version: str
     root: str
     splits: tuple[str, ...]  # those that are here
+    categories: tuple[str, ...] = ()  # only pictures that have one; none: all pictures
     plan: Plan = field(default=Plan((), ()), repr=False, compare=False)  # of the pull just done
 
     def __fspath__(self) -> str:
         return str(self.path)
+
+    def __truediv__(self, path: str) -> Path:
+        return self.path / path
 
     @cached_property
     def manifest(self) -> Manifest:
         """Files and digests."""
         return read_manifest(self.path)
 
-    def verify(self, on_file: Progress = silent) -> None:
+    def verify(self, on_bytes: Transfer = unwatched) -> None:
         """Hash every file again; IntegrityError names what is missing, changed or too many."""
-        verify_folder(self.path, on_file)
+        verify_folder(self.path, on_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +419,7 @@ class Planned:
     version: str
     root: str
     splits: tuple[str, ...]
+    categories: tuple[str, ...]
     plan: Plan
 
 
@@ -396,11 +429,18 @@ def plan_pull(
     selector: Selector | str,
     to: Path,
     splits: Collection[str] = (),
-    on_file: Progress = silent,
+    categories: Collection[str] = (),
+    *,
+    cache: Cache | None = None,
+    on_bytes: Transfer = unwatched,
 ) -> Planned:
-    """Say what `pull` with the same arguments would fetch; touch nothing."""
+    """
+    Say what `pull` with the same arguments would fetch; leave the folder alone.
+
+    To choose by categories, it fetches annotation files.
+    """
     record = resolve(bucket, name, selector)
-    return _Pull(bucket, record, to, splits, on_file).planned()
+    return _Pull(bucket, record, to, splits, categories, cache, on_bytes).planned()
 
 
 def pull(
@@ -410,29 +450,56 @@ def pull(
     to: Path,
     *,
     splits: Collection[str] = (),
+    categories: Collection[str] = (),
     remote: str | None = None,
-    on_file: Progress = silent,
+    cache: Cache | None = None,
+    on_bytes: Transfer = unwatched,
 ) -> Release:
     """
     Fetch a version into a folder, every byte checked. Calling it again goes on, or repairs.
 
     A folder that holds another version of ours is brought to this one: only what differs
-    is fetched, and files of the old version go. More splits of the same version are added.
+    is fetched, and files of the old version go. More splits, or pictures of more categories,
+    of the same version are added.
 
     Args:
         to: a folder that is new, empty, or from an earlier pull.
         splits: names; none means all of them.
+        categories: only pictures with an instance of one of these; none means all.
         remote: what to remember as its origin, if not the bucket's URL.
-        on_file: told of files compared, then of files fetched.
+        cache: gives what was fetched before, and takes what is fetched now.
+        on_bytes: told of what is checked, then of what is fetched.
 
     Raises:
         VersionNotFound: no version answers to the selector.
-        UsageError: no such split; the folder is someone else's; the disk is full.
+        UsageError: no such split or category; the folder is someone else's; the disk is full.
         IntegrityError: bytes in the bucket are wrong or missing; `.paths` names the files,
             none of which was installed.
     """
     record = resolve(bucket, name, selector)
-    return _Pull(bucket, record, to, splits, on_file).run(remote or bucket.url)
+    work = _Pull(bucket, record, to, splits, categories, cache, on_bytes)
+    return work.run(remote or bucket.url)
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """What is to be done for some files of a folder."""
+
+    keep: tuple[Entry, ...]  # there already
+    moves: tuple[tuple[str, str], ...]  # of these, within the folder: old path, new path
+    wanted: Wanted
+
+    @property
+    def plan(self) -> Plan:
+        """The same for those who ask."""
+        asked = reads(self.wanted.stored)
+        return Plan(
+            self.wanted.from_bucket,
+            self.keep,
+            requests=len(asked),
+            transfer=sum(r.stop - r.start for r in asked),
+            cached=self.wanted.from_cache,
+        )
 
 
 class _Pull:
@@ -444,117 +511,151 @@ class _Pull:
         record: Record,
         to: Path,
         splits: Collection[str],
-        on_file: Progress,
+        categories: Collection[str],
+        cache: Cache | None,
+        on_bytes: Transfer,
     ) -> None:
         self._bucket = bucket
         self._record = record
         self._to = to
         self._parts = to / _PARTS
-        self._on_file = on_file
-        chosen, here = set(splits), _state(to)
-        if chosen and here is not None and here.root == record.root:
-            chosen |= set(here.splits)
-        self._manifest = read_version(bucket, record, chosen)
-        self._places = {
-            e: place
-            for place, entries in locate(bucket, record, self._manifest).items()
-            for e in entries
-        }
-        self._splits = tuple(s for s in record.splits if not chosen or s in chosen)
+        self._cache = cache
+        self._on_bytes = on_bytes
+        here = _state(to) or _state(self._parts)
+        if here is not None and here.root == record.root:
+            splits, categories = _more(here, to, splits or tuple(record.splits), categories)
+        self._manifest = read_version(bucket, record, splits)
+        self._place_of = finder(bucket, record, {e.shard for e in self._manifest.entries})
+        self._splits = tuple(s for s in record.splits if not splits or s in splits)
+        self._categories = tuple(sorted(set(categories)))
+        documents = documents_of(self._manifest.entries) if categories else ()
+        self._first = tuple(map(whole, documents)) if categories else self._manifest.entries
 
     def planned(self) -> Planned:
         """Compare the folder with the version."""
-        self._stale()
-        there = set(files_in(self._to))
-        old = [e for e in self._manifest.entries if e.path in there]
-        sound = each(lambda e: is_file_of(self._to / e.path, e), old, self._on_file)
-        present = {e for e, good in zip(old, sound, strict=True) if good}
-        asked = reads(self._places[e] for e in self._manifest.entries if e not in present)
-        todo = plan(
-            self._manifest.entries,
-            present,
-            requests=len(asked),
-            transfer=sum(r.stop - r.start for r in asked),
-        )
+        self._known()
+        todo = self._todo(self._first)
+        plan = todo.plan
+        if self._categories:
+            with tempfile.TemporaryDirectory(prefix="publisher-") as room:
+                missing = todo.wanted.entries
+                found = fetch(self._bucket, self._record, missing, Path(room), cache=self._cache)
+                files = {e.path: path for e, path in found.items()}
+                chosen = self._subset(lambda path: files.get(path, self._to / path))
+                plan += self._todo(chosen.files).plan
         r = self._record
-        return Planned(r.name, r.version, r.root, self._splits, todo)
+        return Planned(r.name, r.version, r.root, self._splits, self._categories, plan)
 
     def run(self, origin: str) -> Release:
         """Fetch what is missing."""
-        stale = self._stale()
-        todo = self.planned().plan
+        known, todo = self._known(), self._todo(self._first)
         self._check_space(todo)
         try:
-            self._begin(stale)
-            self._fetch(todo)
-            return replace(self._finish(origin), plan=todo)
+            self._begin()
+            stay = {e.path for e in self._first}
+            if self._categories:
+                plan = self._bring(todo)
+                chosen = self._subset(self._to.joinpath)
+                todo = self._todo(chosen.files)
+                self._check_space(todo)
+                self._clear(known, stay | {e.path for e in (*chosen.files, *chosen.made)})
+                plan += self._bring(todo)
+                self._write(chosen)
+            else:
+                self._clear(known, stay | {old for old, _ in todo.moves})
+                plan = self._bring(todo)
+            return replace(self._finish(origin), plan=plan)
         except OSError as error:
             if isinstance(error, PublisherError):
                 raise
             raise _disk_error(error, self._to) from error
 
-    def _stale(self) -> list[str]:
+    def _subset(self, find: Callable[[str], Path]) -> Subset:
+        from .subset import subset  # which loads numpy
+
+        return subset(self._manifest.entries, self._splits, self._categories, find)
+
+    def _known(self) -> set[str]:
         """
-        Files of earlier pulls that this version has not.
+        The paths of this version and of earlier pulls.
 
         Raises:
             UsageError: the folder holds something that no pull put there.
         """
+        known = {e.path for e in self._manifest.entries}
         if not self._to.exists():
-            return []
+            return known
         if not self._to.is_dir():
             raise UsageError(f"{self._to} is no folder")
-        new = {e.path for e in self._manifest.entries}
-        old = {e.path for m in self._earlier() for e in m.entries}
-        there = [p for p in files_in(self._to) if p.split("/")[0] not in {STATE, MANIFEST, _PARTS}]
+        for paths in self._earlier():
+            known.update(paths)
         ours = (self._to / STATE).is_file() or self._parts.is_dir()
-        foreign = sorted(set(there) - new - old) if ours else sorted(there)
+        foreign = sorted(
+            p for p in files_in(self._to) if not _is_own(p) and not (ours and p in known)
+        )
         if foreign:
             raise UsageError(
                 f"{self._to} holds files that are not of this dataset: {listing(foreign)}",
                 hint="choose a new or empty folder, or remove them",
             )
-        return sorted((old - new) & set(there))
+        return known
 
-    def _earlier(self) -> Iterator[Manifest]:
-        lists = [self._to / MANIFEST, *self._parts.glob("*.manifest")]
-        for path in lists:
+    def _earlier(self) -> Iterator[list[str]]:
+        for path in (self._to / MANIFEST, *self._parts.glob("*.manifest")):
             with suppress(OSError, PublisherError):
-                yield Manifest.from_bytes(path.read_bytes())
+                yield [e.path for e in Manifest.from_bytes(path.read_bytes()).entries]
 
-    def _check_space(self, todo: Plan) -> None:
+    def _todo(self, entries: Sequence[Entry]) -> _Todo:
+        """Compare files with the folder, and find those that it has not."""
+        if not self._to.exists():
+            return _Todo((), (), sought(entries, self._place_of, self._cache))
+        sound = are_files_of(self._to, entries, self._on_bytes)
+        keep, moves, missing = list[Entry](), list[tuple[str, str]](), list[Entry]()
+        for entry, good in zip(entries, sound, strict=True):
+            other = twin(entry) if not good else None
+            if other is not None and is_file_of(self._to / other, entry):
+                moves.append((other, entry.path))
+                good = True
+            (keep if good else missing).append(entry)
+        return _Todo(tuple(keep), tuple(moves), sought(missing, self._place_of, self._cache))
+
+    def _check_space(self, todo: _Todo) -> None:
         place = next(p for p in (self._to, *self._to.absolute().parents) if p.exists())
-        free = shutil.disk_usage(place).free
-        if todo.move and todo.move_bytes + _SPARE > free:
+        free, size = shutil.disk_usage(place).free, todo.wanted.size
+        if size and size + _SPARE > free:
             raise UsageError(
-                f"{todo.move_bytes:,} bytes do not fit on the disk of {self._to}: {free:,} are free"
+                f"{size:,} bytes do not fit on the disk of {self._to}: {free:,} are free"
             )
 
-    def _begin(self, stale: Iterable[str]) -> None:
+    def _begin(self) -> None:
         """From here until the end the folder is incomplete, and says so."""
         self._to.mkdir(parents=True, exist_ok=True)
         _make_folder(self._parts)
-        write_atomic(self._parts / f"{self._record.root[7:]}.manifest", self._manifest.to_bytes())
-        (self._to / STATE).unlink(missing_ok=True)
-        for path in stale:
+        write_atomic(self._parts / f"{self._record.root[7:]}.manifest", self._manifest.parts())
+        with suppress(FileNotFoundError):  # what it had is wanted still, if this is cut short
+            os.replace(self._to / STATE, self._parts / STATE)
+
+    def _clear(self, known: Collection[str], stay: Collection[str]) -> None:
+        """Remove what earlier pulls have left and this one does not need."""
+        for path in list(files_in(self._to)):
+            if path in stay or not (path in known or path.startswith(f"{WHOLE}/")):
+                continue
             (self._to / path).unlink()
             for folder in (self._to / path).parents:
                 if folder == self._to or any(folder.iterdir()):
                     break
                 folder.rmdir()
 
-    def _fetch(self, todo: Plan) -> None:
-        folders = {p for e in todo.move for p in _parents(e.path)}
-        for folder in sorted(folders):
+    def _bring(self, todo: _Todo) -> Plan:
+        """Have files in the folder; say in the end where each came from."""
+        paths = (*(new for _, new in todo.moves), *(e.path for e in todo.wanted.entries))
+        for folder in sorted({p for path in paths for p in _parents(path)}):
             _make_folder(self._to / folder)
-        wanted: dict[Place, list[Entry]] = defaultdict(list)
-        for entry in todo.move:
-            wanted[self._places[entry]].append(entry)
-        count = Counter(self._on_file, len(todo.move))
-        fetch = Fetch(self._bucket, self._to, self._parts, wanted, count)
-        bad = fetch.all(reads(wanted))
-        bad = fetch.all([Read((place,)) for place in bad])  # once more, each by itself
-        wrong = sorted(e.path for place in bad for e in wanted[place])
+        for old, new in todo.moves:
+            os.replace(self._to / old, self._to / new)
+        wrong = carry(
+            self._bucket, todo.wanted, self._to, self._parts, self._place_of, self._on_bytes
+        )
         if wrong:
             raise IntegrityError(
                 f"{self._bucket.url} has missing or wrong bytes for {listing(wrong)}",
@@ -562,10 +663,25 @@ class _Pull:
                 hint="nothing wrong was installed; the maintainer can find and mend it with "
                 "`publisher verify --deep`",
             )
+        return todo.plan
+
+    def _write(self, chosen: Subset) -> None:
+        """Write the annotation files that speak of the chosen pictures."""
+        for entry in chosen.made:
+            if is_file_of(self._to / entry.path, entry):
+                continue
+            for folder in sorted(_parents(entry.path)):
+                _make_folder(self._to / folder)
+            part = self._parts / "made"
+            write_atomic(part, chosen.bodies[entry.path]())
+            os.replace(part, self._to / entry.path)
 
     def _finish(self, origin: str) -> Release:
-        record = self._record
-        write_atomic(self._to / MANIFEST, self._manifest.to_bytes())
+        record, part = self._record, self._parts / MANIFEST
+        write_atomic(part, self._manifest.parts())
+        os.replace(part, self._to / MANIFEST)
+        if not self._categories and (self._to / WHOLE).exists():
+            shutil.rmtree(self._to / WHOLE)
         shutil.rmtree(self._parts)
         state = _State(
             "publisher/pulled/1",
@@ -574,9 +690,32 @@ class _Pull:
             record.version,
             record.root,
             self._splits,
+            self._categories,
         )
         write_atomic(self._to / STATE, canonical_json(msgspec.to_builtins(state), indent=1))
         return state.release(self._to)
+
+
+def _is_own(path: str) -> bool:
+    """Is it no file of a version, but one that pulls make? Or half of one, after a kill."""
+    first = path.partition("/")[0]
+    return first in {STATE, MANIFEST, _PARTS, WHOLE} or first.startswith(
+        (f".{STATE}.", f".{MANIFEST}.")
+    )
+
+
+def _more(
+    here: _State, to: Path, splits: Collection[str], categories: Collection[str]
+) -> tuple[Collection[str], Collection[str]]:
+    """Splits and categories of a folder that has some of the same version already."""
+    if not categories or here.categories:
+        return {*splits, *here.splits}, {*categories, *here.categories} if categories else ()
+    if set(splits) <= set(here.splits):
+        return here.splits, ()  # it has these pictures, and others
+    raise UsageError(
+        f"{to} has all pictures of {', '.join(here.splits)}, and no part of a split can be added",
+        hint="choose a new folder, or leave --category out",
+    )
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -601,7 +740,7 @@ def _disk_error(error: OSError, to: Path) -> UsageError:
 # ── folders ──────────────────────────────────────────────────────────────────────────────────
 
 
-class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`.publisher.json`: what a complete pull has put into a folder."""
 
     schema: str
@@ -610,9 +749,12 @@ class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     root: str
     splits: tuple[str, ...]
+    categories: tuple[str, ...] = ()
 
     def release(self, path: Path) -> Release:
-        return Release(path, self.remote, self.name, self.version, self.root, self.splits)
+        return Release(
+            path, self.remote, self.name, self.version, self.root, self.splits, self.categories
+        )
 
 
 def _state(folder: Path) -> _State | None:
@@ -638,9 +780,18 @@ def open_release(folder: Path) -> Release:
     return state.release(folder)
 
 
-def verify_folder(folder: Path, on_file: Progress = silent) -> Manifest:
+def is_partial(folder: Path) -> bool:
+    """Has a pull put only some pictures of a split there?"""
+    state = _state(folder)
+    return state is not None and bool(state.categories)
+
+
+def verify_folder(folder: Path, on_bytes: Transfer = unwatched) -> Manifest:
     """
     Hash every file of a pulled folder, or of a release tree, and compare with its manifest.
+
+    Of a pull by category, the whole annotation files say which pictures have to be there, and
+    what their own annotation files hold.
 
     Raises:
         UsageError: it is neither, or an incomplete pull.
@@ -654,5 +805,26 @@ def verify_folder(folder: Path, on_file: Progress = silent) -> Manifest:
         set(manifest.splits),
     ):
         raise IntegrityError(f"{MANIFEST} is not that of {state.name} {state.version}", [MANIFEST])
-    check_tree(folder, manifest, on_file)
+    entries = None
+    if state is not None and state.categories:
+        entries = _entries_of_part(folder, manifest, state.categories)
+    check_tree(folder, manifest, on_bytes, entries=entries)
     return manifest
+
+
+def _entries_of_part(
+    folder: Path, manifest: Manifest, categories: Collection[str]
+) -> tuple[Entry, ...]:
+    """All files of a folder with some pictures only."""
+    from .subset import subset  # which loads numpy
+
+    documents = tuple(map(whole, documents_of(manifest.entries)))
+    wrong = [e.path for e in documents if not is_file_of(folder / e.path, e)]
+    if wrong:
+        raise IntegrityError(
+            f"{folder} is not what its {MANIFEST} says; missing or changed: {listing(wrong)}",
+            wrong,
+            hint="pull it again",
+        )
+    chosen = subset(manifest.entries, manifest.splits, categories, folder.joinpath)
+    return (*documents, *chosen.files, *chosen.made)

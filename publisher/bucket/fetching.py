@@ -10,15 +10,21 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from ..errors import AccessDenied, ObjectNotFound, StorageError
+from ..progress import Amount, Transfer
 from ..storage import Bucket
 from ..versions.manifest import Entry
-from ..versions.packs import Place, Read
-from .trees import Counter, each
+from ..versions.packs import Place, Read, reads
+from .cache import Bundle, Cache, Keeper
+from .trees import Meter, each
 
 Members = Mapping[Place, Sequence[Entry]]  # the files that lie at each place; equal ones share it
 
@@ -55,28 +61,53 @@ class Feed:
         return next(self.take(1), None) is not None
 
 
+class Source(Protocol):
+    """Where bytes come from: a bucket, or what was fetched before."""
+
+    def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes of an object from `start`, at most `length` of them, block by block."""
+
+
 class Fetch:
-    """Fetches files into a folder, its parts being elsewhere on the same disk."""
+    """
+    Fetches files into a folder, its parts being elsewhere on the same disk.
+
+    Args:
+        keeper: takes what is fetched into a cache.
+    """
 
     def __init__(
-        self, bucket: Bucket, to: Path, parts: Path, files: Members, done: Counter
+        self,
+        source: Source,
+        to: Path,
+        parts: Path,
+        files: Members,
+        meter: Meter,
+        keeper: Keeper | None = None,
     ) -> None:
-        self._bucket = bucket
+        self._source = source
         self._to = to
         self._parts = parts
         self._files = files
-        self._done = done
+        self._meter = meter
+        self._keeper = keeper
 
     def all(self, reads: Sequence[Read]) -> list[Place]:
         """Fetch what lies at these places; give those whose bytes are missing or wrong."""
         return [place for bad in each(self._read, reads) for place in bad]
 
     def _read(self, read: Read) -> list[Place]:
+        if self._keeper is None:
+            return self._read_all(read, None)
+        with self._keeper.bundle() as bundle:
+            return self._read_all(read, bundle)
+
+    def _read_all(self, read: Read, bundle: Bundle | None) -> list[Place]:
         left, bad, cuts = deque(read.places), list[Place](), 0
         while left:
             before = len(left)
             try:
-                self._go_on(read, left, bad)
+                self._go_on(read, left, bad, bundle)
             except ObjectNotFound:
                 return [*bad, *left]
             except AccessDenied:
@@ -87,23 +118,29 @@ class Fetch:
                     raise
         return bad
 
-    def _go_on(self, read: Read, left: deque[Place], bad: list[Place]) -> None:
+    def _go_on(
+        self, read: Read, left: deque[Place], bad: list[Place], bundle: Bundle | None
+    ) -> None:
         """Read on from the first file that is left, and from the end of its part."""
         have = self._have(left[0])
         start, at = left[0].offset + have, left[0].offset
         length = None if read.is_whole else read.stop - start  # whole: is it longer than it says?
-        blocks = self._bucket.read(read.key, start=start, length=length)
+        blocks = self._source.read(read.key, start=start, length=length)
         feed = Feed(blocks if start < read.stop else iter(()))
         while left:
             place = left[0]
             feed.skip(place.offset - at)
-            good = self._receive(feed, place, have)
+            good = self._receive(feed, place, have, bundle)
             left.popleft()
             at, have = place.offset + place.size, 0
             if good and not (read.is_whole and feed.has_more()):
                 self._install(place)
+                if bundle is not None:
+                    bundle.end(self._files[place][0].sha256, place.size)
             else:
-                self._part(place).unlink()
+                part = self._part(place)
+                self._meter.add(0, -part.stat().st_size)
+                part.unlink()
                 bad.append(place)
 
     def _have(self, place: Place) -> int:
@@ -112,16 +149,24 @@ class Fetch:
         size = part.stat().st_size if part.exists() else 0
         return size if size <= place.size else 0
 
-    def _receive(self, feed: Feed, place: Place, have: int) -> bool:
+    def _receive(self, feed: Feed, place: Place, have: int, bundle: Bundle | None) -> bool:
         """Bring a part to its end; are its bytes right?"""
-        digest, size = hashlib.sha256(), have
-        with self._part(place).open("r+b" if have else "wb", buffering=0) as out:
-            while have and (block := out.read(2**20)):
-                digest.update(block)
-            for piece in feed.take(place.size - have):
-                digest.update(piece)
-                out.write(piece)
-                size += len(piece)
+        digest, size = hashlib.sha256(), 0
+        keep = bundle.write if bundle is not None else _drop
+        if bundle is not None:
+            bundle.begin()
+        try:
+            with self._part(place).open("r+b" if have else "wb", buffering=0) as out:
+                for piece, is_new in chain(_again(out, have), _new(feed, place.size - have)):
+                    if is_new:
+                        out.write(piece)
+                    digest.update(piece)
+                    keep(piece)
+                    size += len(piece)
+                    self._meter.add(0, len(piece))
+        except BaseException:
+            self._meter.add(0, -size)  # it is begun again
+            raise
         return size == place.size and digest.hexdigest() == self._files[place][0].sha256
 
     def _install(self, place: Place) -> None:
@@ -131,8 +176,109 @@ class Fetch:
             shutil.copyfile(part, twin)
             os.replace(twin, self._to / other.path)
         os.replace(part, self._to / first.path)
-        self._done.add(1 + len(others))
+        self._meter.add(1 + len(others), 0)
 
     def _part(self, place: Place) -> Path:
         path = self._files[place][0].path
         return self._parts / hashlib.sha256(path.encode()).hexdigest()
+
+
+def _again(part: BinaryIO, have: int) -> Iterator[tuple[bytes, bool]]:
+    while have and (block := part.read(2**20)):
+        yield block, False
+
+
+def _new(feed: Feed, size: int) -> Iterator[tuple[bytes, bool]]:
+    for piece in feed.take(size):
+        yield piece, True
+
+
+def _drop(piece: bytes) -> None:
+    """Where nobody keeps what was fetched."""
+
+
+# ── files that are to come ───────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Files that are to come, by where they lie: in a bucket, or fetched before."""
+
+    stored: dict[Place, list[Entry]]
+    cached: dict[Place, list[Entry]]
+    cache: Cache | None
+
+    @property
+    def from_bucket(self) -> tuple[Entry, ...]:
+        """Those that the bucket has to give, by path."""
+        return _by_path(self.stored)
+
+    @property
+    def from_cache(self) -> tuple[Entry, ...]:
+        """Those that were fetched before, by path."""
+        return _by_path(self.cached)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All of them."""
+        return self.from_cache + self.from_bucket
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(
+            e.size
+            for files in (self.stored, self.cached)
+            for found in files.values()
+            for e in found
+        )
+
+
+def _by_path(files: Members) -> tuple[Entry, ...]:
+    return tuple(sorted((e for found in files.values() for e in found), key=lambda e: e.path))
+
+
+def sought(
+    entries: Iterable[Entry], place_of: Callable[[Entry], Place], cache: Cache | None
+) -> Wanted:
+    """Find files: what was fetched before need not come from the bucket."""
+    entries = tuple(entries)
+    before = cache.find({e.sha256: e.size for e in entries}) if cache is not None else {}
+    wanted = Wanted(defaultdict(list), defaultdict(list), cache)
+    for entry in entries:
+        if (place := before.get(entry.sha256)) is not None:
+            wanted.cached[place].append(entry)
+        else:
+            wanted.stored[place_of(entry)].append(entry)
+    return wanted
+
+
+def carry(
+    bucket: Bucket,
+    wanted: Wanted,
+    to: Path,
+    parts: Path,
+    place_of: Callable[[Entry], Place],
+    on_bytes: Transfer,
+) -> list[str]:
+    """
+    Bring files into a folder; give the paths of those whose bytes are missing or wrong.
+
+    What the cache no longer has, or has wrong, comes from the bucket, and `wanted` says so.
+    """
+    places = (*wanted.stored, *wanted.cached)
+    files = sum(len(found) for files in (wanted.stored, wanted.cached) for found in files.values())
+    meter = Meter(on_bytes, "fetched", Amount(files, sum(p.size for p in places)))
+    with ExitStack() as stack:
+        keeper = None
+        if wanted.cache is not None:
+            keeper = stack.enter_context(wanted.cache.keeping())
+            before = Fetch(wanted.cache, to, parts, wanted.cached, meter)
+            for place in before.all(reads(wanted.cached)):
+                wanted.cache.discard(place.key)
+                for entry in wanted.cached.pop(place):
+                    wanted.stored[place_of(entry)].append(entry)
+        work = Fetch(bucket, to, parts, wanted.stored, meter, keeper)
+        bad = work.all(reads(wanted.stored))
+        bad = work.all([Read((place,)) for place in bad])  # once more, each by itself
+    return sorted(e.path for place in bad for e in wanted.stored[place])

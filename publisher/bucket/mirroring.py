@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections import Counter as Counts
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from ..errors import (
     VersionNotFound,
 )
 from ..names import listing
-from ..progress import Progress, silent
+from ..progress import Amount, Transfer, unwatched
 from ..storage import Bucket, ObjectInfo, require_conditional_writes
 from ..versions.documents import SCRIPT, SUMS, sums
 from ..versions.inventory import (
@@ -63,7 +63,7 @@ from .objects import (
 from .originals import Original, Source, Wanted
 from .publish import script
 from .sending import FOR_EVER, NO_CACHE, SMALL, Stock, content_type, failpoint, is_sound, write
-from .trees import Counter, each
+from .trees import Meter, each
 
 T = TypeVar("T")
 
@@ -117,7 +117,7 @@ def mirror(
     selector: Selector | None = None,
     *,
     dry_run: bool = False,
-    on_object: Progress = silent,
+    on_bytes: Transfer = unwatched,
 ) -> Mirrored:
     """
     Copy versions of a dataset, what was said of them, and the channels that lead to them.
@@ -125,7 +125,7 @@ def mirror(
     Args:
         selector: None is all versions, a range all in it, anything else the one that it means.
         dry_run: look, but send nothing.
-        on_object: told of objects copied, for one version after another.
+        on_bytes: told of objects copied, for one step after another.
 
     Raises:
         VersionNotFound: there is nothing to copy.
@@ -138,7 +138,7 @@ def mirror(
     if source.url == target.url and source.url != "memory:":
         raise UsageError("source and target are the same bucket")
     chosen = _chosen(source, name, selector)
-    return _Mirroring(source, target, name, on_object, dry_run=dry_run).run(chosen)
+    return _Mirroring(source, target, name, on_bytes, dry_run=dry_run).run(chosen)
 
 
 def _chosen(source: Bucket, name: str, selector: Selector | None) -> list[Version]:
@@ -186,13 +186,13 @@ class _Mirroring:
     """One run from bucket to bucket."""
 
     def __init__(
-        self, source: Bucket, target: Bucket, name: str, on_object: Progress, *, dry_run: bool
+        self, source: Bucket, target: Bucket, name: str, on_bytes: Transfer, *, dry_run: bool
     ) -> None:
         self._source = source
         self._from = Source(source, name)
         self._target = target
         self._name = name
-        self._on_object = on_object
+        self._on_bytes = on_bytes
         self._dry_run = dry_run
         self._stock = Stock(target)
         self._looked: set[str] = set()  # folders of the target
@@ -281,12 +281,13 @@ class _Mirroring:
             return
         if missing:
             self._prove()
-        count = Counter(self._on_object, len(missing))
+        total = Amount(len(missing), sum(w.what.size for w, _ in missing))
+        meter = Meter(self._on_bytes, "copied", total)
         with tempfile.TemporaryDirectory(prefix="publisher-") as room:
 
             def one(item: tuple[Wanted, ObjectInfo | None]) -> State | None:
                 wrong = self._carry(step, Path(room), *item)
-                count.add(1)
+                meter.add(1, item[0].what.size)
                 return wrong
 
             large = [item for item in missing if item[0].what.size >= SMALL]
@@ -318,7 +319,7 @@ class _Mirroring:
     def _missing(self, wanted: Iterable[Wanted]) -> list[tuple[Wanted, ObjectInfo | None]]:
         """What the target has not, as cheaply as that can be told; and what it has instead."""
         left = [w for w in wanted if w.what.key not in self._done]
-        folders = Counts(_folder(w.what.key) for w in left)
+        folders = Counter(_folder(w.what.key) for w in left)
         for folder, count in folders.items():
             if folder not in self._looked:
                 self._looked.add(folder)

@@ -27,7 +27,7 @@ from ..errors import (
     UsageError,
     VersionConflict,
 )
-from ..progress import Progress, silent
+from ..progress import Transfer, unwatched
 from ..storage import Bucket, require_conditional_writes
 from ..versions.documents import DOCUMENTS, SCRIPT, SUMS, URLS, sealed_script, sums
 from ..versions.inventory import documents_of
@@ -48,7 +48,7 @@ from ..versions.manifest import (
 )
 from ..versions.packs import Index, Place, index_key, plan_packs
 from ..versions.version import Channel, Version, check_name
-from .consume import find_record, read_index, versions
+from .consume import find_record, is_partial, read_index, versions
 from .maintain import advance
 from .sending import (
     FOR_EVER,
@@ -94,7 +94,7 @@ def push(
     channel: str | None = "latest",
     layout: Layout | None = None,
     dry_run: bool = False,
-    on_file: Progress = silent,
+    on_bytes: Transfer = unwatched,
 ) -> Pushed:
     """
     Publish a release tree, and let a channel point to it unless that is further already.
@@ -107,7 +107,7 @@ def push(
         layout: "plain" puts every file under its own name, "packs" puts small files together;
             by default small datasets are plain.
         dry_run: look, but send nothing.
-        on_file: told of files hashed, then of files sent.
+        on_bytes: told of what is checked, then of what is sent.
 
     Raises:
         UsageError: the name, version or folder cannot be published.
@@ -118,11 +118,11 @@ def push(
     check_name(name)
     number, goal = Version.parse(version), Channel(channel) if channel else None
     manifest = read_manifest(tree)
-    if manifest.others:
-        raise UsageError(f"{tree} holds only some splits of a version; it cannot be published")
+    if manifest.others or is_partial(tree):
+        raise UsageError(f"{tree} holds only a part of a version; it cannot be published")
     wanted = _layout_of(manifest, layout)
-    check_tree(tree, manifest, on_file)
-    work = _Push(bucket, tree, manifest, name, number, on_file)
+    check_tree(tree, manifest, on_bytes)
+    work = _Push(bucket, tree, manifest, name, number, on_bytes)
     if dry_run:
         return work.planned(wanted)
     return work.run(wanted, created, goal)
@@ -165,7 +165,7 @@ class _Push:
         manifest: Manifest,
         name: str,
         version: Version,
-        on_file: Progress,
+        on_bytes: Transfer,
     ) -> None:
         self._bucket = bucket
         self._tree = tree
@@ -173,7 +173,7 @@ class _Push:
         self._name = name
         self._version = version
         self._folder = tree_key(name, version)
-        self._on_file = on_file
+        self._on_bytes = on_bytes
         self._stock = Stock(bucket)
         self._theirs = find_record(bucket, name, version)
         self._refuse_other(self._theirs)
@@ -192,8 +192,10 @@ class _Push:
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
             order, claims = self._packed(self._shards), False
-        places, sent = send(self._bucket, self._stock, self._tree, order.parcels, self._on_file)
-        places = {**places, **order.kept}
+        new_places, sent = send(
+            self._bucket, self._stock, self._tree, order.parcels, self._on_bytes
+        )
+        places = {**new_places, **order.kept} if new_places else order.kept
         record, new = self._commit(order, self._send_lists(places), created)
         if new or self._theirs is not None:  # else who was quicker does this
             self._send_documents(record, places, skip={SUMS} if claims else set())
@@ -294,11 +296,12 @@ class _Push:
 
     def _packed(self, shards: Collection[str]) -> _Order:
         """New contents in packs and blobs; what an earlier version holds stays where it is."""
-        contents = distinct(self._entries)
-        old = {e.sha256: p for e in contents if (p := self._earlier.get(e.sha256)) is not None}
-        sound = sound_objects(self._stock, old.values())
-        kept = {sha256: place for sha256, place in old.items() if place.key in sound}
-        packs, single = plan_packs(e for e in contents if e.sha256 not in kept)
+        kept = self._earlier
+        wholes = {p.key for p in kept.values()}
+        sound = sound_objects(self._stock, kept.values())
+        if sound != wholes:
+            kept = {sha256: place for sha256, place in kept.items() if place.key in sound}
+        packs, single = plan_packs(e for e in self._entries if e.sha256 not in kept)
         if not kept:
             self._stock.look("packs/", len(packs))
             self._stock.look("blobs/", len(single))
@@ -317,7 +320,7 @@ class _Push:
             return {}  # its files are here
         found = versions(self._bucket, self._name)
         before = [v for v in reversed(found) if v < self._version]
-        left, seen = {e.sha256 for e in self._entries}, set[str]()
+        left, seen = {e.sha256: e.sha256 for e in self._entries}, set[str]()
         places: dict[str, Place] = {}
         for version in [*before, *(v for v in found if v > self._version)][:_LOOK_BACK]:
             if not left:
@@ -330,8 +333,10 @@ class _Push:
                     if stored.index not in seen:
                         seen.add(stored.index)
                         index = read_index(self._bucket, stored)
-                        places.update((s, p) for s, p in index if s in left)
-            left -= places.keys()
+                        # by our own string: a million digests are not kept twice
+                        places.update((left[s], p) for s, p in index if s in left)
+            for sha256 in places.keys() & left.keys():
+                del left[sha256]
         return places
 
     def _is_there(self, parcel: Parcel) -> bool:

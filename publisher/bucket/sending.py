@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import IntegrityError, ObjectExists, ObjectNotFound, StorageError, UsageError
-from ..progress import Progress
+from ..progress import Transfer
 from ..storage import Bucket, ObjectInfo
 from ..versions.manifest import Entry
 from ..versions.packs import END, LARGE, Pack, Place, digest_in, pack_key, padding
-from .trees import Counter, each, is_file_of
+from .trees import Meter, amount_of, each, is_file_of
 
 SMALL = LARGE  # bytes of a file that is read once, hashed, and sent from memory
 FOR_EVER = "public, max-age=31536000, immutable"  # of what never changes under its key
@@ -142,7 +142,7 @@ def sound_objects(stock: Stock, places: Iterable[Place]) -> set[str]:
 
 
 def send(
-    bucket: Bucket, stock: Stock, tree: Path, parcels: Iterable[Parcel], on_file: Progress
+    bucket: Bucket, stock: Stock, tree: Path, parcels: Iterable[Parcel], on_bytes: Transfer
 ) -> tuple[dict[str, Place], list[Parcel]]:
     """
     Put what is not there yet; give where all of it lies by sha256, and what was sent.
@@ -152,14 +152,14 @@ def send(
         StorageError: the bucket failed.
     """
     parcels = tuple(parcels)
-    count = Counter(on_file, sum(len(p.entries) for p in parcels))
+    meter = Meter(on_bytes, "sent", amount_of([e for p in parcels for e in p.entries]))
     places: dict[str, Place] = {}
     sent: list[Parcel] = []
 
     def one(parcel: Parcel) -> tuple[str, bool]:
         work = _send_pack if parcel.pack else _send_file
         done = work(bucket, stock, tree, parcel, Path(room))
-        count.add(len(parcel.entries))
+        meter.add(len(parcel.entries), sum(e.size for e in parcel.entries))
         return done
 
     with tempfile.TemporaryDirectory(prefix="publisher-") as room:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,7 @@ from typing import TypeVar
 from ..errors import IntegrityError, UsageError
 from ..files import sha256_of
 from ..names import listing
-from ..progress import Progress, silent
+from ..progress import Amount, Progress, Transfer, silent, unwatched
 from ..versions.documents import DOCUMENTS
 from ..versions.manifest import MANIFEST, MAX_MANIFEST, STATE, Entry, Manifest
 
@@ -32,7 +32,8 @@ def read_manifest(tree: Path) -> Manifest:
     """
     try:
         with (tree / MANIFEST).open("rb") as stream:
-            return Manifest.from_bytes(stream.read(MAX_MANIFEST + 1))
+            size = os.fstat(stream.fileno()).st_size  # read(n) takes n bytes, whatever is there
+            return Manifest.from_bytes(stream.read(min(size, MAX_MANIFEST) + 1))
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"{tree} is no release: it has no {MANIFEST}",
@@ -40,21 +41,28 @@ def read_manifest(tree: Path) -> Manifest:
         ) from None
 
 
-def check_tree(tree: Path, manifest: Manifest, on_file: Progress = silent) -> None:
+def check_tree(
+    tree: Path,
+    manifest: Manifest,
+    on_bytes: Transfer = unwatched,
+    *,
+    entries: Collection[Entry] | None = None,
+) -> None:
     """
-    Hash every file of a folder and compare with a manifest.
+    Hash every file of a folder and compare with a manifest, or with some entries of a tree.
 
     A plain tree copied out of a bucket may have SHA256SUMS, urls.txt and get.py beside them.
 
     Raises:
         IntegrityError: files are missing, changed or too many; `.paths` names them all.
     """
-    beside = {MANIFEST, STATE, *(DOCUMENTS - {e.path for e in manifest.entries})}
+    entries = manifest.entries if entries is None else entries
+    beside = {MANIFEST, STATE, *(DOCUMENTS - {e.path for e in entries})}
     there = set(files_in(tree)) - beside
-    here = [e for e in manifest.entries if e.path in there]
-    sound = each(lambda e: is_file_of(tree / e.path, e), here, on_file)
+    here = [e for e in entries if e.path in there]
+    sound = are_files_of(tree, here, on_bytes)
     kinds: Mapping[str, list[str]] = {
-        "missing": [e.path for e in manifest.entries if e.path not in there],
+        "missing": [e.path for e in entries if e.path not in there],
         "changed": [e.path for e, good in zip(here, sound, strict=True) if not good],
         "not in the manifest": sorted(there - {e.path for e in here}),
     }
@@ -73,6 +81,20 @@ def files_in(tree: Path) -> Iterator[str]:
         links = [f for f in folders if Path(folder, f).is_symlink()]
         for file in (*files, *links):
             yield Path(folder, file).relative_to(tree).as_posix()
+
+
+def are_files_of(
+    tree: Path, entries: Sequence[Entry], on_bytes: Transfer = unwatched
+) -> list[bool]:
+    """Which of these are in a folder with their very bytes? Hashes them."""
+    meter = Meter(on_bytes, "checked", amount_of(entries))
+
+    def look(entry: Entry) -> bool:
+        sound = is_file_of(tree / entry.path, entry)
+        meter.add(1, entry.size)
+        return sound
+
+    return each(look, entries)
 
 
 def is_file_of(path: Path, entry: Entry) -> bool:
@@ -132,16 +154,22 @@ def each(
     return [results[i] for i in range(len(items))]
 
 
-class Counter:
-    """Tells a listener how many of many are done, from any thread."""
+class Meter:
+    """Tells a listener how much of a transfer is done, from any thread."""
 
-    def __init__(self, listener: Progress, total: int) -> None:
+    def __init__(self, listener: Transfer, what: str, total: Amount) -> None:
         self._listener = listener
-        self._done, self._total = 0, total
+        self._what = what
+        self._done, self._total = Amount(0, 0), total
         self._lock = threading.Lock()
 
-    def add(self, count: int) -> None:
-        """So many more are done."""
+    def add(self, files: int, size: int) -> None:
+        """So many more files and bytes are done; less than none, where they came wrong."""
         with self._lock:
-            self._done += count
-            self._listener(self._done, self._total)
+            self._done = Amount(self._done.files + files, self._done.bytes + size)
+            self._listener(self._what, self._done, self._total)
+
+
+def amount_of(entries: Collection[Entry]) -> Amount:
+    """How much some files are together."""
+    return Amount(len(entries), sum(e.size for e in entries))

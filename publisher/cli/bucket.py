@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..names import one_line
-from .talk import json_option, progress, say, show_json, table
+from .talk import json_option, progress, say, show_json, table, transfer
 
 if TYPE_CHECKING:
     from ..bucket.comparing import Proposal
@@ -77,7 +77,7 @@ def push(
     proposal = _proposal(bucket, ref.name, tree, as_json) if version == "auto" else None
     if proposal is not None:
         version = str(proposal.version)
-    with progress("files", quiet=as_json) as on_file:
+    with transfer(quiet=as_json) as on_bytes:
         pushed = publish.push(
             bucket,
             tree,
@@ -87,7 +87,7 @@ def push(
             channel=channel,
             layout=layout,
             dry_run=dry_run,
-            on_file=on_file,
+            on_bytes=on_bytes,
         )
     facts = {"name": pushed.name, "version": pushed.version, "root": pushed.root}
     if receipt is not None and not dry_run:
@@ -108,6 +108,14 @@ def push(
 @click.argument("reference", metavar="REF")
 @click.option("-o", "--out", required=True, type=_new, help="New folder, or that of a pull before.")
 @click.option("--split", "splits", multiple=True, help="Only this split; repeatable.")
+@click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="NAME",
+    help="Only pictures with an instance of this category; repeatable.",
+)
+@click.option("--no-cache", is_flag=True, help="Fetch all anew, and keep nothing for other pulls.")
 @click.option("--lock", type=_new, help="Obey this file; where it does not know REF, write it in.")
 @click.option("--update", is_flag=True, help="With --lock: take what REF means now.")
 @click.option(
@@ -120,6 +128,8 @@ def pull(
     reference: str,
     out: Path,
     splits: tuple[str, ...],
+    categories: tuple[str, ...],
+    no_cache: bool,
     lock: Path | None,
     update: bool,
     allow_rollback: bool,
@@ -128,8 +138,9 @@ def pull(
     profile: str | None,
     as_json: bool,
 ) -> None:
-    """Fetch a version, or some splits of it. Every byte is checked; run again to go on."""
+    """Fetch a version, or a part of it. Every byte is checked; run again to go on."""
     from ..bucket import consume, locking
+    from ..bucket.cache import open_cache
 
     if lock is None and (update or allow_rollback):
         raise click.UsageError("--update and --allow-rollback go with --lock")
@@ -138,20 +149,30 @@ def pull(
     if lock is not None:
         settled = locking.settle(bucket, ref, lock, update=update, allow_rollback=allow_rollback)
         selector = settled.version
-    with progress("files", quiet=as_json) as on_file:
+    cache = None if no_cache else open_cache()
+    with transfer(quiet=as_json) as on_bytes:
         what = (bucket, ref.name, selector, out)
         got: Planned | Release
         if dry_run:
-            got = consume.plan_pull(*what, splits=splits, on_file=on_file)
+            got = consume.plan_pull(*what, splits, categories, cache=cache, on_bytes=on_bytes)
         else:
-            got = consume.pull(*what, splits=splits, remote=ref.remote, on_file=on_file)
+            got = consume.pull(
+                *what,
+                splits=splits,
+                categories=categories,
+                remote=ref.remote,
+                cache=cache,
+                on_bytes=on_bytes,
+            )
     if settled is not None and not dry_run:
         settled.keep(got.root)
     facts = {"name": got.name, "version": got.version, "root": got.root, "path": str(out)}
     done = "planned" if dry_run else "pulled"
     if as_json:
         counts = _counts(got.plan, "fetched", "kept")
-        show_json({"status": done, **facts, "splits": list(got.splits), **counts})
+        counts["cached"] = {"files": len(got.plan.cached), "bytes": got.plan.cached_bytes}
+        part = {"splits": list(got.splits), "categories": list(got.categories)}
+        show_json({"status": done, **facts, **part, **counts})
         return
     click.echo(f"{got.name} {got.version} {done} {got.root} {out}")
     _say_plan(got.plan, "would fetch" if dry_run else "fetched", "were there already")
@@ -267,8 +288,8 @@ def verify(
     if not remote and "://" not in subject:
         if mirror is not None:
             raise click.UsageError("--repair-from mends a bucket: give a reference, or --remote")
-        with progress("files", quiet=as_json) as on_file:
-            manifest = consume.verify_folder(Path(subject), on_file)
+        with transfer(quiet=as_json) as on_bytes:
+            manifest = consume.verify_folder(Path(subject), on_bytes)
         _say_sound(subject, manifest, "every byte of", as_json)
         return
     if "://" not in subject:
@@ -366,8 +387,10 @@ def _say_cost(plan: Plan, request: float, byte: float = 0.0) -> None:
 
 
 def _say_plan(plan: Plan, moved: str, kept: str) -> None:
+    before = f"{len(plan.cached)} files, {plan.cached_bytes:,} bytes from the cache; "
     say(
         f"{moved} {len(plan.move)} files, {plan.move_bytes:,} bytes; "
+        f"{before if plan.cached else ''}"
         f"{len(plan.keep)} files, {plan.keep_bytes:,} bytes {kept}"
     )
 

@@ -11,7 +11,7 @@ import click
 
 from ..names import one_line
 from .bucket import dry_run_option, opened, server_options
-from .talk import json_option, progress, say, show_json, show_parts, table
+from .talk import json_option, progress, say, show_json, show_parts, table, transfer
 
 if TYPE_CHECKING:
     from ..bucket.comparing import Compared
@@ -329,9 +329,9 @@ def mirror(
         profile=target_profile or profile,
     )
     selector = ref.selector if "@" in source.rpartition("/")[2] else None
-    with progress("objects", quiet=as_json) as on_object:
+    with transfer(quiet=as_json) as on_bytes:
         what = (bucket, goal, ref.name, selector)
-        done = mirroring.mirror(*what, dry_run=dry_run, on_object=on_object)
+        done = mirroring.mirror(*what, dry_run=dry_run, on_bytes=on_bytes)
     if as_json:
         _show_mirrored(done)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -11,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..progress import Progress, silent
+from ..progress import Amount, Progress, Transfer, silent, unwatched
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from ..conservation import Tally
+
+_EVERY = 10.0  # seconds between two lines where nobody watches
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
@@ -34,6 +39,99 @@ def progress(what: str, *, quiet: bool = False) -> Iterator[Progress]:
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def transfer(*, quiet: bool = False) -> Iterator[Transfer]:
+    """
+    How far a transfer is, on stderr: files, bytes, rate and the time that is left.
+
+    A bar where somebody watches; else, in a log, a line each ten seconds.
+    """
+    if quiet:
+        yield unwatched
+    elif sys.stderr.isatty():
+        with _bar() as listener:
+            yield listener
+    else:
+        yield _Lines()
+
+
+@contextmanager
+def _bar() -> Iterator[Transfer]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[files]} files"),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+        seldom = _Seldom(0.1)
+
+        def listen(what: str, done: Amount, total: Amount) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, files="", total=None)
+            elif done != total and not seldom.may():
+                return
+            files = f"{done.files:,}/{total.files:,}"
+            bar.update(tasks[what], completed=done.bytes, total=total.bytes, files=files)
+
+        yield listen
+
+
+class _Lines:
+    """A line now and then."""
+
+    def __init__(self) -> None:
+        self._what = ""
+        self._began = 0.0
+        self._seldom = _Seldom(_EVERY)
+
+    def __call__(self, what: str, done: Amount, total: Amount) -> None:
+        if what != self._what:
+            self._what, self._began = what, time.monotonic()
+        if not self._seldom.may():
+            return
+        rate = done.bytes / max(time.monotonic() - self._began, 1e-3)
+        left = f", {_clock((total.bytes - done.bytes) / rate)} left" if rate > 0 else ""
+        say(
+            f"{what} {done.files:,} of {total.files:,} files, "
+            f"{done.bytes / 1e6:,.1f} of {total.bytes / 1e6:,.1f} MB, {rate / 1e6:,.1f} MB/s{left}"
+        )
+
+
+class _Seldom:
+    """Says yes once in so many seconds, the first time after them."""
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._next = time.monotonic() + every
+
+    def may(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._every
+        return True
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(min(seconds, 359_999)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def say(line: str) -> None:

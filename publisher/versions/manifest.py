@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import BytesIO
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -127,13 +128,19 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The bytes of manifest.json: one line a file, the same for equal manifests."""
+        return _joined(self.parts())
+
+    def parts(self) -> Iterator[bytes]:
+        """The same, a line at a time: of many files the whole is not small."""
+        yield b"{\n"
         head = {"schema": "publisher/manifest/1", "name": self.name, "root": self.root}
-        lines = [f' "{key}":{_json(value).decode()},' for key, value in head.items()]
-        shards = [f"  {_json(k).decode()}:{_json(v).decode()}" for k, v in self.shards.items()]
-        files = [f"  {_json(_row(e)).decode()}" for e in self.entries]
-        lines += [' "shards":{', ",\n".join(shards), " },"]
-        lines += [' "files":[', ",\n".join(files), " ]"]
-        return "\n".join(["{", *lines, "}\n"]).encode()
+        for key, value in head.items():
+            yield b' "%b":%b,\n' % (key.encode(), _json(value))
+        yield b' "shards":{\n'
+        yield from _listed(b"  %b:%b" % (_json(k), _json(v)) for k, v in self.shards.items())
+        yield b' },\n "files":[\n'
+        yield from _listed(b"  " + _json(_row(e)) for e in self.entries)
+        yield b" ]\n}\n"
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Manifest:
@@ -149,11 +156,15 @@ class Manifest:
         document = _decode(body, _Manifest, MANIFEST)
         if document.schema != "publisher/manifest/1":
             raise FormatError(f"unknown schema {document.schema!r}", path=MANIFEST)
-        entries = tuple(Entry(f.path, f.size, f.sha256, f.split) for f in document.files)
+        split: dict[str | None, str | None] = {}  # one name a split, and not one a file
+        entries = tuple(
+            Entry(f.path, f.size, f.sha256, split.setdefault(f.split, f.split))
+            for f in _spent(document.files)
+        )
         here = {e.shard for e in entries}
         others = {name: s for name, s in document.shards.items() if name not in here}
         manifest = cls(document.name, entries, others)
-        if manifest.to_bytes() != body:  # digests, root, order and spelling at once
+        if not _is_made_of(body, manifest.parts()):  # digests, root, order and spelling at once
             raise IntegrityError(
                 f"{MANIFEST} does not fit its own digests", [MANIFEST], hint="it was changed"
             )
@@ -191,17 +202,20 @@ _LINES = msgspec.json.Decoder(_Line)
 
 def shard_bytes(entries: Iterable[Entry]) -> bytes:
     """The canonical lines of a shard: `{"path":…,"sha256":…,"size":…}` sorted by path."""
-    lines = (
-        _json(_Line(e.path, e.sha256, e.size)) + b"\n"
-        for e in sorted(entries, key=lambda e: e.path)
-    )
-    return b"".join(lines)
+    return _joined(_lines(entries))
+
+
+def _lines(entries: Iterable[Entry]) -> Iterator[bytes]:
+    for e in sorted(entries, key=lambda e: e.path):
+        yield _json(_Line(e.path, e.sha256, e.size)) + b"\n"
 
 
 def shard_of(entries: Collection[Entry]) -> Shard:
     """The digest, count and size of the files of one shard."""
-    digest = hashlib.sha256(shard_bytes(entries)).hexdigest()
-    return Shard(digest, len(entries), sum(e.size for e in entries))
+    digest = hashlib.sha256()
+    for line in _lines(entries):
+        digest.update(line)
+    return Shard(digest.hexdigest(), len(entries), sum(e.size for e in entries))
 
 
 def max_shard_bytes(shard: Shard) -> int:
@@ -224,7 +238,7 @@ def read_shard(body: bytes, name: str, shard: Shard) -> tuple[Entry, ...]:
         lines = _LINES.decode_lines(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"not a shard: {error}", path=name) from None
-    entries = tuple(Entry(x.path, x.size, x.sha256, split) for x in lines)
+    entries = tuple(Entry(x.path, x.size, x.sha256, split) for x in _spent(lines))
     if any(e.shard != name for e in entries):
         raise FormatError("a file is not of this shard", path=name)
     if shard_of(entries) != shard:
@@ -440,6 +454,17 @@ class Plan:
     keep: tuple[Entry, ...]  # already there
     requests: int = 0  # that moving the files needs, without lists and records
     transfer: int = 0  # bytes that these requests carry
+    cached: tuple[Entry, ...] = ()  # fetched before, into another folder
+
+    def __add__(self, other: Plan) -> Plan:
+        """One after the other."""
+        return Plan(
+            self.move + other.move,
+            self.keep + other.keep,
+            self.requests + other.requests,
+            self.transfer + other.transfer,
+            self.cached + other.cached,
+        )
 
     @property
     def move_bytes(self) -> int:
@@ -450,6 +475,11 @@ class Plan:
     def keep_bytes(self) -> int:
         """Size of what is already there."""
         return sum(e.size for e in self.keep)
+
+    @property
+    def cached_bytes(self) -> int:
+        """Size of what was fetched before."""
+        return sum(e.size for e in self.cached)
 
 
 def plan(
@@ -545,6 +575,7 @@ def _check_shard_name(name: str) -> None:
     safe_path(split)
 
 
+T = TypeVar("T")
 Document = TypeVar("Document", bound=_Strict)
 
 
@@ -583,6 +614,39 @@ def _damaged(key: str, why: str) -> IntegrityError:
         "`publisher verify --deep --repair-from MIRROR`"
     )
     return IntegrityError(f"{key} is damaged: {why}", [key], hint=hint)
+
+
+def _listed(items: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines with a comma between any two."""
+    comma = b""
+    for item in items:
+        yield comma + item
+        comma = b",\n"
+    yield b"\n"
+
+
+def _joined(parts: Iterable[bytes]) -> bytes:
+    """What `b"".join` gives, which keeps all parts until it begins."""
+    out = BytesIO()
+    out.writelines(parts)
+    return out.getvalue()
+
+
+def _is_made_of(body: bytes, parts: Iterable[bytes]) -> bool:
+    at = 0
+    for part in parts:
+        if not body.startswith(part, at):
+            return False
+        at += len(part)
+    return at == len(body)
+
+
+def _spent(items: list[T]) -> Iterator[T]:
+    """The items of a list that nobody else needs, each let go as it is taken: of a million
+    files there are never two lists."""
+    items.reverse()
+    while items:
+        yield items.pop()
 
 
 def _row(entry: Entry) -> _File:

@@ -78,10 +78,10 @@ class Pack:
 
     entries: tuple[Entry, ...]
 
-    @cached_property
-    def headers(self) -> tuple[bytes, ...]:
+    @property
+    def headers(self) -> Iterator[bytes]:
         """What stands before each file."""
-        return tuple(map(_header, self.entries))
+        return map(_header, self.entries)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
@@ -95,9 +95,10 @@ class Pack:
 
     @cached_property
     def _layout(self) -> tuple[tuple[int, ...], int]:
-        taken = [len(h) + _padded(e.size) for h, e in zip(self.headers, self.entries, strict=True)]
+        before = list(map(_header_size, self.entries))
+        taken = (b + _padded(e.size) for b, e in zip(before, self.entries, strict=True))
         starts = list(accumulate(taken, initial=0))
-        offsets = (s + len(h) for s, h in zip(starts, self.headers, strict=False))
+        offsets = (s + b for s, b in zip(starts, before, strict=False))
         return tuple(offsets), starts[-1] + len(END)
 
     def places(self, key: str) -> dict[str, Place]:
@@ -144,7 +145,7 @@ def _kind(entry: Entry) -> str:
 def _cut(entries: list[Entry]) -> Iterator[Pack]:
     taken, size = list[Entry](), 0
     for entry in entries:
-        more = len(_header(entry)) + _padded(entry.size)
+        more = _header_size(entry) + _padded(entry.size)
         if taken and size + more > TARGET:
             yield Pack(tuple(taken))
             taken, size = [], 0
@@ -158,6 +159,12 @@ def _header(entry: Entry) -> bytes:
     info = tarfile.TarInfo(entry.path)
     info.size = entry.size
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+def _header_size(entry: Entry) -> int:
+    """Bytes of a header, without making those that ustar is enough for."""
+    plain = entry.path.isascii() and len(entry.path) <= tarfile.LENGTH_NAME
+    return _TAR_BLOCK if plain and entry.size < 8**11 else len(_header(entry))
 
 
 def _padded(size: int) -> int:
@@ -199,11 +206,12 @@ class Index:
         """The index of these places by sha256."""
         objects = sorted({(p.key, p.whole) for p in places.values()})
         number = {key: i for i, (key, _) in enumerate(objects)}
-        rows = (
-            _ROW.pack(bytes.fromhex(sha256), number[p.key], p.offset, p.size)
-            for sha256, p in sorted(places.items())
-        )
-        return cls(tuple(objects), b"".join(rows))
+        rows = bytearray(len(places) * _ROW.size)
+        for i, sha256 in enumerate(sorted(places)):
+            place = places[sha256]
+            row = bytes.fromhex(sha256), number[place.key], place.offset, place.size
+            _ROW.pack_into(rows, i * _ROW.size, *row)
+        return cls(tuple(objects), bytes(rows))
 
     def __len__(self) -> int:
         return len(self.rows) // _ROW.size

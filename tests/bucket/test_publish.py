@@ -366,7 +366,7 @@ def test_what_cannot_be_published(tree, tmp_path):
         put(bucket, tmp_path / "empty")
     put(bucket, tree)
     part = pull(bucket, "hands", "1.0.0", tmp_path / "part", splits=["val"])
-    with pytest.raises(UsageError, match="only some splits"):
+    with pytest.raises(UsageError, match="only a part of a version"):
         put(bucket, part.path, "2.0.0")
     (tree / "manifest.json").write_bytes(b"{}")
     with pytest.raises(FormatError):

@@ -136,7 +136,7 @@ def _record_before_content(patch: Patch) -> None:
         self._claim()
         places = {s: p for x in order.parcels for s, p in x.places(str(x.key)).items()}
         record, _ = self._commit(order, self._send_lists(places), created)
-        _, sent = sending.send(self._bucket, self._stock, self._tree, order.parcels, self._on_file)
+        _, sent = sending.send(self._bucket, self._stock, self._tree, order.parcels, self._on_bytes)
         publish._advance(self._bucket, self._name, goal, self._version, record.root)
         return self._pushed("published", order, sent, record)
 
@@ -283,8 +283,8 @@ def _published_is_enough(patch: Patch) -> None:
 def _pull_does_not_hash(patch: Patch) -> None:
     receive = fetching.Fetch._receive
 
-    def believed(self: Any, feed: Any, place: Any, have: int) -> bool:
-        receive(self, feed, place, have)
+    def believed(self: Any, feed: Any, place: Any, *rest: Any) -> bool:
+        receive(self, feed, place, *rest)
         return bool(self._part(place).stat().st_size == place.size)
 
     patch.setattr(fetching.Fetch, "_receive", believed)
@@ -293,8 +293,8 @@ def _pull_does_not_hash(patch: Patch) -> None:
 def _pull_does_not_count(patch: Patch) -> None:
     receive = fetching.Fetch._receive
 
-    def believed(self: Any, feed: Any, place: Any, have: int) -> bool:
-        receive(self, feed, place, have)
+    def believed(self: Any, feed: Any, place: Any, *rest: Any) -> bool:
+        receive(self, feed, place, *rest)
         return True
 
     patch.setattr(fetching.Fetch, "_receive", believed)

@@ -32,9 +32,11 @@ def manifest(files: Mapping[str, bytes] = FILES, name: str = "hands") -> Manifes
     return Manifest(name, tuple(entry(p, b) for p, b in files.items()))
 
 
-def make_tree(folder: Path, changes: Mapping[str, bytes] = {}) -> Path:
-    """A release tree on disk: FILES, with changes."""
-    files = {**FILES, **changes}
+def make_tree(
+    folder: Path, changes: Mapping[str, bytes] = {}, files: Mapping[str, bytes] = FILES
+) -> Path:
+    """A release tree on disk: FILES, or others, with changes."""
+    files = {**files, **changes}
     for path, body in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

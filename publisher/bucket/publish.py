@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -220,11 +220,11 @@ class _Push:
         order = self._order(layout)
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
-            order, claims = self._packed(), False
+            order, claims = self._packed(self._shards), False
         new_places, sent = send(
             self._bucket, self._stock, self._tree, order.parcels, self._as_long_as(lease)
         )
-        places = {**order.kept, **new_places} if new_places else order.kept
+        places = {**new_places, **order.kept} if new_places else order.kept
         indexes = self._send_lists(places)
         if self._theirs is None:
             lease.renew()
@@ -298,29 +298,36 @@ class _Push:
             layout = self._theirs.layout
         if layout == "plain":
             return self._plain()
-        if self._theirs is not None:
-            indexes = self._indexes(self._theirs)
-            if indexes is not None:
-                return self._standing(indexes)
-        return self._packed()
+        return self._packed(self._shards) if self._theirs is None else self._standing()
 
-    def _indexes(self, record: Record) -> dict[str, Index] | None:
-        """The indexes of a record's shards; None where one is lost, and is to be made again."""
-        try:
-            return {s: read_index(self._bucket, record.shards[s]) for s in self._shards}
-        except IntegrityError:
-            return None
+    @cached_property
+    def _indexes(self) -> Mapping[str, Index]:
+        """The indexes of a version that is published in packs, without those that are lost."""
+        found = dict[str, Index]()
+        if self._theirs is not None and self._theirs.layout == "packs":
+            for shard in self._shards:
+                with suppress(IntegrityError):
+                    found[shard] = read_index(self._bucket, self._theirs.shards[shard])
+        return found
 
-    def _standing(self, indexes: Mapping[str, Index]) -> _Order:
-        """The objects that a published version in packs has: those that are lost are sent."""
+    def _standing(self) -> _Order:
+        """
+        The objects that a published version in packs has: those that are lost are sent. Files
+        of which the index is lost are placed as the first push did it, to make it again.
+        """
         members: dict[str, dict[Place, Entry]] = defaultdict(dict)
         kept: dict[str, Place] = {}
         for entry in self._entries:
-            place = indexes[entry.shard].place_of(entry)
-            members[place.key].setdefault(place, entry)
-            kept[entry.sha256] = place
+            if entry.shard in self._indexes:
+                place = self._indexes[entry.shard].place_of(entry)
+                members[place.key].setdefault(place, entry)
+                kept[entry.sha256] = place
         lost = sorted(set(members) - sound_objects(self._stock, kept.values()))
-        return _Order("packs", tuple(rebuilt(key, members[key]) for key in lost), kept)
+        parcels = tuple(rebuilt(key, members[key]) for key in lost)
+        if unplaced := [s for s in self._shards if s not in self._indexes]:
+            again = self._packed(unplaced)
+            return _Order("packs", (*parcels, *again.parcels), {**again.kept, **kept})
+        return _Order("packs", parcels, kept)
 
     @property
     def _shards(self) -> list[str]:
@@ -342,7 +349,7 @@ class _Push:
         self._stock.look(self._folder, len(parcels))
         return _Order("plain", tuple(parcels))
 
-    def _packed(self) -> _Order:
+    def _packed(self, shards: Collection[str]) -> _Order:
         """New contents in packs and blobs; what an earlier version holds stays where it is."""
         kept = self._earlier
         wholes = {p.key for p in kept.values()}
@@ -353,14 +360,16 @@ class _Push:
         if not kept:
             self._stock.look("packs/", len(packs))
             self._stock.look("blobs/", len(single))
-        made = [Parcel(p.entries, None, p) for p in packs]
-        return _Order("packs", (*made, *(Parcel((e,), blob_key(e.sha256)) for e in single)), kept)
+        parcels = [Parcel(p.entries, None, p) for p in packs]
+        parcels += [Parcel((e,), blob_key(e.sha256)) for e in single]
+        return _Order("packs", tuple(p for p in parcels if p.entries[0].shard in shards), kept)
 
     @cached_property
     def _earlier(self) -> Mapping[str, Place]:
         """
         Where other versions have the same bytes, by sha256: those before ours, the nearest
         first, then those after it. Who can read their indexes needs no list of all there is.
+        Of a version that is published already, those that were there when it was.
         """
         if self._theirs is not None and self._theirs.layout == "plain":
             return {}  # its files are here
@@ -374,7 +383,9 @@ class _Push:
                 break
             with suppress(IntegrityError):  # damaged, or retracted: then it is no help
                 record = find_record(self._bucket, self._name, version)
-                for stored in record.shards.values() if record else ():
+                if record is None or (self._theirs and record.created > self._theirs.created):
+                    continue
+                for stored in record.shards.values():
                     if stored.index not in seen:
                         seen.add(stored.index)
                         index = read_index(self._bucket, stored)
@@ -409,19 +420,24 @@ class _Push:
         return True
 
     def _send_lists(self, places: Mapping[str, Place]) -> dict[str, str]:
-        """Put the lines and the index of each shard; give the digests of the indexes."""
+        """Put the lines and the index of each shard; give the digests of new indexes."""
         self._stock.look("manifests/", len(self._shards))
         self._stock.look("index/", len(self._shards))
-        digests = {}
+        digests, lost = dict[str, str](), list[str]()
         for name in self._shards:
             entries = self._manifest.shard_entries(name)
-            index = Index.of({e.sha256: places[e.sha256] for e in entries}).to_bytes()
             lines = shard_bytes(entries)
-            digests[name] = hashlib.sha256(index).hexdigest()
-            if self._theirs and not self._is_in_force(digests[name], self._theirs.shards[name]):
-                raise _lost_index(self._theirs, name)
             self._put("put-manifest", shard_key(_sha256(lines)), lines)
-            self._put("put-index", index_key(digests[name]), index)
+            if name in self._indexes:
+                continue
+            index = Index.of({e.sha256: places[e.sha256] for e in entries}).to_bytes()
+            digests[name] = _sha256(index)
+            if self._theirs and not self._is_in_force(digests[name], self._theirs.shards[name]):
+                lost.append(name)
+            else:
+                self._put("put-index", index_key(digests[name]), index)
+        if self._theirs and lost:
+            raise _lost_index(self._theirs, lost[0])
         return digests
 
     def _is_in_force(self, digest: str, shard: StoredShard) -> bool:

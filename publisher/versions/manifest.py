@@ -689,7 +689,10 @@ def _unseal(body: bytes, kind: type[Document], key: str) -> Document:
 
 def _damaged(key: str, why: str) -> IntegrityError:
     why = re.sub(r"\s+", " ", why)[:200]
-    hint = "it was changed, or written by a newer publisher; push the release again, or upgrade"
+    hint = (
+        "it was changed, or written by a newer publisher: upgrade, or put it back with "
+        "`publisher verify --deep --repair-from MIRROR`"
+    )
     return IntegrityError(f"{key} is damaged: {why}", [key], hint=hint)
 
 

@@ -25,6 +25,7 @@ from publisher.errors import (
 from publisher.storage import LocalBucket, MemoryBucket
 from publisher.versions.documents import is_script
 from publisher.versions.manifest import Manifest, tree_key
+from publisher.versions.packs import index_key
 from tests.contracts import at_once
 from tests.trees import FILES, make_tree, manifest, read_tree
 
@@ -240,6 +241,24 @@ def test_pushing_again_puts_back_what_the_bucket_lost(tree, kind, damage, layout
             bucket._objects[key] = damage(good)
         assert put(bucket, tree).status == "already published"
         assert bucket._objects == whole
+
+
+def test_a_lost_index_is_made_again_though_a_later_version_holds_the_same_elsewhere(tree):
+    """Found by tests/bucket/test_histories.py: intact indexes were taken for the lost one."""
+    bucket = MemoryBucket()
+    put(bucket, tree, layout="packs")
+    later = "2026-01-02T12:00:00+00:00"
+    push(bucket, tree, "hands", "1.1.0", created=later, layout="plain")
+    whole = dict(bucket._objects)
+    record = resolve(bucket, "hands", "1.0.0")
+    keys = [index_key(s.index) for s in record.shards.values()]
+    for lost in ([key] for key in keys), [keys]:
+        for some in lost:
+            for key in some:
+                del bucket._objects[key]
+            assert put(bucket, tree).status == "already published"
+            assert bucket._objects == whole
+    verify_remote(bucket, "hands", "1.0.0", deep=True)
 
 
 def test_a_channel_only_moves_forward(tree, tmp_path):

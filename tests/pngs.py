@@ -46,7 +46,8 @@ def filtered(rgb: np.ndarray, filters: Sequence[int]) -> bytes:
 
 
 def write_png(path: Path, rgb: np.ndarray) -> None:
-    """(H, W, 3) as anyone would write it."""
+    """(H, W, 3) as anyone would write it, in a folder that need not be there yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(rgb).save(path)
 
 

@@ -402,14 +402,31 @@ class _AtOnce:
 
 def make_orderly(patch: pytest.MonkeyPatch) -> None:
     """
-    Operations of a client come in the same order every time, from one thread; and a key that
-    was checked is not checked again, which is dear.
+    Operations of a client come in the same order every time, from one thread; a key that was
+    checked is not checked again, which is dear. Leases, which have names by chance and tell the
+    time, are left out: tests/bucket/test_gc.py is about them.
     """
+    patch.setattr(publish, "held", _no_lease)
     patch.setattr(trees, "THREADS", 1)
     patch.setattr(trees, "ThreadPoolExecutor", _AtOnce)
     for name in ("_earlier", "_indexes"):  # Python 3.11 locks these for all pushes of a process
         patch.setattr(vars(publish._Push)[name], "lock", nullcontext(), raising=False)
     patch.setattr(storage, "_checked", lru_cache(maxsize=10_000)(storage._checked))
+
+
+class _NoLease:
+    """A lease that is never lost."""
+
+    def renew(self) -> None: ...
+
+    def check(self) -> None: ...
+
+    def covers(self, moment: float) -> None: ...
+
+
+@contextmanager
+def _no_lease(bucket: object, claim: str, what: str) -> Iterator[_NoLease]:
+    yield _NoLease()
 
 
 Turn = Callable[[], None]  # to be called before each operation; returns when it may be done

@@ -7,7 +7,7 @@ Each mutation names the check that must fail with it; without the mutation that 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from publisher.bucket import (
     sending,
     verifying,
 )
+from publisher.bucket.trust import UNSIGNED
 from publisher.errors import ObjectExists
 from publisher.storage import Bucket
 from publisher.versions import manifest as documents
@@ -130,14 +131,16 @@ def _puts(part: str, put: Callable[..., object]) -> Callable[[Patch], None]:
 
 
 def _record_before_content(patch: Patch) -> None:
-    def run(self: Any, layout: Layout, created: str, goal: object) -> publish.Pushed:
+    def run(
+        self: Any, layout: Layout, created: str, goal: object, signers: Any, lease: object
+    ) -> publish.Pushed:
         publish.require_conditional_writes(self._bucket)
         order = self._order(layout)
         self._claim()
         places = {s: p for x in order.parcels for s, p in x.places(str(x.key)).items()}
         record, _ = self._commit(order, self._send_lists(places), created)
         _, sent = sending.send(self._bucket, self._stock, self._tree, order.parcels, self._on_bytes)
-        publish._advance(self._bucket, self._name, goal, self._version, record.root)
+        publish._advance(self._bucket, self._name, goal, self._version, record.root, signers)
         return self._pushed("published", order, sent, record)
 
     patch.setattr(publish._Push, "run", run)
@@ -168,19 +171,19 @@ def _channel_before_record(patch: Patch) -> None:
 
     def first(self: Any, *rest: Any) -> Any:
         root = self._manifest.root
-        publish._advance(self._bucket, self._name, "latest", self._version, root)
+        publish._advance(self._bucket, self._name, "latest", self._version, root, UNSIGNED)
         return commit(self, *rest)
 
     patch.setattr(publish._Push, "_commit", first)
 
 
 def _channel_without_swap(patch: Patch) -> None:
-    swap = maintain._swap
+    swap = maintain.swap
 
     def altered(bucket: Bucket, *rest: Any, **how: Any) -> Any:
         return swap(_Altered(bucket, "/channels/", _unconditionally), *rest, **how)
 
-    patch.setattr(maintain, "_swap", altered)
+    patch.setattr(maintain, "swap", altered)
 
 
 def _etag_after_body(patch: Patch) -> None:
@@ -202,18 +205,19 @@ def _etag_after_body(patch: Patch) -> None:
             body, self._body = self._body, None
             return self._bucket.get(key, **how) if body is None else body
 
-    swap = maintain._swap
-    patch.setattr(maintain, "_swap", lambda bucket, *r, **h: swap(Swapped(bucket), *r, **h))
+    swap = maintain.swap
+    patch.setattr(maintain, "swap", lambda bucket, *r, **h: swap(Swapped(bucket), *r, **h))
 
 
 def _channel_moves_back(patch: Patch) -> None:
     advance = maintain._next
 
     def forced(
-        bucket: Bucket, name: str, channel: Any, version: Any, root: str, _: object = None
+        bucket: Bucket, name: str, channel: Any, version: Any, root: str, _: object, signers: Any
     ) -> None:
         key = documents.channel_key(name, channel)
-        maintain._swap(bucket, key, documents.ChannelState, lambda now: advance(now, version, root))
+        kind = documents.ChannelState
+        maintain.swap(bucket, key, kind, lambda now: advance(key, now, version, root, signers))
 
     patch.setattr(publish, "advance", forced)
 
@@ -311,10 +315,10 @@ def _state_stays(patch: Patch) -> None:
     """An update does not say that the folder is incomplete meanwhile."""
     begin = consume._Pull._begin
 
-    def kept(self: Any, stale: Iterable[str]) -> None:
+    def kept(self: Any) -> None:
         state = self._to / ".publisher.json"
         body = state.read_bytes() if state.exists() else None
-        begin(self, stale)
+        begin(self)
         if body is not None:
             state.write_bytes(body)
 

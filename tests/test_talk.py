@@ -9,8 +9,9 @@ import pytest
 
 from publisher.bucket import trees
 from publisher.bucket.cache import Cache
-from publisher.bucket.consume import pull, verify_folder, verify_remote
+from publisher.bucket.consume import pull, verify_folder
 from publisher.bucket.publish import push
+from publisher.bucket.verifying import verify_remote
 from publisher.cli import talk
 from publisher.progress import Amount
 from publisher.storage import MemoryBucket

@@ -30,7 +30,7 @@ from ..errors import (
 from ..failpoint import failpoint
 from ..files import sha256_of
 from ..names import listing
-from ..progress import Progress, silent
+from ..progress import Amount, Transfer, unwatched
 from ..storage import Bucket, MemoryBucket
 from ..versions.documents import SCRIPT, SUMS, URLS, is_script, sums
 from ..versions.inventory import (
@@ -93,9 +93,10 @@ from .objects import (
 )
 from .publish import script
 from .sending import FOR_EVER, NO_CACHE, Stock, content_type, write
-from .trees import each
+from .trees import Meter, each
 from .trust import NOBODY, Trust
 
+_NOTHING = Amount(0, 0)
 _AFTER = {"record", "document", "channel"}  # what says that the rest is there
 _SWAPPED = {"record", "status", "beside", "channel"}  # others change them, or nobody may
 _STAYS = {"active", "yanked", "deprecated"}
@@ -133,7 +134,7 @@ def verify_remote(
     selector: Selector | str = "latest",
     *,
     deep: bool = False,
-    on_object: Progress = silent,
+    on_bytes: Transfer = unwatched,
     trust: Trust = NOBODY,
 ) -> Manifest:
     """
@@ -151,7 +152,7 @@ def verify_remote(
     """
     if trust.keys:
         resolve(bucket, name, selector, trust)
-    report = examine(bucket, name, selector, deep=deep, on_object=on_object)
+    report = examine(bucket, name, selector, deep=deep, on_bytes=on_bytes)
     if not report.is_sound or report.manifest is None:
         raise failure(bucket, report)
     return report.manifest
@@ -176,7 +177,7 @@ def examine(
     *,
     deep: bool = False,
     mirror: Bucket | None = None,
-    on_object: Progress = silent,
+    on_bytes: Transfer = unwatched,
 ) -> Report:
     """
     Look at every object of a version; with a mirror, put right what is wrong.
@@ -184,7 +185,7 @@ def examine(
     Args:
         deep: read and hash every byte, instead of asking for sizes and kept checksums.
         mirror: another bucket that has the version.
-        on_object: told of objects looked at.
+        on_bytes: told of files, as the objects that hold them are looked at.
 
     Raises:
         VersionNotFound: no version answers to the selector.
@@ -202,9 +203,9 @@ def examine(
     examination = _Examination(bucket, name, version, mirror, deep=deep)
     if mirror is None:
         with unless_retracted(bucket, name, str(version)):
-            return examination.run(on_object)
+            return examination.run(on_bytes)
     with held(bucket, "shared", f"a repair of {name} {version}"):
-        return examination.run(on_object)
+        return examination.run(on_bytes)
 
 
 def _version(bucket: Bucket, name: str, selector: Selector, mirror: Bucket | None) -> Version:
@@ -242,6 +243,7 @@ class _Part:
     kind: Kind
     check: Callable[[bool], Wrong | None]  # deeply, where told so
     right: Callable[[Path], bytes | Path | None]  # its right bytes; large ones in a folder
+    amount: Amount = _NOTHING  # of the files in it, each counted in one object alone
 
     def damage(self, deep: bool) -> Damage | None:
         """What is wrong with it."""
@@ -266,18 +268,18 @@ class _Examination:
         self._seen = 0
         self._files: dict[Version, Mapping[str, Entry]] = {}
 
-    def run(self, on_object: Progress) -> Report:
+    def run(self, on_bytes: Transfer) -> Report:
         """Look, and mend where there is something to mend from."""
         record, manifest, unseen = self._record(), None, tuple[str, ...]()
         if record is not None:
             lists = self._lists(record)
             unseen = _unseen(record, lists)
-            parts = [self._content(item) for item in items_of(record, lists)]
+            parts = self._contents(items_of(record, lists))
             if all(known.entries is not None for known in lists.values()):
                 manifest = manifest_of(record, lists.values())
                 self._files[self._version] = {e.path: e for e in manifest.entries}
                 parts += self._documents(record, manifest, lists)
-            self._look(parts, on_object)
+            self._look(parts, on_bytes)
         self._look([*self._said(), *self._channels(record)])
         damages = [d for _, d in self._wrong.values()]
         if self._mends and damages:
@@ -286,8 +288,17 @@ class _Examination:
         damages = sorted(damages, key=order_of)
         return Report(self._name, self._version, root, manifest, self._seen, tuple(damages), unseen)
 
-    def _look(self, parts: Sequence[_Part], on_object: Progress = silent) -> None:
-        found = each(lambda part: part.damage(self._deep), parts, on_object)
+    def _look(self, parts: Sequence[_Part], on_bytes: Transfer = unwatched) -> None:
+        total = Amount(sum(p.amount.files for p in parts), sum(p.amount.bytes for p in parts))
+        meter = Meter(on_bytes, "checked", total)
+
+        def look(part: _Part) -> Damage | None:
+            found = part.damage(self._deep)
+            if part.amount.files:
+                meter.add(*part.amount)
+            return found
+
+        found = each(look, parts)
         for part, damage in zip(parts, found, strict=True):
             self._note(part, damage)
 
@@ -394,7 +405,16 @@ class _Examination:
 
     # ── contents and documents ───────────────────────────────────────────────────────────────
 
-    def _content(self, item: Item) -> _Part:
+    def _contents(self, items: Sequence[Item]) -> list[_Part]:
+        """The objects that hold files. Of equal files one may lie in several."""
+        parts, counted = list[_Part](), set[str]()
+        for item in items:
+            sizes = {p: m.place.size for m in item.members for p in m.paths if p not in counted}
+            counted |= sizes.keys()
+            parts.append(self._content(item, Amount(len(sizes), sum(sizes.values()))))
+        return parts
+
+    def _content(self, item: Item, amount: Amount) -> _Part:
         def check(deep: bool) -> Wrong | None:
             if deep:
                 return read_through(self._bucket, item)
@@ -406,7 +426,7 @@ class _Examination:
                 return None
             return carry(self._mirror, Bytes(item.key, item.size, item.sha256), room)[0]
 
-        return _Part(item.key, item.kind, check, right)
+        return _Part(item.key, item.kind, check, right, amount)
 
     def _may_lie_there(self, item: Item) -> bool:
         """An index must not make us write but where files lie; nor those of other versions."""

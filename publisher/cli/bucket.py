@@ -323,9 +323,9 @@ def verify(
     )
     if trust.keys:
         consume.resolve(bucket, ref.name, ref.selector, trust)
-    with progress("objects", quiet=as_json) as on_object:
+    with transfer(quiet=as_json) as on_bytes:
         what = (bucket, ref.name, ref.selector)
-        report = verifying.examine(*what, deep=deep, mirror=whole or None, on_object=on_object)
+        report = verifying.examine(*what, deep=deep, mirror=whole or None, on_bytes=on_bytes)
     if as_json:
         _show_report(report)
         sys.exit(0 if report.is_sound else verifying.failure(bucket, report).exit_code)

@@ -241,6 +241,7 @@ def test_every_step_of_the_code_is_one_of_these():
     steps = set(re.findall(r'failpoint\("([a-z-]+)"\)', "".join(texts)))
     written = re.findall(r'(?:write\(bucket, |_put\()"([a-z-]+)"', "".join(texts))
     tested = {*around("link", "put-whole"), "put-part", "after-pull-remove", *PULL}
+    tested.add("put-signatures")  # tests/bucket/test_trust.py cuts a signing push at every put
     assert steps | set(around(*written)) <= tested | {s for ss in PUSH.values() for s in ss}
     assert len(steps) > 20
 

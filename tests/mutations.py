@@ -332,7 +332,7 @@ def _seal_is_not_compared(patch: Patch) -> None:
             plain.pop("seal", None)
             return msgspec.json.decode(msgspec.json.encode(plain), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise documents._damaged(key, str(error)) from None
+            raise documents.damaged(key, str(error)) from None
 
     patch.setattr(documents, "_unseal", unseal)
 

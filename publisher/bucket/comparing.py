@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +22,7 @@ from ..errors import FormatError, UsageError
 from ..images import strip_metadata
 from ..names import listing
 from ..progress import Progress, silent
+from ..scratch import scratch
 from ..spill import Texts
 from ..stages import intake
 from ..storage import Bucket, open_bucket
@@ -107,8 +107,8 @@ def compare(
         UsageError: there is nothing of this kind, or only some splits of a version.
         FormatError: annotations that cannot be read, or a mask that cannot be drawn.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        old, new = (_opened(text, open_, Path(folder)) for text in (before, after))
+    with scratch() as folder:
+        old, new = (_opened(text, open_, folder) for text in (before, after))
         return _compared(old, new, on_image)
 
 
@@ -157,8 +157,8 @@ def propose(bucket: Bucket, name: str, tree: Path, on_image: Progress = silent) 
     record = consume.resolve(bucket, name, newest)
     if record.root == manifest.root:
         return Proposal(newest, ("its content is published under this number",), newest)
-    with tempfile.TemporaryDirectory() as folder:
-        old = _of_record(bucket, record, Path(folder))
+    with scratch() as folder:
+        old = _of_record(bucket, record, folder)
         judged = _compared(old, _of_tree(tree, manifest), on_image).verdict
     return Proposal(max(found).after(judged.level), judged.reasons, newest, judged.level)
 

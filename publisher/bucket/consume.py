@@ -13,7 +13,6 @@ import errno
 import hashlib
 import os
 import shutil
-import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -40,6 +39,7 @@ from ..failpoint import failpoint
 from ..files import canonical_json, write_atomic
 from ..names import listing
 from ..progress import Transfer, unwatched
+from ..scratch import scratch
 from ..storage import Bucket
 from ..versions.housekeeping import Relocation, relocation_key
 from ..versions.manifest import (
@@ -58,7 +58,9 @@ from ..versions.manifest import (
     StoredShard,
     channel_key,
     max_shard_bytes,
+    read_record,
     read_shard,
+    read_status,
     record_key,
     shard_key,
     status_key,
@@ -134,14 +136,11 @@ def find_record(bucket: Bucket, name: str, version: Version) -> Record | None:
         IntegrityError: it is damaged, or another version's.
     """
     check_name(name)
-    key = record_key(name, version)
     try:
-        record = Record.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key)
+        body = bucket.get(record_key(name, version), limit=MAX_DOCUMENT)
     except ObjectNotFound:
         return None
-    if (record.name, record.version) != (name, str(version)):
-        raise IntegrityError(f"{key} is the record of {record.name} {record.version}", [key])
-    return record
+    return read_record(body, name, version)
 
 
 def read_channel(
@@ -176,13 +175,11 @@ def find_status(
     Raises:
         IntegrityError: it is damaged, or said of another version.
     """
-    key = status_key(name, version)
     try:
-        status = Status.from_bytes(bucket.get(key, limit=MAX_DOCUMENT), key)
+        body = bucket.get(status_key(name, version), limit=MAX_DOCUMENT)
     except (ObjectNotFound, AccessDenied):
         return None  # S3 denies what is not there to those who may not list
-    if status.version != str(version):
-        raise IntegrityError(f"{key} is the status of {status.version}", [key])
+    status = read_status(body, name, version)
     if not trust.heeds(name, status):
         if status.state != "active":
             said = f"{name} {version} is said to be {status}, by no key that you trust"
@@ -660,9 +657,9 @@ class _Pull:
         todo = self._todo(self._first)
         plan = todo.plan
         if self._categories:
-            with tempfile.TemporaryDirectory(prefix="publisher-") as room:
+            with scratch() as room:
                 missing = todo.wanted.entries
-                found = fetch(self._bucket, self._record, missing, Path(room), cache=self._cache)
+                found = fetch(self._bucket, self._record, missing, room, cache=self._cache)
                 files = {e.path: path for e, path in found.items()}
                 chosen = self._subset(lambda path: files.get(path, self._to / path))
                 plan += self._todo(chosen.files).plan
@@ -798,9 +795,7 @@ class _Pull:
                 continue
             for folder in sorted(_parents(entry.path)):
                 _make_folder(self._to / folder)
-            part = self._parts / "made"
-            write_atomic(part, chosen.bodies[entry.path]())
-            os.replace(part, self._to / entry.path)
+            write_atomic(self._to / entry.path, chosen.bodies[entry.path](), room=self._parts)
 
     def _finish(self, origin: str) -> Release:
         record = self._record

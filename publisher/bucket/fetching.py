@@ -306,10 +306,10 @@ def _look_for(
     wanted: Wanted, entries: Sequence[Entry], locate: Callable[[], Callable[[Entry], Place]]
 ) -> list[Place]:
     """Have files fetched from where the bucket has them by now; give these places."""
-    place_of = locate() if entries else None
-    places = dict[Place, None]()
+    if not entries:
+        return []
+    place_of, places = locate(), dict[Place, None]()
     for entry in entries:
-        assert place_of is not None
         place = place_of(entry)
         wanted.stored[place].append(entry)
         places[place] = None

@@ -32,6 +32,7 @@ from ..storage import Bucket, require_conditional_writes
 from ..versions.manifest import MAX_DOCUMENT, ChannelState, Status, channel_key, status_key
 from ..versions.version import Channel, Selector, Version
 from .consume import find_status, read_channel, resolve, versions
+from .sending import put_over
 from .trust import NEVER, UNSIGNED, Signers
 
 _TRIES = 20  # at changing what others change too
@@ -342,14 +343,7 @@ def swap(
         if new is None or dry_run:
             return now, new
         try:
-            bucket.put(
-                key,
-                new.to_bytes(),
-                if_absent=etag is None,
-                if_match=etag,
-                content_type="application/json",
-                cache_control="no-cache",
-            )
+            put_over(bucket, key, new.to_bytes(), etag)
         except (ObjectExists, PreconditionFailed):
             continue
         return now, new

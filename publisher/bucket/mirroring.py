@@ -9,7 +9,6 @@ is named, not copied. It may be cut short anywhere and repeated; then only the r
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from ..errors import (
-    AccessDenied,
     IntegrityError,
     ObjectExists,
     ObjectNotFound,
@@ -31,6 +29,7 @@ from ..errors import (
 from ..failpoint import failpoint
 from ..names import listing
 from ..progress import Amount, Transfer, unwatched
+from ..scratch import scratch
 from ..storage import Bucket, ObjectInfo, require_conditional_writes
 from ..versions.documents import SCRIPT, SUMS, sums
 from ..versions.inventory import (
@@ -59,12 +58,23 @@ from .objects import (
     State,
     carry,
     channel_at,
+    channel_keys,
+    kept,
     look_at,
     order_of,
 )
 from .originals import Original, Source, Wanted
 from .publish import script
-from .sending import FOR_EVER, NO_CACHE, SMALL, Stock, content_type, is_sound, write
+from .sending import (
+    FOR_EVER,
+    NO_CACHE,
+    SMALL,
+    Stock,
+    content_type,
+    is_sound,
+    put_over,
+    write,
+)
 from .trees import Meter, each
 
 T = TypeVar("T")
@@ -316,10 +326,10 @@ class _Mirroring:
             self._prove()
         total = Amount(len(missing), sum(w.what.size for w, _ in missing))
         meter = Meter(self._on_bytes, "copied", total)
-        with tempfile.TemporaryDirectory(prefix="publisher-") as room:
+        with scratch() as room:
 
             def one(item: tuple[Wanted, ObjectInfo | None]) -> State | None:
-                wrong = self._carry(step, Path(room), *item)
+                wrong = self._carry(step, room, *item)
                 meter.add(1, item[0].what.size)
                 return wrong
 
@@ -427,7 +437,7 @@ class _Mirroring:
         """Documents of other kinds, such as signatures, before the record that they speak of."""
         for key_of, parse in BESIDE:
             key = key_of(self._name, work.version)
-            whole = partial(_whole, parse, key)
+            whole = kept(partial(_parsed_by, parse, key))
             body, wrong = look_at(self._source, key, MAX_DOCUMENT, whole)
             if wrong == "damaged":
                 work.damages.append(Damage(key, "beside", wrong))
@@ -438,14 +448,7 @@ class _Mirroring:
             if self._dry_run:
                 continue
             self._prove()
-            self._target.put(
-                key,
-                body,
-                if_absent=found is None,
-                if_match=found.etag if found is not None else None,
-                content_type="application/json",
-                cache_control=NO_CACHE,
-            )
+            put_over(self._target, key, body, found.etag if found is not None else None)
 
     def _publish(self, work: _Work) -> None:
         """Create the record: the version's first moment in the target."""
@@ -490,11 +493,11 @@ class _Mirroring:
             if self._dry_run:
                 continue
             self._prove()
-            with tempfile.TemporaryDirectory(prefix="publisher-") as room:
+            with scratch() as room:
                 right: bytes | Path | None = bodies[name]
                 if right is None:  # provenance.json, which the target has as a blob by now
                     blob = Bytes(blob_key(what.sha256), what.size, what.sha256)
-                    right = carry(self._target, blob, Path(room))[0]
+                    right = carry(self._target, blob, room)[0]
                 if right is not None:
                     put = (what.key, right, what.sha256, found, content_type(name), NO_CACHE)
                     write(self._target, "put-document", *put)
@@ -505,10 +508,8 @@ class _Mirroring:
     def _channels(self, roots: Mapping[str, str | None]) -> tuple[list[Moved], list[Damage]]:
         """Let channels of the target lead where those of the source do, but never back."""
         moved, damages = list[Moved](), list[Damage]()
-        prefix, keys = f"datasets/{self._name}/{CHANNELS}/", list[str]()
-        with suppress(AccessDenied):
-            keys += [o.key for o in self._source.list(prefix) if o.key.endswith(".json")]
-        for key in keys:
+        prefix = f"datasets/{self._name}/{CHANNELS}/"
+        for key in channel_keys(self._source, self._name):
             state, wrong = look_at(self._source, key, MAX_DOCUMENT, channel_at(key))
             if wrong == "damaged":
                 damages.append(Damage(key, "channel", wrong))
@@ -531,9 +532,8 @@ class _Mirroring:
         return record.root if record is not None else None
 
 
-def _whole(parse: Callable[[bytes, str], object], key: str, body: bytes) -> bytes:
+def _parsed_by(parse: Callable[[bytes, str], object], key: str, body: bytes) -> None:
     parse(body, key)
-    return body
 
 
 def _folder(key: str) -> str:

@@ -10,24 +10,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
-from ..errors import FormatError, IntegrityError, ObjectNotFound, StorageError, UsageError
+from ..errors import (
+    AccessDenied,
+    FormatError,
+    IntegrityError,
+    ObjectNotFound,
+    StorageError,
+    UsageError,
+)
 from ..names import listing
 from ..storage import Bucket
 from ..versions.inventory import Item, Kind, Lists, Member, knows_all
 from ..versions.manifest import (
+    CHANNELS,
     ChannelState,
     Entry,
     Manifest,
     Record,
     Status,
     StoredShard,
+    read_record,
     read_shard,
-    record_key,
-    status_key,
+    read_status,
 )
 from ..versions.packs import Index, index_key
 from ..versions.version import Version
@@ -82,28 +91,12 @@ class Bytes:
 
 def record_of(name: str, version: Version) -> Callable[[bytes], Record]:
     """The record of this very version."""
-    key = record_key(name, version)
-
-    def parse(body: bytes) -> Record:
-        record = Record.from_bytes(body, key)
-        if (record.name, record.version) != (name, str(version)):
-            raise IntegrityError(f"{key} is the record of {record.name} {record.version}", [key])
-        return record
-
-    return parse
+    return lambda body: read_record(body, name, version)
 
 
 def status_of(name: str, version: Version) -> Callable[[bytes], Status]:
     """The status of this very version."""
-    key = status_key(name, version)
-
-    def parse(body: bytes) -> Status:
-        status = Status.from_bytes(body, key)
-        if status.version != str(version):
-            raise IntegrityError(f"{key} is the status of {status.version}", [key])
-        return status
-
-    return parse
+    return lambda body: read_status(body, name, version)
 
 
 def channel_at(key: str) -> Callable[[bytes], ChannelState]:
@@ -141,6 +134,24 @@ def manifest_of(record: Record, lists: Iterable[Lists]) -> Manifest:
         return Manifest(record.name, tuple(e for known in lists for e in known.entries or ()))
     except FormatError as error:
         raise IntegrityError(f"{record.name} {record.version}: {error}") from None
+
+
+def kept(parse: Callable[[bytes], object]) -> Callable[[bytes], bytes]:
+    """The very bytes, if they are what they must be."""
+
+    def checked(body: bytes) -> bytes:
+        parse(body)
+        return body
+
+    return checked
+
+
+def channel_keys(bucket: Bucket, name: str) -> list[str]:
+    """Where the channels of a dataset lie; none for who may not list."""
+    with suppress(AccessDenied):
+        found = bucket.list(f"datasets/{name}/{CHANNELS}/")
+        return [o.key for o in found if o.key.endswith(".json")]
+    return []
 
 
 # ── read as a whole ──────────────────────────────────────────────────────────────────────────

@@ -295,6 +295,25 @@ def _changing(entry: Entry) -> IntegrityError:
     )
 
 
+def put_over(
+    bucket: Bucket, key: str, body: bytes | Path, etag: str | None, cache: str = NO_CACHE
+) -> None:
+    """
+    Put a document in the place of the one that has this etag; None: where there is none.
+
+    Raises:
+        ObjectExists, PreconditionFailed: something else is there by now.
+    """
+    bucket.put(
+        key,
+        body,
+        if_absent=etag is None,
+        if_match=etag,
+        content_type="application/json",
+        cache_control=cache,
+    )
+
+
 def write(
     bucket: Bucket,
     step: str,

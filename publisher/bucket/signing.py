@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from ..errors import IntegrityError, UsageError
 from ..keys import holds
 from ..storage import Bucket, require_conditional_writes
@@ -23,7 +25,7 @@ class _Mendable(ReleaseSignatures, frozen=True):
     """Where the document is damaged it counts as empty, so that signing writes it anew."""
 
     @classmethod
-    def from_bytes(cls, body: bytes, key: str) -> _Mendable:
+    def from_bytes(cls, body: bytes, key: str) -> Self:
         try:
             return cls(ReleaseSignatures.from_bytes(body, key).signatures)
         except IntegrityError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from ..failpoint import failpoint
 from ..files import sha256_of
 from ..names import listing
 from ..progress import Amount, Transfer, unwatched
+from ..scratch import scratch
 from ..storage import Bucket, MemoryBucket
 from ..versions.documents import SCRIPT, SUMS, URLS, is_script, sums
 from ..versions.inventory import (
@@ -46,7 +46,6 @@ from ..versions.inventory import (
     items_of,
 )
 from ..versions.manifest import (
-    CHANNELS,
     MAX_DOCUMENT,
     ChannelState,
     Entry,
@@ -82,7 +81,9 @@ from .objects import (
     asked,
     carry,
     channel_at,
+    channel_keys,
     index_of,
+    kept,
     lines_of,
     look_at,
     manifest_of,
@@ -92,7 +93,14 @@ from .objects import (
     status_of,
 )
 from .publish import script
-from .sending import FOR_EVER, NO_CACHE, Stock, content_type, write
+from .sending import (
+    FOR_EVER,
+    NO_CACHE,
+    Stock,
+    content_type,
+    put_over,
+    write,
+)
 from .trees import Meter, each
 from .trust import NOBODY, Trust
 
@@ -335,7 +343,7 @@ class _Examination:
 
     def _roots_told(self) -> set[str]:
         """The roots that channels give to this version."""
-        states = (_channel(self._bucket, key)[0] for key in _channel_keys(self._bucket, self._name))
+        states = (_channel(self._bucket, key)[0] for key in channel_keys(self._bucket, self._name))
         return {s.root for s in states if s is not None and s.version == str(self._version)}
 
     def _refuse_stranger(self, theirs: Record) -> None:
@@ -392,10 +400,7 @@ class _Examination:
         self, key: str, kind: Kind, parse: Callable[[bytes], object], limit: int = MAX_DOCUMENT
     ) -> _Part:
         """An object that is read as a whole, however shallow the look; the mirror has it too."""
-
-        def whole(body: bytes) -> bytes:
-            parse(body)
-            return body
+        whole = kept(parse)
 
         def check(deep: bool) -> Wrong | None:  # noqa: ARG001
             wrong = look_at(self._bucket, key, limit, whole)[1]
@@ -507,7 +512,7 @@ class _Examination:
         return None
 
     def _channels(self, record: Record | None) -> list[_Part]:
-        keys = {k for b in (self._bucket, self._mirror) for k in _channel_keys(b, self._name)}
+        keys = {k for b in (self._bucket, self._mirror) for k in channel_keys(b, self._name)}
         return [self._pointer(key, record) for key in sorted(keys)]
 
     def _pointer(self, key: str, record: Record | None) -> _Part:
@@ -543,8 +548,8 @@ class _Examination:
         """Put right bytes in the place of wrong ones; the record only when all else is right."""
         wrong = sorted(self._wrong.values(), key=lambda found: order_of(found[1]))
         before = [w for w in wrong if w[1].kind not in _AFTER]
-        with tempfile.TemporaryDirectory(prefix="publisher-") as room:
-            mend = partial(self._mend, Path(room))
+        with scratch() as room:
+            mend = partial(self._mend, room)
             done = each(mend, before, threads=PORTERS)
             whole = not unseen and all(d.mended for d in done)
             for part, damage in wrong[len(before) :]:
@@ -577,14 +582,8 @@ class _Examination:
             return
         failpoint("put-right")
         with suppress(ObjectExists, PreconditionFailed):
-            self._bucket.put(
-                part.key,
-                body,
-                if_absent=found is None,
-                if_match=found.etag if found is not None else None,
-                content_type="application/json",
-                cache_control=_cache(part.kind),
-            )
+            etag = found.etag if found is not None else None
+            put_over(self._bucket, part.key, body, etag, _cache(part.kind))
 
 
 def _cache(kind: Kind) -> str:
@@ -597,13 +596,6 @@ def _parsed_by(parse: Callable[[bytes, str], object], key: str, body: bytes) -> 
 
 def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
-
-
-def _channel_keys(bucket: Bucket, name: str) -> list[str]:
-    keys = list[str]()
-    with suppress(AccessDenied):
-        keys += [o.key for o in bucket.list(f"datasets/{name}/{CHANNELS}/")]
-    return [key for key in keys if key.endswith(".json")]
 
 
 def _unseen(record: Record, lists: Mapping[str, Lists]) -> tuple[str, ...]:

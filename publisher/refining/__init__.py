@@ -153,7 +153,7 @@ def _chunks(samples: Iterable[tuple[str, Sample]], most: int) -> Iterator[list[t
 
 def _named(weights: Sequence[str]) -> tuple[str, ...]:
     asked = tuple(weights) or (SHIPPED,)
-    return tuple(n for name in asked for n in (judging.named(()) if name == SHIPPED else (name,)))
+    return tuple(n for name in asked for n in (ritm.SHIPPED if name == SHIPPED else (name,)))
 
 
 def _calibrated(dataset: Dataset, refiner: Refiner, on_object: Progress) -> Calibration:

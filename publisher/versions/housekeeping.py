@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
 from ..errors import IntegrityError
-from .manifest import Digest, Text, _damaged, _seal, _Strict, _unseal
+from .manifest import Digest, Sealed, Text, damaged
 
 LEASES = "leases/"
 MARKS = "gc/"
@@ -42,25 +42,11 @@ Claim = Literal["shared", "exclusive"]
 """Shared with others who add; exclusive for who deletes."""
 
 
-class LeaseNote(_Strict, frozen=True):
+class LeaseNote(Sealed, frozen=True):
     """What a lease says: what for. How old it is, the bucket knows. Sealed."""
 
     what: Text
     schema: Literal["publisher/lease/1"] = "publisher/lease/1"
-
-    def to_bytes(self) -> bytes:
-        """Sealed canonical JSON."""
-        return _seal(self)
-
-    @classmethod
-    def from_bytes(cls, body: bytes, key: str) -> LeaseNote:
-        """
-        Read a note that may be hostile.
-
-        Raises:
-            IntegrityError: `key`, its object, is damaged or none.
-        """
-        return _unseal(body, cls, key)
 
 
 def lease_key(claim: Claim, token: str) -> str:
@@ -76,7 +62,7 @@ def is_exclusive(key: str) -> bool:
 # ── relocations ──────────────────────────────────────────────────────────────────────────────
 
 
-class Relocation(_Strict, frozen=True):
+class Relocation(Sealed, frozen=True):
     """
     That an index has been replaced: what `relocations/<index>.json` says. Sealed.
 
@@ -88,21 +74,17 @@ class Relocation(_Strict, frozen=True):
     to: Digest  # that is in force
     schema: Literal["publisher/relocation/1"] = "publisher/relocation/1"
 
-    def to_bytes(self) -> bytes:
-        """Sealed canonical JSON."""
-        return _seal(self)
-
     @classmethod
-    def from_bytes(cls, body: bytes, key: str) -> Relocation:
+    def from_bytes(cls, body: bytes, key: str) -> Self:
         """
         Read a relocation that may be hostile.
 
         Raises:
             IntegrityError: `key`, its object, is damaged or another's.
         """
-        found = _unseal(body, cls, key)
+        found = super().from_bytes(body, key)
         if key != relocation_key(found.index):
-            raise _damaged(key, f"it is that of {found.index}")
+            raise damaged(key, f"it is that of {found.index}")
         return found
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from io import BytesIO
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -282,6 +282,47 @@ class StoredShard(Shard, frozen=True):
         return Shard(self.sha256, self.files, self.bytes)
 
 
+class Sealed(_Strict, frozen=True):
+    """A document of a bucket that says by its seal whether a byte of it was changed."""
+
+    def to_bytes(self) -> bytes:
+        """Sealed canonical JSON."""
+        return _seal(self)
+
+    @classmethod
+    def from_bytes(cls, body: bytes, key: str) -> Self:
+        """
+        Read a document that may be hostile.
+
+        Raises:
+            IntegrityError: `key`, its object, is damaged or no such document.
+        """
+        document = _unseal(body, cls, key)
+        try:
+            document.check()
+        except (PublisherError, ValueError) as error:
+            raise damaged(key, str(error)) from None
+        return document
+
+    def check(self) -> None:
+        """Raise a ValueError where it says what types allow and sense does not."""
+
+
+class _Signed(Sealed, frozen=True, kw_only=True):
+    """A document with the signatures of who vouches for it, if anybody does."""
+
+    signatures: Signatures | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def signed(self) -> tuple[Signature, ...]:
+        """Its signatures, unchecked."""
+        return self.signatures if isinstance(self.signatures, tuple) else ()
+
+    def check(self) -> None:
+        """Each key signs once."""
+        _check_order(self.signed)
+
+
 class SplitFacts(_Strict, frozen=True):
     """What a split holds."""
 
@@ -290,7 +331,7 @@ class SplitFacts(_Strict, frozen=True):
     images: Files  # files under <split>/images/
 
 
-class Record(_Strict, frozen=True):
+class Record(Sealed, frozen=True):
     """
     The release record: what `releases/<version>.json` says. Its existence is the version.
 
@@ -342,31 +383,16 @@ class Record(_Strict, frozen=True):
             provenance=provenance,
         )
 
-    def to_bytes(self) -> bytes:
-        """Sealed canonical JSON."""
-        return _seal(self)
-
-    @classmethod
-    def from_bytes(cls, body: bytes, key: str) -> Record:
-        """
-        Read a record that may be hostile.
-
-        Raises:
-            IntegrityError: `key`, its object, is damaged or no record.
-        """
-        record = _unseal(body, cls, key)
-        try:
-            check_name(record.name)
-            Version.parse(record.version)
-            for name in record.shards:
-                _check_shard_name(name)
-        except (PublisherError, ValueError) as error:
-            raise _damaged(key, str(error)) from None
-        if root_of(record.shards) != record.root:
-            raise _damaged(key, "its root does not fit its shards")
-        if not record._adds_up():
-            raise _damaged(key, "its sums do not add up")
-        return record
+    def check(self) -> None:
+        """Names are names, and the parts make the whole."""
+        check_name(self.name)
+        Version.parse(self.version)
+        for name in self.shards:
+            _check_shard_name(name)
+        if root_of(self.shards) != self.root:
+            raise ValueError("its root does not fit its shards")
+        if not self._adds_up():
+            raise ValueError("its sums do not add up")
 
     def _adds_up(self) -> bool:
         shards = self.shards.values()
@@ -377,7 +403,7 @@ class Record(_Strict, frozen=True):
         )
 
 
-class ChannelState(_Strict, frozen=True):
+class ChannelState(_Signed, frozen=True):
     """Where a channel points to: what `channels/<name>.json` says. Sealed like the record."""
 
     version: Text
@@ -385,7 +411,6 @@ class ChannelState(_Strict, frozen=True):
     seq: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
     previous: Text | msgspec.UnsetType = msgspec.UNSET  # the version it pointed to before
     expires: Moment | msgspec.UnsetType = msgspec.UNSET  # when it is to be signed anew
-    signatures: Signatures | msgspec.UnsetType = msgspec.UNSET
     schema: str = "publisher/channel/1"
 
     @property
@@ -394,38 +419,18 @@ class ChannelState(_Strict, frozen=True):
         return self.seq if isinstance(self.seq, int) else 0
 
     @property
-    def signed(self) -> tuple[Signature, ...]:
-        """Its signatures, unchecked."""
-        return self.signatures if isinstance(self.signatures, tuple) else ()
-
-    @property
     def end(self) -> datetime | None:
         """When nobody should believe it any more; None where it has no end."""
         return datetime.fromisoformat(self.expires) if isinstance(self.expires, str) else None
 
-    def to_bytes(self) -> bytes:
-        """Sealed canonical JSON."""
-        return _seal(self)
-
-    @classmethod
-    def from_bytes(cls, body: bytes, key: str) -> ChannelState:
-        """
-        Read a channel that may be hostile.
-
-        Raises:
-            IntegrityError: `key`, its object, is damaged or no channel.
-        """
-        state = _unseal(body, cls, key)
-        try:
-            Version.parse(state.version)
-            _ = state.end
-            _check_order(state.signed)
-        except ValueError as error:
-            raise _damaged(key, str(error)) from None
-        return state
+    def check(self) -> None:
+        """Its version is one, and its end a moment."""
+        super().check()
+        Version.parse(self.version)
+        _ = self.end
 
 
-class Status(_Strict, frozen=True):
+class Status(_Signed, frozen=True):
     """
     What is said of a version after it was published: `status/<version>.json`. Sealed.
 
@@ -439,43 +444,22 @@ class Status(_Strict, frozen=True):
     reason: Text
     at: Annotated[str, msgspec.Meta(max_length=64)]  # ISO 8601
     superseded_by: Text | None = None  # a version of the same dataset
-    signatures: Signatures | msgspec.UnsetType = msgspec.UNSET
     schema: str = "publisher/status/1"
-
-    @property
-    def signed(self) -> tuple[Signature, ...]:
-        """Its signatures, unchecked."""
-        return self.signatures if isinstance(self.signatures, tuple) else ()
 
     def __str__(self) -> str:
         instead = f"; use {self.superseded_by}" if self.superseded_by else ""
         reason = f": {self.reason}" if self.reason else ""
         return f"{self.state}{reason}{instead}"
 
-    def to_bytes(self) -> bytes:
-        """Sealed canonical JSON."""
-        return _seal(self)
-
-    @classmethod
-    def from_bytes(cls, body: bytes, key: str) -> Status:
-        """
-        Read a status that may be hostile.
-
-        Raises:
-            IntegrityError: `key`, its object, is damaged or no status.
-        """
-        status = _unseal(body, cls, key)
-        try:
-            Version.parse(status.version)
-            if status.superseded_by is not None:
-                Version.parse(status.superseded_by)
-            _check_order(status.signed)
-        except ValueError as error:
-            raise _damaged(key, str(error)) from None
-        return status
+    def check(self) -> None:
+        """Its versions are versions."""
+        super().check()
+        Version.parse(self.version)
+        if self.superseded_by is not None:
+            Version.parse(self.superseded_by)
 
 
-class ReleaseSignatures(_Strict, frozen=True):
+class ReleaseSignatures(Sealed, frozen=True):
     """
     Who vouches for a release record: what `signatures/<version>.json` says. Sealed.
 
@@ -485,30 +469,43 @@ class ReleaseSignatures(_Strict, frozen=True):
     signatures: Signatures
     schema: Literal["publisher/signatures/1"] = "publisher/signatures/1"
 
-    def to_bytes(self) -> bytes:
-        """Sealed canonical JSON."""
-        return _seal(self)
-
-    @classmethod
-    def from_bytes(cls, body: bytes, key: str) -> ReleaseSignatures:
-        """
-        Read signatures that may be hostile.
-
-        Raises:
-            IntegrityError: `key`, their object, is damaged or no such document.
-        """
-        found = _unseal(body, cls, key)
-        try:
-            _check_order(found.signatures)
-        except ValueError as error:
-            raise _damaged(key, str(error)) from None
-        return found
+    def check(self) -> None:
+        """Each key signs once."""
+        _check_order(self.signatures)
 
 
 def _check_order(signatures: Iterable[Signature]) -> None:
     keys = [s.key for s in signatures]
     if keys != sorted(set(keys)):
         raise ValueError("its signatures are not one a key, sorted by key")
+
+
+def read_record(body: bytes, name: str, version: Version) -> Record:
+    """
+    Read the record of this very version.
+
+    Raises:
+        IntegrityError: it is damaged, or another version's.
+    """
+    key = record_key(name, version)
+    record = Record.from_bytes(body, key)
+    if (record.name, record.version) != (name, str(version)):
+        raise IntegrityError(f"{key} is the record of {record.name} {record.version}", [key])
+    return record
+
+
+def read_status(body: bytes, name: str, version: Version) -> Status:
+    """
+    Read the status of this very version.
+
+    Raises:
+        IntegrityError: it is damaged, or said of another version.
+    """
+    key = status_key(name, version)
+    status = Status.from_bytes(body, key)
+    if status.version != str(version):
+        raise IntegrityError(f"{key} is the status of {status.version}", [key])
+    return status
 
 
 def _facts(manifest: Manifest, split: str) -> SplitFacts:
@@ -675,19 +672,20 @@ def _seal(document: _Strict) -> bytes:
 
 def _unseal(body: bytes, kind: type[Document], key: str) -> Document:
     if len(body) > MAX_DOCUMENT:
-        raise _damaged(key, f"more than {MAX_DOCUMENT:,} bytes")
+        raise damaged(key, f"more than {MAX_DOCUMENT:,} bytes")
     try:
         plain = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         plain.pop("seal", None)
         document = msgspec.json.decode(_json(plain), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _damaged(key, str(error)) from None
+        raise damaged(key, str(error)) from None
     if _seal(document) != body:
-        raise _damaged(key, "its bytes do not fit its seal")
+        raise damaged(key, "its bytes do not fit its seal")
     return document
 
 
-def _damaged(key: str, why: str) -> IntegrityError:
+def damaged(key: str, why: str) -> IntegrityError:
+    """What is said of a document whose bytes are not those that were written."""
     why = re.sub(r"\s+", " ", why)[:200]
     hint = (
         "it was changed, or written by a newer publisher: upgrade, or put it back with "

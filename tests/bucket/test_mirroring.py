@@ -24,7 +24,7 @@ from publisher.storage import LocalBucket, MemoryBucket
 from publisher.versions.manifest import ChannelState
 from publisher.versions.packs import Index, Place, index_key
 from publisher.versions.version import Channel, Version, parse_selector
-from tests.faulty import Fails
+from tests.faults import Fails
 from tests.trees import FILES, entry, make_tree, read_tree
 
 NOON = "2026-01-01T12:00:00+00:00"

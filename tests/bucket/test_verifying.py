@@ -17,7 +17,7 @@ from publisher.bucket.verifying import examine, verify_remote
 from publisher.errors import IntegrityError, StorageError, VersionConflict, VersionNotFound
 from publisher.storage import MemoryBucket, S3Bucket
 from publisher.versions.version import Version
-from tests.faulty import Fails
+from tests.faults import Fails
 from tests.trees import FILES, make_tree, read_tree
 
 NOON = "2026-01-01T12:00:00+00:00"

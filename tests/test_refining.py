@@ -28,7 +28,7 @@ from tests.bright import HEIGHT, WIDTH, disk, make, photo
 def eyes(monkeypatch):
     """No test of this file needs a network."""
     monkeypatch.setattr(refining, "load", bright.load)
-    monkeypatch.setattr(refining.judging, "named", lambda _: ("bright",))
+    monkeypatch.setattr(refining.ritm, "SHIPPED", ("bright",))
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -46,7 +46,7 @@ def ordered(
         UsageError: PUBLISHER_WORKERS is no number above 0.
         PublisherError: a worker was killed, as when memory runs out.
     """
-    count = _workers() if workers is None else workers
+    count = asked() if workers is None else workers
     left = iter(chunks)
     for chunk in islice(left, alone if count > 1 else None):
         yield work(chunk)
@@ -54,7 +54,8 @@ def ordered(
         yield from _in_processes(work, chain([chunk], left), count)
 
 
-def _workers() -> int:
+def asked() -> int:
+    """How many processes PUBLISHER_WORKERS asks for; 1 is this one."""
     said = os.environ.get(VARIABLE, "1")
     if not said.isdecimal() or int(said) < 1:
         raise UsageError(f"{VARIABLE} is {said!r}", hint="it is a number of processes, as 4")

@@ -254,7 +254,7 @@ def run(*arguments, code=0):
 def test_the_command_prints_a_table_that_fits_and_writes_its_files(
     dataset, tmp_path, weights, monkeypatch
 ):
-    monkeypatch.setattr(judging, "networks", lambda _: Oracle)
+    monkeypatch.setattr(judging, "networks", lambda *_: Oracle)
     output, curve = tmp_path / "judged.json", tmp_path / "curve.svg"
     result = run(dataset, "--output", output, "--curve", curve)
     lines = result.stdout.splitlines()

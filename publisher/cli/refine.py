@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .talk import json_option, progress, say, show_json, show_tallies, table
+from .talk import device_option, json_option, progress, say, show_json, show_tallies, table
 
 if TYPE_CHECKING:
     from ..refining import Refinement
@@ -27,14 +27,7 @@ _MOST = 8  # findings that are told
     help="Models or files of weights, of which several vote: repeat it, or put commas between. "
     "Default: the models that ship.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["cpu", "cuda"]),
-    default="cpu",
-    show_default=True,
-    envvar="PUBLISHER_DEVICE",
-    show_envvar=True,
-)
+@device_option
 @click.option(
     "--calibrate",
     is_flag=True,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from .talk import json_option, progress, say, show_json, table
+from .talk import device_option, json_option, progress, say, show_json, table
 
 if TYPE_CHECKING:
     from ..judging import Figures, Judgement
@@ -38,6 +38,7 @@ def ritm() -> None:
 @click.option("--steps", type=click.IntRange(1), default=3000, show_default=True)
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Highest learning rate.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@device_option
 @json_option
 def train(
     datasets: tuple[Path, ...],
@@ -48,12 +49,15 @@ def train(
     steps: int,
     rate: float | None,
     seed: int,
+    device: str,
     as_json: bool,
 ) -> None:
     """Learn from datasets with precise masks; run again to go on where it was stopped."""
     from .. import training
 
-    request = training.Request(cast("training.Kind", network), steps, seed, start, rate)
+    request = training.Request(
+        cast("training.Kind", network), steps, seed, start, rate, device=device
+    )
     with progress("steps", quiet=as_json) as on_step:
         trained = training.run(datasets, photos, out, request, on_step=on_step)
     if as_json:
@@ -80,6 +84,7 @@ def train(
 @click.option("--noc", is_flag=True, help="Count clicks from nothing instead, as published.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write all to this JSON file.")
 @click.option("--curve", type=click.Path(path_type=Path), help="Write risk-coverage to this SVG.")
+@device_option
 @json_option
 def evaluate(
     path: Path,
@@ -90,6 +95,7 @@ def evaluate(
     noc: bool,
     output: Path | None,
     curve: Path | None,
+    device: str,
     as_json: bool,
 ) -> None:
     """
@@ -101,12 +107,12 @@ def evaluate(
     if noc:
         if levels or curve:
             raise click.UsageError("--noc draws no polygons: no --level, no --curve")
-        _clicks(path, weights, limit, output, as_json)
+        _clicks(path, weights, device, limit, output, as_json)
         return
     from .. import judging
     from ..files import write_atomic
 
-    make = judging.networks(weights)
+    make = judging.networks(weights, device)
     with progress("objects", quiet=as_json) as on_object:
         judged = judging.evaluate(
             path, make, levels=levels, seed=seed, limit=limit, on_object=on_object
@@ -125,7 +131,12 @@ COMMANDS = [ritm]
 
 
 def _clicks(
-    path: Path, weights: tuple[str, ...], limit: int | None, output: Path | None, as_json: bool
+    path: Path,
+    weights: tuple[str, ...],
+    device: str,
+    limit: int | None,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     from .. import judging
     from ..files import canonical_json, write_atomic
@@ -133,7 +144,9 @@ def _clicks(
     found = []
     for name in judging.named(weights):
         with progress(f"objects ({name})", quiet=as_json) as on_object:
-            clicks = judging.count_clicks(path, name, limit=limit, on_object=on_object)
+            clicks = judging.count_clicks(
+                path, name, device=device, limit=limit, on_object=on_object
+            )
         found.append({"name": name, **clicks.to_json()})
     if output is not None:
         write_atomic(output, canonical_json(found, indent=1))

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 _EVERY = 10.0  # seconds between two lines where nobody watches
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+device_option = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    envvar="PUBLISHER_DEVICE",
+    show_envvar=True,
+    help="Where networks compute.",
+)
 
 
 @contextmanager

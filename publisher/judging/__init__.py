@@ -48,8 +48,8 @@ class Refiner(Protocol):
 class Networks:
     """`refine` with some networks."""
 
-    def __init__(self, weights: Sequence[str]) -> None:
-        self.predictors = [ritm.load(name) for name in weights]
+    def __init__(self, weights: Sequence[str], device: str = "cpu") -> None:
+        self.predictors = [ritm.load(name, device=device) for name in weights]
         self.made = refine.made_with(self.predictors)
 
     def __call__(self, pictures: Sequence[tuple[Sample, Image]]) -> Sequence[Refined]:
@@ -100,11 +100,11 @@ def evaluate(
     return Judgement(seed, made, tuple(objects), dict(sorted(skipped.items())))
 
 
-def networks(weights: Sequence[str]) -> Callable[[], Refiner]:
+def networks(weights: Sequence[str], device: str = "cpu") -> Callable[[], Refiner]:
     """
     What makes the refiner of these weights, in any process; `named` says of which.
     """
-    return partial(Networks, named(weights))
+    return partial(Networks, named(weights), device)
 
 
 def named(weights: Sequence[str]) -> tuple[str, ...]:

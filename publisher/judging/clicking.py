@@ -40,6 +40,7 @@ def count_clicks(
     path: Path,
     weights: str,
     *,
+    device: str = "cpu",
     limit: int | None = None,
     on_object: Progress = silent,
 ) -> Clicks:
@@ -48,7 +49,7 @@ def count_clicks(
 
     Raises: as `evaluate`.
     """
-    work = _Clicker(weights)
+    work = _Clicker(weights, device)
     digest = work.predictor.digest
     counts: list[tuple[int, int]] = []
     with todo(path, [BRUSH], limit) as asked:
@@ -63,15 +64,15 @@ def count_clicks(
 
 
 class _Clicker:
-    def __init__(self, weights: str) -> None:
-        self.weights = weights
+    def __init__(self, weights: str, device: str) -> None:
+        self.weights, self.device = weights, device
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Clicker, (self.weights,)
+        return _Clicker, (self.weights, self.device)
 
     @cached_property
     def predictor(self) -> ritm.Predictor:
-        predictor = ritm.load(self.weights)
+        predictor = ritm.load(self.weights, device=self.device)
         if not isinstance(predictor.network, ritm.Network):
             raise UsageError(
                 f"{self.weights} answers no clicks", hint="name RITM's weights: --weights h18"

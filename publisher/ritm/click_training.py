@@ -11,7 +11,7 @@ person draws it, in every degree of softness, so that a polygon is a previous ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,16 +43,20 @@ class Question:
     drawn: bool  # the prior is someone's outline
 
 
-class ClickCourse(Course[Network]):
+class ClickCourse(Course[Network, list[Question]]):
     """A click network in training."""
 
-    def loss(self, pool: Pool, rng: np.random.Generator) -> Tensor:
-        questions = [asked(pool, rng) for _ in range(self.batch)]
+    @staticmethod
+    def draw(pool: Pool, batch: int, rng: np.random.Generator) -> list[Question]:
+        return [asked(pool, rng) for _ in range(batch)]
+
+    def loss(self, drawn: list[Question], rng: np.random.Generator) -> Tensor:
+        questions = [replace(q, clicks=list(q.clicks)) for q in drawn]
         for _ in range(int(rng.choice(len(_ROUNDS), p=_ROUNDS))):
             self._ask_again([q for q in questions if not q.drawn or rng.random() < 0.25], rng)
-        x, points = inputs(questions)
-        out = self.network(x, points)
-        truth = torch.from_numpy(np.stack([q.truth for q in questions]))[:, None].float()
+        out = self.network(*self._inputs(questions))
+        truths = torch.from_numpy(np.stack([q.truth for q in questions]))
+        truth = truths.to(self.device)[:, None].float()
         auxiliary = F.binary_cross_entropy_with_logits(out["instances_aux"], truth)
         return normalised_focal(out["instances"], truth) + 0.4 * auxiliary
 
@@ -61,13 +65,17 @@ class ClickCourse(Course[Network]):
         """Make answers the previous masks, and click where they are wrong."""
         if not questions:
             return
-        x, points = inputs(questions)
-        answers = torch.sigmoid(self.average.logits(x, points))[:, 0].numpy()
+        logits = self.average.logits(*self._inputs(questions))
+        answers = torch.sigmoid(logits)[:, 0].float().cpu().numpy()
         for question, answer in zip(questions, answers, strict=True):
             question.prior = answer
             click = next_click(question.truth, answer > 0.5, rng)
             if click and (not question.drawn or rng.random() < 0.5):
                 question.clicks.append(click)
+
+    def _inputs(self, questions: Sequence[Question]) -> tuple[Tensor, Tensor]:
+        x, points = inputs(questions)
+        return x.to(self.device, non_blocking=True), points.to(self.device, non_blocking=True)
 
 
 def beginner(config: Config) -> Network:

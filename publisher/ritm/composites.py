@@ -41,8 +41,8 @@ def composite(
     """
     A shape with one texture on a ground with another, as cameras and codecs leave them.
 
-    Some have little contrast, some shadows, and most have edges inside and outside that are
-    not the outline: what a refiner has to tell apart.
+    Some have little contrast, some shadows, some a neighbour of their own kind, and most have
+    edges inside and outside that are not the outline: what a refiner has to tell apart.
 
     Args:
         silhouettes: masks (SIDE, SIDE) of real objects, which half of the shapes are taken
@@ -58,6 +58,8 @@ def composite(
         shadow = np.roll(mask, rng.integers(-12, 13, 2), axis=(0, 1)).astype(float)
         ground = ground * (1 - 0.5 * _blurred(shadow, 4)[..., None])
     if rng.random() < 0.35:
+        mask, ground = _beside_its_like(mask, figure, ground, rng, silhouettes)
+    if rng.random() < 0.35:
         near = (signed(mask, 12) > -6) & ~mask
         pull = rng.uniform(0.3, 0.85)
         figure = figure + (ground[near].mean(axis=0) - figure[mask].mean(axis=0)) * pull
@@ -70,6 +72,44 @@ def composite(
     if rng.random() < 0.3:
         seen = _blocky(seen, rng)
     return Example(np.clip(seen, 0, 255).astype(np.uint8), mask)
+
+
+def _beside_its_like(
+    mask: Bools,
+    figure: Floats,
+    ground: Floats,
+    rng: np.random.Generator,
+    silhouettes: Sequence[Bools],
+) -> tuple[Bools, Floats]:
+    """
+    The shape and its ground with one or two more that look the same, touching it.
+
+    As parked cars, leaves and crowds do: what parts them is a line, a shadow or a shade, and
+    may be far weaker than the edges inside of them. One half lie in front, and hide a part.
+    """
+    for _ in range(rng.integers(1, 3)):
+        other = _touching(mask, shape(rng, silhouettes), rng)
+        if rng.random() < 0.5:
+            left = largest_part(mask & ~other)
+            if left.sum() > max(_LEAST, 0.6 * mask.sum()):
+                mask = left
+        like = np.rot90(figure, 2 * int(rng.integers(2)))[:, :: rng.choice([-1, 1])]
+        like = (like - 128) * rng.uniform(0.85, 1.15) + 128 + rng.normal(0, 6, 3)
+        far = np.sqrt(np.maximum(signed(~mask, 16), 0))[..., None] * rng.uniform(0.3, 1.5)
+        like = like * (1 - rng.uniform(0.1, 0.7) * np.exp(-far))
+        alpha = _blurred((other & ~mask).astype(float), rng.uniform(0.4, 1.2))[..., None]
+        ground = ground * (1 - alpha) + like * alpha
+    return mask, ground
+
+
+def _touching(mask: Bools, other: Bools, rng: np.random.Generator) -> Bools:
+    """The other mask moved so that some pixel of its border lies on one of this one's border."""
+    one, another = (np.argwhere(m[1:, 1:] != m[:-1, :-1]) for m in (mask, other))
+    moved = np.zeros_like(other)
+    at = np.argwhere(other) + one[rng.integers(len(one))] - another[rng.integers(len(another))]
+    at = at[((at >= 0) & (at < SIDE)).all(axis=1)]
+    moved[at[:, 0], at[:, 1]] = True
+    return moved
 
 
 def cut_out(image: Picture, mask: Bools, size: float) -> Example:

@@ -18,24 +18,26 @@ KINDS: dict[str, Config | BoundaryConfig] = {
 
 
 def begun(
-    config: Config | BoundaryConfig, *, seed: int, batch: int = BATCH
+    config: Config | BoundaryConfig, *, seed: int, batch: int = BATCH, device: str = "cpu"
 ) -> BoundaryCourse | ClickCourse:
     """A course of an untrained network, whose first weights follow from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(config, BoundaryConfig):
-            return _course(BoundaryNetwork(config), seed, batch)
-        return _course(beginner(config), seed, batch)
+            return _course(BoundaryNetwork(config), seed, batch, device)
+        return _course(beginner(config), seed, batch, device)
 
 
-def tuning(start: str, *, seed: int, batch: int = BATCH) -> BoundaryCourse | ClickCourse:
+def tuning(
+    start: str, *, seed: int, batch: int = BATCH, device: str = "cpu"
+) -> BoundaryCourse | ClickCourse:
     """A course that begins with weights, by name or path; raises as `weights.find` and `read`."""
-    return _course(weights.read(weights.find(start)).requires_grad_(True), seed, batch)
+    return _course(weights.read(weights.find(start)).requires_grad_(True), seed, batch, device)
 
 
 def _course(
-    network: Network | BoundaryNetwork, seed: int, batch: int
+    network: Network | BoundaryNetwork, seed: int, batch: int, device: str
 ) -> BoundaryCourse | ClickCourse:
     if isinstance(network, BoundaryNetwork):
-        return BoundaryCourse(network, seed=seed, batch=batch)
-    return ClickCourse(network, seed=seed, batch=batch)
+        return BoundaryCourse(network, seed=seed, batch=batch, device=device)
+    return ClickCourse(network, seed=seed, batch=batch, device=device)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,10 +25,10 @@ from ..errors import UsageError
 from ..files import sha256_of
 from ..refine import Click, Crop
 from . import weights
+from .batches import Batch, answer, question, scaled, sides
 from .boundary import BoundaryNetwork
 from .clicks import check, mirrored, points_of
 from .network import Network, folded
-from .resizing import resized
 from .session import MAX_SIDE, Session, ZoomIn
 
 _BATCH = 64  # on a GPU; rows of one size, a mirror image being a row of its own
@@ -87,7 +86,7 @@ class Predictor:
         device: str = "cpu",
         precision: str | None = None,
     ) -> None:
-        self.device = _device(device)
+        self.device = device_of(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.digest = digest
         self.precision = precision or native(self.device)
@@ -135,8 +134,13 @@ class Predictor:
         return folded(self.network)
 
     def _alone(self, crop: Crop) -> NDArray[np.float32]:
-        x, points = _question(crop, self.device)  # (1, 4, H, W), or 2 with the mirror image
-        return _answer(self._logits(x, points), crop)
+        image = torch.from_numpy(np.array(crop.image, order="C"))
+        prior = torch.from_numpy(np.array(crop.prior, np.float32, order="C"))
+        size = sides(crop)
+        x, clicks = question(image, prior, size), [scaled(crop)]  # (1, 4, H, W)
+        if crop.flip:
+            x, clicks = torch.cat([x, x.flip(3)]), [*clicks, mirrored(clicks[0], size[1])]
+        return answer(self._logits(x, points_of(clicks)), crop).contiguous().numpy()
 
     def _logits(self, x: Tensor, points: Tensor) -> Tensor:
         """The logits (B, 1, H, W), float32, of crops as the network sees them, quickly."""
@@ -149,47 +153,31 @@ class Predictor:
         answers: dict[int, NDArray[np.float32]] = {}
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, crop in enumerate(crops):
-            height, width = _sides(crop)
+            height, width = sides(crop)
             groups[-(-height // _STEP) * _STEP, -(-width // _STEP) * _STEP].append(index)
         rows = _BATCH
+        under_way: tuple[list[int], Batch] | None = None
         for size, todo in sorted(groups.items()):
             while todo:
                 now = _that_fit(crops, todo, rows)
                 try:
-                    found = self._batch([crops[index] for index in now], size, rows)
+                    begun = self._batch([crops[index] for index in now], size, rows)
                 except torch.cuda.OutOfMemoryError:
                     if rows <= 2:
                         raise
                     torch.cuda.empty_cache()
                     rows //= 2
-                else:
-                    answers.update(zip(now, found, strict=True))
-                    todo = todo[len(now) :]
+                    continue
+                if under_way:
+                    answers.update(zip(under_way[0], under_way[1].answers(), strict=True))
+                under_way = now, begun
+                todo = todo[len(now) :]
+        if under_way:
+            answers.update(zip(under_way[0], under_way[1].answers(), strict=True))
         return [answers[index] for index in range(len(crops))]
 
-    def _batch(
-        self, crops: Sequence[Crop], size: tuple[int, int], rows: int
-    ) -> list[NDArray[np.float32]]:
-        """
-        The answers to crops that together have at most `rows` rows of at most this size.
-
-        Smaller ones are filled up by repeating their last row and column of pixels.
-        """
-        questions = [_question(crop, self.device) for crop in crops]
-        most = max(points.shape[1] // 2 for _, points in questions)
-        x = torch.zeros(rows, 4, *size, device=self.device)
-        clicks = torch.full((rows, 2, most, 3), -1.0, device=self.device)
-        ends = np.cumsum([len(pixels) for pixels, _ in questions])
-        for (pixels, points), end in zip(questions, ends.tolist(), strict=True):
-            place = slice(end - len(pixels), end)
-            padding = (0, size[1] - pixels.shape[3], 0, size[0] - pixels.shape[2])
-            x[place] = F.pad(pixels, padding, mode="replicate")
-            clicks[place, :, : points.shape[1] // 2] = points.reshape(len(pixels), 2, -1, 3)
-        logits = self._logits(x, clicks.flatten(1, 2))  # (rows, 1, *size)
-        return [
-            _answer(logits[end - len(pixels) : end, :, : pixels.shape[2], : pixels.shape[3]], crop)
-            for crop, (pixels, _), end in zip(crops, questions, ends.tolist(), strict=True)
-        ]
+    def _batch(self, crops: Sequence[Crop], size: tuple[int, int], rows: int) -> Batch:
+        return Batch(crops, size, rows, self._logits, self.device)
 
 
 def native(device: torch.device) -> str:
@@ -206,7 +194,13 @@ def native(device: torch.device) -> str:
     return "bfloat16" if known.get("avx512_bf16") or known.get("amx_bf16") else "float32"
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """
+    A device of this machine, by its name.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -243,39 +237,6 @@ def _check(crop: Crop) -> None:
     if not height or not width or crop.zoom * max(height, width) > MAX_SIDE:
         raise UsageError(f"{height}x{width} pixels at zoom {crop.zoom:g}: 1 to {MAX_SIDE} a side")
     check(crop.clicks, height, width)
-
-
-def _sides(crop: Crop) -> tuple[int, int]:
-    """Height and width of what the network sees."""
-    height, width = (max(1, round(side * crop.zoom)) for side in crop.prior.shape)
-    return height, width
-
-
-def _question(crop: Crop, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Picture and prior (1, 4, H, W) and points (1, 2N, 3); two of each with a mirror image."""
-    pixels = torch.from_numpy(np.array(crop.image, order="C")).to(device)  # (h, w, 3) uint8
-    prior = torch.from_numpy(np.array(crop.prior, np.float32, order="C")).to(device)  # (h, w)
-    x = torch.cat([pixels.permute(2, 0, 1).float() / 255, prior[None]])[None]  # (1, 4, h, w)
-    height, width = _sides(crop)
-    down, along = height / x.shape[2], width / x.shape[3]
-    clicks = [
-        Click((c.row + 0.5) * down - 0.5, (c.col + 0.5) * along - 0.5, c.positive)
-        for c in crop.clicks
-    ]
-    x = resized(x, (height, width))
-    if not crop.flip:
-        return x, points_of([clicks]).to(device)
-    both = points_of([clicks, mirrored(clicks, width)]).to(device)
-    return torch.cat([x, x.flip(3)]), both
-
-
-def _answer(logits: Tensor, crop: Crop) -> NDArray[np.float32]:
-    """Logits (h, w) at the crop's resolution, the mean with those of the mirror image."""
-    if crop.flip:
-        logits = 0.5 * (logits[:1] + logits[1:].flip(3))
-    height, width = crop.prior.shape
-    answer: NDArray[np.float32] = resized(logits, (height, width))[0, 0].cpu().contiguous().numpy()
-    return answer
 
 
 @contextmanager

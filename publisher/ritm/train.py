@@ -6,8 +6,10 @@ border, light and colour. A part of the rough masks is what the network itself m
 mask before, so that it can be asked again about its own answers (RITM's iterative training).
 
 All of a step follows from (seed, step) and the weights before it: a run that was killed goes on
-from its last checkpoint to the same weights, bit for bit, as one that was not. Where the CPU
-computes in bfloat16, steps do, at half the cost; weights and losses stay in float32.
+from its last checkpoint to the same weights, bit for bit, as one that was not (on a GPU, to
+rounding). What is drawn needs no network, so other processes may draw ahead; how many changes
+nothing. Where the device computes in bfloat16, steps do, at half the cost; weights and losses
+stay in float32.
 """
 
 from __future__ import annotations
@@ -17,18 +19,19 @@ import math
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import CheckpointError
 from ..files import write_atomic
@@ -36,18 +39,21 @@ from ..masks import Mask
 from ..progress import Progress, silent
 from ..refinement import eligibility
 from ..refinement.perturb import Hand, draw
-from .boundary import REACH, BoundaryNetwork, depth_in
+from .boundary import BoundaryNetwork, depth_in
 from .composites import SIDE, Example
 from .network import Network
-from .predictor import native, one_thread
+from .predictor import device_of, native, one_thread
 
-WINDOW = 96  # pixels; what a step sees of an example
+WINDOW = 128  # pixels; what a step sees of an example
 BATCH = 16
 _BAND = 16.0  # pixels from the rough mask; beyond, errors count a twentieth
 _WARM = 300  # steps before the network's own answers are worth asking about
 _EVERY = 100  # steps between checkpoints
 
+_AHEAD = 4  # steps that each process draws ahead
+
 N = TypeVar("N", Network, BoundaryNetwork)
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +74,23 @@ class Pool:
         return self.examples[int(rng.choice(len(self.examples), p=self.weights))]
 
 
-class Course(ABC, Generic[N]):
+class Course(ABC, Generic[N, D]):
     """
     A network in training.
 
     Attributes:
+        device: where it is trained.
         network: as the last step left it.
         average: the running average of its weights, which is better than any of them.
         step: how many steps were taken.
         losses: of the steps taken since the course was begun or continued.
     """
 
-    def __init__(self, network: N, *, seed: int = 0, batch: int = BATCH) -> None:
-        self.network: N = network.train()
+    def __init__(
+        self, network: N, *, seed: int = 0, batch: int = BATCH, device: str = "cpu"
+    ) -> None:
+        self.device = device_of(device)
+        self.network: N = network.train().to(self.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average: N = deepcopy(network).eval()
         self.optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-3)
@@ -88,9 +98,14 @@ class Course(ABC, Generic[N]):
         self.step = 0
         self.losses: list[float] = []
 
+    @staticmethod
     @abstractmethod
-    def loss(self, pool: Pool, rng: np.random.Generator) -> Tensor:
-        """How wrong the network is about `batch` examples, as a scalar."""
+    def draw(pool: Pool, batch: int, rng: np.random.Generator) -> D:
+        """What a step learns from, as far as no network is needed for it."""
+
+    @abstractmethod
+    def loss(self, drawn: D, rng: np.random.Generator) -> Tensor:
+        """How wrong the network is about what was drawn, as a scalar."""
 
     def run(
         self,
@@ -100,10 +115,11 @@ class Course(ABC, Generic[N]):
         steps: int,
         rate: float,
         recipe: str = "",
+        workers: int = 0,
         on_step: Progress = silent,
     ) -> N:
         """
-        Train up to so many steps in all, and give the average.
+        Train up to so many steps in all, and give the average, on the CPU.
 
         An interrupt (SIGINT) lets the step end and writes the checkpoint before it goes on.
 
@@ -111,6 +127,7 @@ class Course(ABC, Generic[N]):
             checkpoint: where the state is kept; one that is there is continued.
             rate: the highest learning rate, reached after 50 steps; it falls by a cosine.
             recipe: what else the weights follow from; that of the checkpoint must be equal.
+            workers: processes that draw ahead; 0 draws here. The weights do not depend on it.
 
         Raises:
             CheckpointError: the checkpoint is damaged, or of another course.
@@ -119,27 +136,38 @@ class Course(ABC, Generic[N]):
         with one_thread(), _interrupts_later() as interrupted:
             if checkpoint.is_file():
                 self._continue(_state_of(checkpoint), recipe)
-            while self.step < steps:
-                self.losses.append(self.take(pool, rate * _falling(self.step, steps)))
+            for drawn in self._draws(pool, steps, workers):
+                self.losses.append(self.take(drawn, rate * _falling(self.step, steps)))
                 if self.step % _EVERY == 0 or self.step == steps or interrupted.is_set():
                     self._save(checkpoint, recipe)
                 if interrupted.is_set():
                     raise KeyboardInterrupt
                 on_step(self.step, steps)
-        return self.average
+        return self.average.to("cpu")
 
-    def take(self, pool: Pool, rate: float) -> float:
+    def _draws(self, pool: Pool, steps: int, workers: int) -> Iterable[D]:
+        """What the steps from here on learn from, in order."""
+        return DataLoader(
+            cast("Dataset[D]", _Draws(self.draw, pool, self.batch, self.seed)),
+            batch_size=None,
+            sampler=range(self.step, steps),
+            num_workers=workers,
+            prefetch_factor=_AHEAD if workers else None,
+            collate_fn=_as_it_is,
+        )
+
+    def take(self, drawn: D, rate: float) -> float:
         """Take one step, and give its loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        rounded = native(torch.device("cpu")) == "bfloat16"
+        rounded = native(self.device) == "bfloat16"
         with (
-            torch.random.fork_rng(devices=[]),
+            torch.random.fork_rng([] if self.device.type == "cpu" else [self.device]),
             # entered at each step: it keeps the rounded weights for as long as it lasts
-            torch.autocast("cpu", torch.bfloat16, enabled=rounded),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=rounded),
         ):
-            torch.manual_seed(self.seed * 2**32 + self.step)  # for dropout
-            loss = self.loss(pool, np.random.default_rng([self.seed, self.step]))
+            torch.manual_seed(self.seed * 2**32 + self.step)  # for dropout, and where to look
+            loss = self.loss(drawn, np.random.default_rng([self.seed, self.step, 1]))
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -188,48 +216,74 @@ class Course(ABC, Generic[N]):
             ) from error
 
 
-class BoundaryCourse(Course[BoundaryNetwork]):
+@dataclass(frozen=True, slots=True)
+class _Draws(Generic[D]):
+    """What each step learns from, by its number."""
+
+    draw: Callable[[Pool, int, np.random.Generator], D]
+    pool: Pool
+    batch: int
+    seed: int
+
+    def __getitem__(self, step: int) -> D:
+        return self.draw(self.pool, self.batch, np.random.default_rng([self.seed, step]))
+
+
+def _as_it_is(drawn: D) -> D:
+    return drawn
+
+
+class Outlined(NamedTuple):
+    """B pictures with their objects, and how these were outlined; S is SIDE."""
+
+    image: Tensor  # (B, S, S, 3) uint8
+    truth: Tensor  # (B, S, S) bool
+    rough: Tensor  # (B, S, S) bool
+    doubt: Tensor  # (B,) float32, pixels
+
+
+class BoundaryCourse(Course[BoundaryNetwork, Outlined]):
     """
     A boundary network in training: outlines in, the truth about their surroundings out.
 
     Pixels farther than 16 from the outline count a twentieth.
     """
 
-    def loss(self, pool: Pool, rng: np.random.Generator) -> Tensor:
-        seen, truth, band = self._batch(pool, rng)
+    @staticmethod
+    def draw(pool: Pool, batch: int, rng: np.random.Generator) -> Outlined:
+        drawn: list[Outlined] = []
+        while len(drawn) < batch:
+            example = turned(pool.drawn(rng), rng)
+            mask, doubt = redrawn(example.mask, rng)
+            if mask.any() and not mask.all():
+                image, truth, rough = map(
+                    torch.from_numpy, (relit(example.image, rng), example.mask, mask)
+                )
+                drawn.append(Outlined(image, truth, rough, torch.tensor(doubt).float()))
+        return Outlined(*map(torch.stack, zip(*drawn, strict=True)))
+
+    def loss(self, drawn: Outlined, rng: np.random.Generator) -> Tensor:
+        seen, truth, band = self._windows(drawn, rng)
         logits = self.network.corrected(seen.contiguous(memory_format=torch.channels_last))
         errors = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         return (errors * band).sum() / band.sum() + 0.05 * (errors * (1 - band)).mean()
 
     @torch.no_grad()
-    def _batch(self, pool: Pool, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _windows(self, drawn: Outlined, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """What is seen (B, 6, w, w), the truth and where it counts fully (B, 1, w, w) each."""
-        drawn: list[_Drawn] = []
-        while len(drawn) < self.batch:
-            example = turned(pool.drawn(rng), rng)
-            rough = redrawn(example.mask, rng)
-            if rough.mask.any() and not rough.mask.all():
-                drawn.append(_Drawn(relit(example.image, rng), example.mask, *rough))
-        x = torch.empty(self.batch, 4, SIDE, SIDE)
-        x[:, :3] = torch.from_numpy(np.stack([d.image for d in drawn])).permute(0, 3, 1, 2) / 255
-        x[:, 3] = torch.from_numpy(np.stack([d.rough for d in drawn]))
+        image, truth, rough, doubt = (part.to(self.device, non_blocking=True) for part in drawn)
+        colours = image.permute(0, 3, 1, 2) / 255  # (B, 3, S, S)
+        depth = depth_in(rough[:, None])  # (B, 1, S, S)
+        prior = (depth / doubt[:, None, None, None]).sigmoid()
         again = np.flatnonzero(rng.random(self.batch) < 0.25)
         passes = int(rng.integers(1, 3))
         if len(again) and self.step > _WARM:
-            doubts = torch.tensor([drawn[b].doubt for b in again])[:, None, None, None]
-            x[again] = self._asked_about_its_answers(_with_doubt(x[again], doubts), passes)
-        else:
-            again = again[:0]
-        windows = [_window(x[b, 3].numpy() > 0.5, rng) for b in range(self.batch)]
-        seen = torch.stack(
-            [
-                _seen_in(x[b : b + 1], *windows[b], None if b in again else drawn[b].doubt)
-                for b in range(self.batch)
-            ]
-        )
-        truth = torch.stack(
-            [torch.from_numpy(drawn[b].truth)[windows[b]][None].float() for b in range(self.batch)]
-        )
+            x = torch.cat([colours[again], prior[again]], 1)
+            prior[again] = self._asked_about_its_answers(x, passes)[:, 3:].to(prior.dtype)
+            depth[again] = depth_in(prior[again] > 0.5)
+        seen = BoundaryNetwork.looked_at(torch.cat([colours, prior], 1), depth)
+        corners = _corners((prior > 0.5)[:, 0])
+        seen, truth = _cut(seen, corners), _cut(truth[:, None].float(), corners)
         return seen, truth, (seen[:, 5:].abs() < math.tanh(_BAND / 24)).float()
 
     def _asked_about_its_answers(self, x: Tensor, passes: int) -> Tensor:
@@ -246,13 +300,6 @@ class Rough(NamedTuple):
     """A mask (H, W) bool as some hand drew it, and how unsure its outline is, in pixels."""
 
     mask: NDArray[np.bool_]
-    doubt: float
-
-
-class _Drawn(NamedTuple):
-    image: NDArray[np.uint8]
-    truth: NDArray[np.bool_]
-    rough: NDArray[np.bool_]
     doubt: float
 
 
@@ -298,37 +345,23 @@ def relit(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint
     return np.asarray(np.clip(lit, 0, 255), dtype=np.uint8)
 
 
-def _with_doubt(x: Tensor, doubt: Tensor | float) -> Tensor:
-    """Pictures with rough masks (B, 4, H, W), the masks as probabilities: see `refine`."""
-    return _doubted(x, depth_in(x[:, 3:] > 0.5), doubt)
+def _corners(rough: Tensor) -> Tensor:
+    """The top left pixels (B, 2) of windows near some pixel of the borders of masks (B, S, S)."""
+    border = rough[:, 1:, 1:] != rough[:, :-1, :-1]
+    chosen = torch.multinomial(border.flatten(1).float(), 1)  # (B, 1)
+    at = torch.cat([chosen // border.shape[2], chosen % border.shape[2]], 1)  # (B, 2)
+    near = at + torch.randint(-24, 25, at.shape, device=at.device)
+    return (near - WINDOW // 2).clamp(0, SIDE - WINDOW)
 
 
-def _doubted(x: Tensor, depth: Tensor, doubt: Tensor | float) -> Tensor:
-    return torch.cat([x[:, :3], (depth / doubt).sigmoid()], 1)
-
-
-def _seen_in(x: Tensor, rows: slice, columns: slice, doubt: float | None) -> Tensor:
-    """
-    What is seen of a window (6, w, w) of one picture (1, 4, H, W), as if all were looked at.
-
-    Args:
-        doubt: in pixels, where the picture's last channel is a rough mask and no prior yet.
-    """
-    top, left = max(rows.start - REACH, 0), max(columns.start - REACH, 0)
-    around = x[..., top : rows.stop + REACH, left : columns.stop + REACH]
-    depth = depth_in(around[:, 3:] > 0.5)
-    if doubt is not None:
-        around = _doubted(around, depth, doubt)
-    seen = BoundaryNetwork.looked_at(around, depth)[0]
-    return seen[:, rows.start - top :, columns.start - left :][:, :WINDOW, :WINDOW]
-
-
-def _window(rough: NDArray[np.bool_], rng: np.random.Generator) -> tuple[slice, slice]:
-    """A window near some pixel of the border of the rough mask."""
-    border = np.argwhere(rough[1:, 1:] != rough[:-1, :-1])
-    near = border[rng.integers(len(border))] + rng.integers(-24, 25, 2)
-    top, left = np.clip(near - WINDOW // 2, 0, SIDE - WINDOW).tolist()
-    return slice(top, top + WINDOW), slice(left, left + WINDOW)
+def _cut(planes: Tensor, corners: Tensor) -> Tensor:
+    """A window (B, C, w, w) of each of B pictures (B, C, S, S)."""
+    along = torch.arange(WINDOW, device=planes.device)
+    rows, columns = (corners[:, axis, None] + along for axis in (0, 1))  # (B, w)
+    picture = torch.arange(len(planes), device=planes.device)[:, None, None]
+    return planes.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None]].permute(
+        0, 3, 1, 2
+    )
 
 
 def _falling(step: int, steps: int) -> float:

@@ -49,16 +49,20 @@ def click_course(seed=0):
     return ClickCourse(beginner(Config(width=1, ocr_width=2)), seed=seed, batch=2)
 
 
-def test_a_window_shows_what_the_whole_picture_would():
-    rng = np.random.default_rng(5)
-    rough = train.redrawn(disk(45, 1).mask, rng)
-    whole = torch.rand(1, 4, SIDE, SIDE)
-    whole[0, 3] = torch.from_numpy(rough.mask)
-    rows, columns = train._window(rough.mask, rng)
-    seen = BoundaryNetwork.seen(train._with_doubt(whole, rough.doubt))
-    part = train._seen_in(whole, rows, columns, rough.doubt)
-    assert part.shape == (6, train.WINDOW, train.WINDOW)
-    assert torch.equal(part, seen[0, :, rows, columns])
+def test_windows_lie_on_the_border_of_what_was_drawn():
+    course = boundary_course(batch=6)
+    drawn = course.draw(POOL, 6, np.random.default_rng(5))
+    seen, truth, band = course._windows(drawn, np.random.default_rng(0))
+    assert seen.shape == (6, 6, train.WINDOW, train.WINDOW)
+    assert truth.shape == band.shape == (6, 1, train.WINDOW, train.WINDOW)
+    for k in range(6):
+        assert 0 < truth[k].mean() < 1
+        bright = seen[k, 0] > 0
+        assert (
+            bright == (truth[k, 0] > 0.5)
+        ).float().mean() > 0.99  # picture and truth go together
+        assert ((seen[k, 3] > 0.5) == (truth[k, 0] > 0.5)).float().mean() > 0.8
+        assert (band[k] > 0).any()
 
 
 COURSES = [boundary_course, click_course]
@@ -82,7 +86,7 @@ def state(network):
 
 def test_the_loss_falls():
     course = boundary_course(batch=4)
-    losses = [course.take(POOL, 1e-2) for _ in range(30)]
+    losses = [course.take(course.draw(POOL, 4, np.random.default_rng(k)), 1e-2) for k in range(30)]
     assert np.mean(losses[-8:]) < 0.75 * np.mean(losses[:8])
 
 
@@ -98,6 +102,15 @@ def test_a_killed_run_ends_with_the_same_weights(begun, tmp_path, monkeypatch):
     assert len(course.losses) == 1
     assert (state(resumed) == state(whole)).all()
     assert (state(resumed) != state(begun().average)).any()
+
+
+@pytest.mark.parametrize("begun", COURSES)
+def test_processes_that_draw_ahead_change_nothing(begun, tmp_path):
+    one, other = (
+        begun().run(POOL, tmp_path / f"{workers}", steps=3, rate=1e-3, workers=workers)
+        for workers in (0, 2)
+    )
+    assert (state(one) == state(other)).all()
 
 
 def test_an_interrupt_leaves_a_checkpoint_of_the_last_step(tmp_path):
@@ -229,8 +242,8 @@ def test_nothing_to_learn_from_is_said_so():
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(courses.begun, "__kwdefaults__", {"batch": 2})
-    monkeypatch.setattr(courses.tuning, "__kwdefaults__", {"batch": 2})
+    monkeypatch.setattr(courses.begun, "__kwdefaults__", {"batch": 2, "device": "cpu"})
+    monkeypatch.setattr(courses.tuning, "__kwdefaults__", {"batch": 2, "device": "cpu"})
     monkeypatch.setattr(training, "_COMPOSITES", 3)
 
 

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test setup lint bench nightly resolve docs clean
+.PHONY: demo test setup lint bench nightly gpu resolve docs clean
 
 demo: setup  ## publish the sample to a real S3 server on this machine, and pull it back
 	@python examples/demo.py
@@ -18,6 +18,9 @@ bench: setup  ## every speed that is claimed, as ratios to its peers
 
 nightly: setup  ## the slow suites
 	@OMP_NUM_THREADS=1 pytest -m nightly
+
+gpu: setup  ## what needs a GPU
+	@pytest -m gpu
 
 lint: setup
 	@ruff check . && ruff format --check . && mypy

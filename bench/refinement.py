@@ -1,14 +1,17 @@
 """
-What a crop costs a network, beside a plain loop over objects: CPU time, single core.
+What a crop costs a network, beside a plain loop over objects: CPU time of one core, or a GPU's.
 
-    python bench/refinement.py [DATASET] [--weights W]
+    python bench/refinement.py [DATASET] [--weights W] [--device cuda]
 
-The plain loop feeds one object after the other to the same network as it is, in float32. Crops
+The plain loop feeds one object after the other to the same network as it is, in float32 (on a
+GPU as torch has it, in TF32). Crops
 are of 320x480 pixels with three clicks, as annotators click, and of 192x256 with the mirror
 image, as refinement asks. W are weights of a network that reads clicks; without, it is a random
 one of h18s' size. With DATASET, whose masks are precise, its objects are drawn badly and
 refined in float32 and in the precision that this machine is quick in, and the two masks of
-each object that a network was asked about are held against each other.
+each object that a network was asked about are held against each other. On a GPU the clock on the
+wall counts, for 512 crops at a time, and the ceiling is the same network recorded as a CUDA
+graph, over numbers that are there already.
 """
 
 from __future__ import annotations
@@ -31,14 +34,17 @@ from publisher.ritm.clicks import points_of
 CLICKS = (Click(160, 240), Click(100, 200), Click(10, 10, positive=False))
 
 
-def median(work: Callable[[], object]) -> float:
-    """CPU milliseconds, the median of 9 runs after one."""
+def median(work: Callable[[], object], device: str = "cpu") -> float:
+    """Milliseconds, of CPU time or on the wall, the median of 9 runs after one."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
     work()
     times = []
     for _ in range(9):
-        start = time.process_time()
+        start = clock()
         work()
-        times.append(time.process_time() - start)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append(clock() - start)
     return statistics.median(times) * 1e3
 
 
@@ -54,14 +60,15 @@ def crop(height: int, width: int, clicks: tuple[Click, ...] = (), *, flip: bool 
 
 def plain(predictor: ritm.Predictor, question: Crop) -> NDArray[np.float32]:
     """The logits (h, w) of a crop, without any of our tricks."""
-    pixels = torch.from_numpy(question.image).permute(2, 0, 1).float() / 255
-    x = torch.cat([pixels, torch.from_numpy(question.prior)[None]])[None]
-    points = points_of([question.clicks])
+    device = predictor.device
+    pixels = torch.from_numpy(question.image).to(device).permute(2, 0, 1).float() / 255
+    x = torch.cat([pixels, torch.from_numpy(question.prior).to(device)[None]])[None]
+    points = points_of([question.clicks]).to(device)
     with torch.inference_mode():
         if not question.flip:
-            return predictor.network(x, points)["instances"][0, 0].numpy()
+            return predictor.network(x, points)["instances"][0, 0].cpu().numpy()
         found = predictor.network(torch.cat([x, x.flip(3)]), points.expand(2, -1, -1))["instances"]
-        return (0.5 * (found[0, 0] + found[1, 0].flip(1))).numpy()
+        return (0.5 * (found[0, 0] + found[1, 0].flip(1))).cpu().numpy()
 
 
 def compare(name: str, predictor: ritm.Predictor, question: Crop) -> None:
@@ -76,12 +83,34 @@ def compare(name: str, predictor: ritm.Predictor, question: Crop) -> None:
         print(f"  {f'Predictor.predict, {one.precision}':32} {cost:6.0f} ms, {said}")
 
 
+def compare_on_gpu(name: str, predictor: ritm.Predictor, question: Crop) -> None:
+    """The same on a GPU, with many crops at a time, and how near that is to the ceiling."""
+    torch.backends.cudnn.allow_tf32 = True
+    base = median(lambda: plain(predictor, question), "cuda")
+    torch.backends.cudnn.allow_tf32 = False
+    exact = plain(predictor, question)
+    many = [question] * 512
+    cost = median(lambda: predictor.predict(many), "cuda") / len(many)
+    drift = np.abs(exact - predictor.predict(many[:3])[0]).max()
+    x = torch.rand(rows := 64, 4, *question.prior.shape, device=predictor.device)
+    points = points_of([question.clicks] * rows).to(predictor.device)
+    with torch.inference_mode():
+        for _ in range(4):
+            predictor._ask(x, points)
+        ceiling = median(lambda: predictor._ask(x, points), "cuda") / rows
+    ceiling *= 2 if question.flip else 1
+    print(f"{name}\n  {'plain loop':32} {base:6.2f} ms")
+    said = f"{base / cost:.1f} times as fast, logits differ by at most {drift:.1e}"
+    print(f"  {'Predictor.predict, bfloat16':32} {cost:6.3f} ms, {said}")
+    print(f"  {'ceiling':32} {ceiling:6.3f} ms; {ceiling / cost:.0%} of it is reached")
+
+
 class Both:
     """Refines twice, in float32 and as is quick here; gives the latter."""
 
-    def __init__(self, name: str) -> None:
-        self.quick = ritm.load(name)
-        self.exact = ritm.Predictor(self.quick.network, precision="float32")
+    def __init__(self, name: str, device: str) -> None:
+        self.quick = ritm.load(name, device)
+        self.exact = ritm.Predictor(self.quick.network, device=device, precision="float32")
         self.made = made_with([self.quick])
         self.alike: list[float] = []
         self.differ = 0
@@ -101,31 +130,35 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("dataset", nargs="?", type=Path)
     parser.add_argument("--weights")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--limit", type=int, default=60, help="objects of the dataset")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    clicked = ritm.load(asked.weights) if asked.weights else random_h18s()
+    device = asked.device
+    clicked = ritm.load(asked.weights, device) if asked.weights else random_h18s(device)
     named = asked.weights or "h18s, random weights"
-    compare(f"{named}: 320x480, three clicks", clicked, crop(320, 480, CLICKS))
-    compare(f"{named}: 192x256 and its mirror image", clicked, crop(192, 256, flip=True))
+    show = compare if device == "cpu" else compare_on_gpu
+    show(f"{named}: 320x480, three clicks", clicked, crop(320, 480, CLICKS))
+    show(f"{named}: 192x256 and its mirror image", clicked, crop(192, 256, flip=True))
     for name in ritm.SHIPPED:
-        network = ritm.load(name)
-        compare(f"{name}: 192x256 and its mirror image", network, crop(192, 256, flip=True))
+        network = ritm.load(name, device)
+        show(f"{name}: 192x256 and its mirror image", network, crop(192, 256, flip=True))
     session = clicked.session(crop(320, 480).image)
     session.predict(CLICKS[:1])
-    print(f"a click in a session, zoomed, flip: {median(lambda: session.predict(CLICKS)):.0f} ms")
+    click = median(lambda: session.predict(CLICKS), device)
+    print(f"a click in a session, zoomed, flip: {click:.0f} ms")
     if asked.dataset:
-        agreement(asked.dataset, asked.limit)
+        agreement(asked.dataset, asked.limit, device)
 
 
-def random_h18s() -> ritm.Predictor:
-    return ritm.Predictor(ritm.Network(ritm.Config()))
+def random_h18s(device: str) -> ritm.Predictor:
+    return ritm.Predictor(ritm.Network(ritm.Config()), device=device)
 
 
-def agreement(dataset: Path, limit: int) -> None:
+def agreement(dataset: Path, limit: int, device: str) -> None:
     """Print how much the masks of both precisions are alike."""
-    both = Both(ritm.SHIPPED[0])
+    both = Both(ritm.SHIPPED[0], device)
     judging.evaluate(dataset, lambda: both, limit=limit)
     alike = np.array(both.alike)
     print(

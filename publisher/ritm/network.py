@@ -14,16 +14,13 @@ In the shapes at line ends B is the batch, H and W the picture, h and w a quarte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-N = TypeVar("N", bound=nn.Module)
 
 _FAR = 1e6  # squared distance to a click that is not there
 
@@ -90,7 +87,8 @@ class Network(nn.Module):
                 nn.Conv2d(16, 64, 3, stride=2, padding=1),
                 Scale(0.05),
             )
-        self.feature_extractor = HRNet(config.width, config.ocr_width, config.small)
+        widths = [config.width << branch for branch in range(4)]
+        self.feature_extractor = HRNet(widths, config.ocr_width, config.small)
 
     def forward(self, x: Tensor, points: Tensor) -> dict[str, Tensor]:
         """
@@ -164,13 +162,26 @@ class Scale(nn.Module):
         return x * self.scale.abs()
 
 
-class HRNet(nn.Module):
-    """Four branches at 1/4, 1/8, 1/16 and 1/32 that keep exchanging what they see."""
+class Exact(nn.Conv2d):
+    """The last layer before logits, in float32 under autocast too."""
 
-    def __init__(self, width: int, ocr_width: int, small: bool) -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+class HRNet(nn.Module):
+    """
+    Four branches at 1/4, 1/8, 1/16 and 1/32 that keep exchanging what they see.
+
+    Args:
+        widths: channels of the branches, from the finest on.
+    """
+
+    def __init__(self, widths: Sequence[int], ocr_width: int, small: bool) -> None:
         super().__init__()
         blocks = 2 if small else 4
-        widths = [width, 2 * width, 4 * width, 8 * width]
+        self.widths = tuple(widths)
         self.conv1 = _conv3(3, 64, stride=2)
         self.bn1 = nn.BatchNorm2d(64)
         self.conv2 = _conv3(64, 64, stride=2)
@@ -195,7 +206,7 @@ class HRNet(nn.Module):
                 nn.ReLU(inplace=True),
             )
             self.ocr_distri_head = ObjectContext(2 * ocr_width, ocr_width)
-            self.cls_head: nn.Module = nn.Conv2d(2 * ocr_width, 1, 1)
+            self.cls_head: nn.Module = Exact(2 * ocr_width, 1, 1)
             self.aux_head = _head(total, kernel=1)
         else:
             self.cls_head = _head(total, kernel=3)
@@ -224,10 +235,10 @@ class HRNet(nn.Module):
         if not self.ocr:
             logits: Tensor = self.cls_head(x)  # (B, 1, h, w)
             return logits, None
-        aux = _exact(self.aux_head[-1], self.aux_head[:-1](x))  # (B, 1, h, w)
+        aux = self.aux_head(x)  # (B, 1, h, w)
         x = self.conv3x3_ocr(x)  # (B, O, h, w)
         x = self.ocr_distri_head(x, aux)  # (B, O, h, w)
-        return _exact(self.cls_head, x), aux
+        return self.cls_head(x), aux
 
 
 class Bottleneck(nn.Module):
@@ -332,46 +343,6 @@ class ObjectContext(nn.Module):
         return y
 
 
-def folded(network: N) -> N:
-    """
-    A copy for inference: batch normalisations and scale are in the convolutions before them.
-
-    Its logits differ from the network's by rounding only. Its convolutions are in channels_last,
-    and quick for pictures that are so too.
-    """
-    copy = deepcopy(network).eval().requires_grad_(False)
-    before: nn.Conv2d | None = None
-    for name, module in list(copy.named_modules()):  # in the order of registration: of the data
-        if isinstance(module, nn.Conv2d):
-            before = module
-        elif isinstance(module, nn.BatchNorm2d | Scale):
-            assert before is not None
-            _absorb(before, module)
-            parent, _, leaf = name.rpartition(".")
-            setattr(copy.get_submodule(parent), leaf, nn.Identity())
-    for module in copy.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data = module.weight.contiguous(memory_format=torch.channels_last)
-    return copy
-
-
-def _absorb(conv: nn.Conv2d, after: nn.BatchNorm2d | Scale) -> None:
-    """Make a convolution give what would come out of the layer after it."""
-    weight = conv.weight.double()
-    bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.double()
-    if isinstance(after, Scale):
-        factor, shift = after.scale.double().abs(), torch.zeros_like(bias)
-    else:
-        assert after.running_mean is not None
-        assert after.running_var is not None
-        factor = after.weight.double() / (after.running_var.double() + after.eps).sqrt()
-        shift = after.bias.double() - after.running_mean.double() * factor
-    dtype = conv.weight.dtype
-    weight, bias = weight * factor[:, None, None, None], bias * factor + shift
-    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
-
-
 def _activation(config: Config) -> nn.Module:
     return nn.LeakyReLU(0.2) if config.use_leaky_relu else nn.ReLU(inplace=True)
 
@@ -402,7 +373,7 @@ def _head(channels: int, kernel: int) -> nn.Sequential:
         nn.Conv2d(channels, channels, kernel, padding=kernel // 2),
         nn.BatchNorm2d(channels),
         nn.ReLU(inplace=True),
-        nn.Conv2d(channels, 1, 1),
+        Exact(channels, 1, 1),
     )
 
 
@@ -440,16 +411,10 @@ def _conv3_bn(inputs: int, outputs: int, stride: int, *, relu: bool) -> nn.Seque
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 
+@torch.fx.wrap
 def _upsampled(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 
 
 def _resized(logits: Tensor, x: Tensor) -> Tensor:
     return _upsampled(logits.float(), x.shape[2:])
-
-
-def _exact(layer: nn.Module, x: Tensor) -> Tensor:
-    """The last layer before logits, in float32 under autocast too."""
-    with torch.autocast(x.device.type, enabled=False):
-        y: Tensor = layer(x.float())
-    return y

@@ -25,10 +25,12 @@ from ..errors import UsageError
 from ..files import sha256_of
 from ..refine import Click, Crop
 from . import weights
-from .batches import Batch, answer, question, scaled, sides
+from .batches import Ask, Batch, answer, question, scaled, sides
 from .boundary import BoundaryNetwork
 from .clicks import check, mirrored, points_of
-from .network import Network, folded
+from .network import Network
+from .quick import folded, fused
+from .replay import Replay
 from .session import MAX_SIDE, Session, ZoomIn
 
 _BATCH = 64  # on a GPU; rows of one size, a mirror image being a row of its own
@@ -131,7 +133,13 @@ class Predictor:
 
     @cached_property
     def _quick(self) -> Network | BoundaryNetwork:
+        if self.device.type == "cuda" and self.precision == "bfloat16":
+            return fused(self.network)
         return folded(self.network)
+
+    @cached_property
+    def _ask(self) -> Ask:
+        return Replay(self._logits) if self.device.type == "cuda" else self._logits
 
     def _alone(self, crop: Crop) -> NDArray[np.float32]:
         image = torch.from_numpy(np.array(crop.image, order="C"))
@@ -177,7 +185,7 @@ class Predictor:
         return [answers[index] for index in range(len(crops))]
 
     def _batch(self, crops: Sequence[Crop], size: tuple[int, int], rows: int) -> Batch:
-        return Batch(crops, size, rows, self._logits, self.device)
+        return Batch(crops, size, rows, self._ask, self.device)
 
 
 def native(device: torch.device) -> str:

@@ -11,8 +11,8 @@ from publisher.errors import CheckpointError, UsageError
 from publisher.refine import Crop
 from publisher.ritm import weights
 from publisher.ritm.boundary import REACH, BoundaryConfig, BoundaryNetwork, depth_in
-from publisher.ritm.network import folded
 from publisher.ritm.predictor import Predictor
+from publisher.ritm.quick import folded
 from publisher.shapes import distance
 
 from .build import picture

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from publisher.ritm.network import Config, Network, folded
+from publisher.ritm.network import Config, Network
+from publisher.ritm.quick import folded
 
 from .build import PUBLISHED, h18s, lively, picture, reference, small
 

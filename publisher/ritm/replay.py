@@ -1,0 +1,66 @@
+"""
+A network recorded as CUDA graphs: one launch instead of hundreds.
+
+A small network keeps a GPU waiting for the CPU to name the next kernel. A recording names them
+all at once; it is made for one shape, so the shapes that come again and again get one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .batches import Ask
+
+_PAYS = 3  # times that a shape comes before it is recorded: recording takes a tenth of a second
+_MOST = 16  # recordings that are kept
+
+Shape = tuple[torch.Size, torch.Size]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Recording:
+    graph: torch.cuda.CUDAGraph
+    x: Tensor
+    points: Tensor
+    logits: Tensor
+
+
+class Replay:
+    """
+    Answers as `ask` does, with the same kernels.
+
+    What it returns is overwritten by the next answer to the same shape.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._seen: Counter[Shape] = Counter()
+        self._recordings: OrderedDict[Shape, _Recording] = OrderedDict()
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, x: Tensor, points: Tensor) -> Tensor:
+        shape = x.shape, points.shape
+        if shape not in self._recordings:
+            self._seen[shape] += 1
+            if self._seen[shape] < _PAYS:
+                return self._ask(x, points)
+            self._recordings[shape] = self._record(x, points)
+            if len(self._recordings) > _MOST:
+                self._recordings.popitem(last=False)
+        self._recordings.move_to_end(shape)
+        recording = self._recordings[shape]
+        recording.x.copy_(x)
+        recording.points.copy_(points)
+        recording.graph.replay()
+        return recording.logits
+
+    def _record(self, x: Tensor, points: Tensor) -> _Recording:
+        x, points = x.clone(), points.clone()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            logits = self._ask(x, points)
+        return _Recording(graph, x, points, logits)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as _coco
@@ -31,8 +31,7 @@ MAX_COORDINATE = 1e5  # px; pycocotools 2.0.11 takes seconds at 1e7 and segfault
 MAX_PERIMETER = 1e7  # px; rleFrPoly walks every fifth of a pixel of the outline
 
 
-@dataclass(frozen=True, slots=True)
-class Rle:
+class Rle(msgspec.Struct, frozen=True, gc=False):
     """
     COCO's `{"size": [height, width], "counts": ...}` as read and not yet checked.
 
@@ -44,8 +43,7 @@ class Rle:
     counts: str | tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Mask:
+class Mask(msgspec.Struct, frozen=True, gc=False):
     """An H x W binary mask; immutable, hashable, some hundred times smaller than its pixels."""
 
     height: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +27,7 @@ _COLUMNS = 2**16 - 1  # nor columns: numbers of 16 bits are sorted ten times as 
 _PIXELS = 2**29  # nor pixels: their places have 31 bits, and two are needed otherwise
 
 
-class Patch(NamedTuple):
+class Patch(msgspec.Struct, frozen=True, gc=False):
     """All pixels of one id in one map."""
 
     id: int

@@ -29,6 +29,7 @@ class Batch:
 
     Args:
         crops: together of at most `rows` rows, a mirror image being a row of its own.
+        grid: see `sides`.
         size: height and width that no crop exceeds as the network sees it; smaller ones are
             filled up by repeating their last row and column of pixels.
     """
@@ -36,6 +37,7 @@ class Batch:
     def __init__(
         self,
         crops: Sequence[Crop],
+        grid: int,
         size: tuple[int, int],
         rows: int,
         ask: Ask,
@@ -48,18 +50,20 @@ class Batch:
         images = _uploaded([crop.image for crop in crops], torch.uint8, device)
         priors = _uploaded([crop.prior for crop in crops], torch.float32, device)
         for crop, image, prior, end in zip(crops, images, priors, ends, strict=True):
-            height, width = sides(crop)
+            height, width = sides(crop, grid)
             seen = question(image, prior, (height, width))  # (1, 4, height, width)
             padding = (0, size[1] - width, 0, size[0] - height)
             x[end - 1] = F.pad(seen, padding, mode="replicate")[0]
-            clicks[end - 1] = scaled(crop)
+            clicks[end - 1] = scaled(crop, (height, width))
             if crop.flip:
                 x[end - 2] = F.pad(seen.flip(3), padding, mode="replicate")[0]
                 clicks[end - 2] = mirrored(clicks[end - 1], width)
         points = _filled_up(points_of(clicks)).to(device, non_blocking=True)
         logits = ask(x, points)  # (rows, 1, *size)
         found = [
-            answer(logits[end - (2 if crop.flip else 1) : end].flip(0), crop).flatten()
+            answer(
+                logits[end - (2 if crop.flip else 1) : end].flip(0), crop, sides(crop, grid)
+            ).flatten()
             for crop, end in zip(crops, ends, strict=True)
         ]
         self._found = torch.empty(
@@ -82,9 +86,9 @@ class Batch:
         return [part.reshape(c.prior.shape) for part, c in zip(parts, self._crops, strict=True)]
 
 
-def sides(crop: Crop) -> tuple[int, int]:
-    """Height and width of what the network sees."""
-    height, width = (max(1, round(side * crop.zoom)) for side in crop.prior.shape)
+def sides(crop: Crop, grid: int = 1) -> tuple[int, int]:
+    """Height and width of what the network sees, both multiples of `grid`."""
+    height, width = (max(1, round(side * crop.zoom / grid)) * grid for side in crop.prior.shape)
     return height, width
 
 
@@ -94,9 +98,9 @@ def question(image: Tensor, prior: Tensor, size: tuple[int, int]) -> Tensor:
     return resized(x, size)
 
 
-def scaled(crop: Crop) -> list[Click]:
-    """Clicks of a crop in pixels of the network; a click lies in the middle of its pixel."""
-    height, width = sides(crop)
+def scaled(crop: Crop, size: tuple[int, int]) -> list[Click]:
+    """Clicks of a crop in pixels of what the network sees; each lies in the middle of its pixel."""
+    height, width = size
     down, along = height / crop.prior.shape[0], width / crop.prior.shape[1]
     return [
         Click((c.row + 0.5) * down - 0.5, (c.col + 0.5) * along - 0.5, c.positive)
@@ -104,15 +108,15 @@ def scaled(crop: Crop) -> list[Click]:
     ]
 
 
-def answer(logits: Tensor, crop: Crop) -> Tensor:
+def answer(logits: Tensor, crop: Crop, size: tuple[int, int]) -> Tensor:
     """
     Logits (h, w) at the crop's own resolution.
 
     Args:
-        logits: (1, 1, H, W), or (2, 1, H, W) with those of the mirror image as the second; H
-            and W are at least as large as what the network sees of the crop.
+        logits: (1, 1, H, W), or (2, 1, H, W) with those of the mirror image as the second.
+        size: what the network sees of the crop; H and W are no smaller.
     """
-    height, width = sides(crop)
+    height, width = size
     logits = logits[..., :height, :width]
     if crop.flip:
         logits = 0.5 * (logits[:1] + logits[1:].flip(3))

@@ -25,7 +25,7 @@ from ..errors import UsageError
 from ..files import sha256_of
 from ..refine import Click, Crop
 from . import weights
-from .batches import Ask, Batch, answer, question, scaled, sides
+from .batches import Batch, answer, question, scaled, sides
 from .boundary import BoundaryNetwork
 from .clicks import check, mirrored, points_of
 from .network import Network
@@ -34,7 +34,8 @@ from .replay import Replay
 from .session import MAX_SIDE, Session, ZoomIn
 
 _BATCH = 64  # on a GPU; rows of one size, a mirror image being a row of its own
-_STEP = 64  # on a GPU sides are filled up to a multiple: few sizes, full batches
+_STEP = 64  # on a GPU sides are filled up to a multiple: few sizes, full batches;
+_GRID = 32  # or scaled to one, where a network looks at the picture as a whole
 
 DEFAULT_ZOOM = ZoomIn()
 
@@ -117,7 +118,8 @@ class Predictor:
 
         A CPU takes one crop after the other in one thread: batches gain little there. A GPU
         takes batches of one size; a crop's size decides which, and the last batch is filled
-        up, so that an answer does not depend on the others.
+        up, so that an answer does not depend on the others. There RITM's networks see crops
+        scaled to sides that are multiples of 32.
 
         Raises:
             UsageError: a crop's arrays do not fit each other, its clicks are outside, or the
@@ -138,17 +140,28 @@ class Predictor:
         return folded(self.network)
 
     @cached_property
-    def _ask(self) -> Ask:
-        return Replay(self._logits) if self.device.type == "cuda" else self._logits
+    def _ask(self) -> Replay:
+        return Replay(self._logits)
+
+    @property
+    def _grid(self) -> int:
+        """
+        What the sides that the network sees are multiples of.
+
+        RITM's network takes in a picture as a whole, and a margin that fills up a batch with it:
+        so on a GPU a crop is scaled by a little more or less until it needs none.
+        """
+        whole = isinstance(self.network, Network) and self.device.type == "cuda"
+        return _GRID if whole else 1
 
     def _alone(self, crop: Crop) -> NDArray[np.float32]:
         image = torch.from_numpy(np.array(crop.image, order="C"))
         prior = torch.from_numpy(np.array(crop.prior, np.float32, order="C"))
-        size = sides(crop)
-        x, clicks = question(image, prior, size), [scaled(crop)]  # (1, 4, H, W)
+        size = sides(crop, self._grid)
+        x, clicks = question(image, prior, size), [scaled(crop, size)]  # (1, 4, H, W)
         if crop.flip:
             x, clicks = torch.cat([x, x.flip(3)]), [*clicks, mirrored(clicks[0], size[1])]
-        return answer(self._logits(x, points_of(clicks)), crop).contiguous().numpy()
+        return answer(self._logits(x, points_of(clicks)), crop, size).contiguous().numpy()
 
     def _logits(self, x: Tensor, points: Tensor) -> Tensor:
         """The logits (B, 1, H, W), float32, of crops as the network sees them, quickly."""
@@ -160,9 +173,10 @@ class Predictor:
     def _in_batches(self, crops: Sequence[Crop]) -> list[NDArray[np.float32]]:
         answers: dict[int, NDArray[np.float32]] = {}
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        step = _STEP if self._grid == 1 else self._grid
         for index, crop in enumerate(crops):
-            height, width = sides(crop)
-            groups[-(-height // _STEP) * _STEP, -(-width // _STEP) * _STEP].append(index)
+            height, width = sides(crop, self._grid)
+            groups[-(-height // step) * step, -(-width // step) * step].append(index)
         rows = _BATCH
         under_way: tuple[list[int], Batch] | None = None
         for size, todo in sorted(groups.items()):
@@ -173,6 +187,7 @@ class Predictor:
                 except torch.cuda.OutOfMemoryError:
                     if rows <= 2:
                         raise
+                    self._ask.forget()
                     torch.cuda.empty_cache()
                     rows //= 2
                     continue
@@ -185,7 +200,7 @@ class Predictor:
         return [answers[index] for index in range(len(crops))]
 
     def _batch(self, crops: Sequence[Crop], size: tuple[int, int], rows: int) -> Batch:
-        return Batch(crops, size, rows, self._ask, self.device)
+        return Batch(crops, self._grid, size, rows, self._ask, self.device)
 
 
 def native(device: torch.device) -> str:

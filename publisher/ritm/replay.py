@@ -31,7 +31,7 @@ class _Recording:
 
 class Replay:
     """
-    Answers as `ask` does, with the same kernels.
+    Answers as `ask` does, with the same kernels; what is not on a GPU is never recorded.
 
     What it returns is overwritten by the next answer to the same shape.
     """
@@ -40,10 +40,11 @@ class Replay:
         self._ask = ask
         self._seen: Counter[Shape] = Counter()
         self._recordings: OrderedDict[Shape, _Recording] = OrderedDict()
-        self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, x: Tensor, points: Tensor) -> Tensor:
         shape = x.shape, points.shape
+        if not x.is_cuda:
+            return self._ask(x, points)
         if shape not in self._recordings:
             self._seen[shape] += 1
             if self._seen[shape] < _PAYS:
@@ -58,9 +59,14 @@ class Replay:
         recording.graph.replay()
         return recording.logits
 
+    def forget(self) -> None:
+        """Give the memory of all recordings back."""
+        self._recordings.clear()
+
     def _record(self, x: Tensor, points: Tensor) -> _Recording:
         x, points = x.clone(), points.clone()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        pool = next((r.graph.pool() for r in self._recordings.values()), None)  # shared by all
+        with torch.cuda.graph(graph, pool=pool):
             logits = self._ask(x, points)
         return _Recording(graph, x, points, logits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -49,7 +51,7 @@ def test_masks_are_those_of_the_cpu(boundary):
 
 def test_in_float32_logits_are_those_of_the_cpu():
     network = h18s().network
-    question = crops(2)
+    question = [Crop(picture(96, 160), np.full((96, 160), 0.5, np.float32), (Click(40, 70),))]
     found = Predictor(network, device="cuda", precision="float32").predict(question)
     network.to("cpu")
     exact = Predictor(network, precision="float32").predict(question)
@@ -68,11 +70,11 @@ def test_an_answer_depends_on_nothing_but_its_crop(boundary):
 
 
 def test_when_memory_runs_out_all_are_answered_in_smaller_batches():
-    predictor = ritm.load("boundary", device="cuda")
-    whole = predictor.predict(crops())
+    whole = ritm.load("boundary", device="cuda").predict(crops())
+    gc.collect()
     torch.cuda.empty_cache()
-    taken = torch.cuda.mem_get_info()[1]
-    torch.cuda.set_per_process_memory_fraction(0.6e9 / taken)
+    allowed = torch.cuda.memory_reserved() + 6e8
+    torch.cuda.set_per_process_memory_fraction(allowed / torch.cuda.mem_get_info()[1])
     try:
         found = ritm.load("boundary", device="cuda").predict(crops())
     finally:

@@ -205,7 +205,7 @@ def run_panopticapi(source: Path, out: Path) -> None:
     import multiprocessing.pool
     import multiprocessing.queues
 
-    from panopticapi.converters import detection2panoptic_coco_format as converter
+    from converters import detection2panoptic_coco_format as converter
     from PIL import Image
 
     Image.init()
@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--peer-images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--panopticapi", type=Path, help="the folder that holds its package")
+    parser.add_argument("--panopticapi", type=Path, help="a checkout of it")
     parser.add_argument("--datumaro", type=Path, help="a Python that has it")
     parser.add_argument("--role", choices=ROLES, help=argparse.SUPPRESS)
     parser.add_argument("paths", nargs="*", type=Path, help=argparse.SUPPRESS)

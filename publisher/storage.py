@@ -466,12 +466,24 @@ class S3Bucket:
 
     def head(self, key: str) -> ObjectInfo:
         with self._errors(key):
-            headers = self._path.head(self._key(key), {"x-amz-checksum-mode": "ENABLED"})
+            headers = self._headers(self._key(key))
         size = headers.get("content-length", "")
         if not size.isdecimal():
             raise StorageError(f"{self.url} does not say how large {key} is")
         etag, modified = headers.get("etag", ""), _moment(headers.get("last-modified", ""))
         return ObjectInfo(key, int(size), etag, _sha256_in(headers), modified)
+
+    def _headers(self, key: str) -> Mapping[str, str]:
+        """The headers of an object. An answer to HEAD has no body to say why there are none."""
+        asked = {"x-amz-checksum-mode": "ENABLED"}
+        try:
+            return self._path.head(key, asked)
+        except Refused as refused:
+            if refused.code != "400":  # among others, credentials that have expired
+                raise
+        with closing(self._path.get(key, start=0, stop=1)) as blocks:
+            next(blocks, None)
+        return self._path.head(key, asked)  # they were renewed, for the other request
 
     def put(
         self,

@@ -1,12 +1,13 @@
 """
 Make a network that ships with publisher again, from the pictures that it was made from.
 
-    python training/shipped.py NAME SETS SKIMAGE SAMPLE OUT
+    python training/shipped.py NAME SETS SKIMAGE SAMPLE OUT [DEVICE]
 
 NAME is one of RECIPES; SETS is the folder of the annotated sets that split.json deals out;
 SKIMAGE is `data` of an installed scikit-image 0.26; SAMPLE is examples/sample/cvat-export.zip.
-One thread; some 75 CPU minutes on a CPU that computes in bfloat16. Killed, it goes on from
-OUT.checkpoint.
+PUBLISHER_WORKERS processes make examples. On an H100 (DEVICE cuda) with 16 cores it took some
+nine minutes; on a CPU it takes a day. Killed, it goes on from its last checkpoint, OUT.1.checkpoint
+or OUT.2.checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZipFile
@@ -23,7 +26,7 @@ import numpy as np
 import sets
 from numpy.typing import NDArray
 
-from publisher import images, training
+from publisher import engine, images, training
 from publisher.progress import Progress
 from publisher.ritm import courses, weights
 from publisher.ritm.boundary import BoundaryConfig
@@ -57,49 +60,105 @@ SHARES = {  # how often each source is drawn from
     "coco-cc-by": 0.06,  # annotated coarsely; better as textures and silhouettes
 }
 TEXTURES = {"coco-cc-by": 1, "kuih-cc-by-4.0": 4, "tools-cc-by-4.0": 4}  # every so many pictures
-COMPOSITES = 10_000
+BATCH = 64
+
+
+class Course(NamedTuple):
+    """So many steps over the sets and a number of composites, drawn from the seed `drawn`."""
+
+    seed: int
+    steps: int
+    rate: float
+    drawn: int
+    composites: int
+    stop: int | None = None  # the step that it ended at, where that is not the last
 
 
 class Recipe(NamedTuple):
-    """A course, beyond its pictures."""
+    """A network, and its courses, each from where the one before has left it."""
 
     config: BoundaryConfig
-    seed: int
-    steps: int
-    batch: int = 16
-    rate: float = 3e-3
+    courses: tuple[Course, ...]
 
 
 RECIPES = {
-    "boundary": Recipe(BoundaryConfig((24, 48, 96, 160)), seed=1, steps=17_000),
-    "boundary-2": Recipe(BoundaryConfig((24, 48, 96, 160)), seed=0, steps=17_000),
+    "boundary": Recipe(
+        BoundaryConfig((24, 48, 96, 160)),
+        (
+            Course(seed=3, steps=4532, rate=4e-3, drawn=1, composites=20_000),
+            Course(seed=5, steps=7082, rate=2e-3, drawn=2, composites=9_000, stop=6782),
+        ),
+    ),
+    "boundary-2": Recipe(
+        BoundaryConfig((32, 64, 128, 192)),
+        (
+            Course(seed=4, steps=4538, rate=3.5e-3, drawn=1, composites=20_000),
+            Course(seed=6, steps=6489, rate=2e-3, drawn=2, composites=9_000),
+        ),
+    ),
 }
 
 
-def main(name: str, folder: Path, skimage: Path, sample: Path, out: Path) -> None:
-    recipe = RECIPES[name]
-    pool = pool_of(folder, skimage, sample)
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
-    course = courses.begun(recipe.config, seed=recipe.seed, batch=recipe.batch)
-    trained = course.run(pool, checkpoint, steps=recipe.steps, rate=recipe.rate, on_step=told())
-    weights.save(trained, out, about(name), halved=True)
+class EndedError(Exception):
+    """A course ended before its last step."""
 
 
-def pool_of(folder: Path, skimage: Path, sample: Path) -> Pool:
-    """Composites, and the objects of the annotated sets."""
-    rng = np.random.default_rng(7)
+def main(
+    name: str, folder: Path, skimage: Path, sample: Path, out: Path, device: str = "cpu"
+) -> None:
+    config, planned = RECIPES[name]
+    cut = cut_out_of(folder)
+    photos = [*photos_in(skimage, sample), *textures_in(folder)]
+    silhouettes = [e.mask for source in TEXTURES for e in cut[source]]
+    before: Path | None = None
+    for number, one in enumerate(planned, 1):
+        made = composites(photos, silhouettes, one)
+        pool = Pool.shared([(SHARES["comp"], made), *((SHARES[n], cut[n]) for n in sorted(cut))])
+        course = (
+            courses.tuning(str(before), seed=one.seed, batch=BATCH, device=device)
+            if before
+            else courses.begun(config, seed=one.seed, batch=BATCH, device=device)
+        )
+        with suppress(EndedError):
+            course.run(
+                pool,
+                out.with_name(f"{out.name}.{number}.checkpoint"),
+                steps=one.steps,
+                rate=one.rate,
+                workers=engine.asked(),
+                on_step=told(one.stop),
+            )
+        last = number == len(planned)
+        before = out if last else out.with_name(f"{out.name}.{number}")
+        weights.save(course.average.to("cpu"), before, about(name), halved=True)
+
+
+def cut_out_of(folder: Path) -> dict[str, list[Example]]:
+    """The objects of the annotated sets, by set."""
     cut: dict[str, list[Example]] = {}
     dataset = sets.read(folder, "train")
-    for s in dataset:
+    for k, s in enumerate(dataset):
+        rng = np.random.default_rng([7, k])
         few = s.group == "dsb2018"  # hundreds of nuclei that look alike
         found = training.examples_of(dataset, s, rng, 4 if few else None, 250 if few else 400)
         cut.setdefault(s.group or "", []).extend(found)
-    photos = [*photos_in(skimage, sample), *textures_in(folder)]
-    silhouettes = [e.mask for name in TEXTURES for e in cut[name]]
-    made = [
-        composite(photos, np.random.default_rng([1, k]), silhouettes) for k in range(COMPOSITES)
-    ]
-    return Pool.shared([(SHARES["comp"], made), *((SHARES[n], cut[n]) for n in sorted(cut))])
+    return cut
+
+
+def composites(
+    photos: Sequence[NDArray[np.uint8]], silhouettes: Sequence[NDArray[np.bool_]], course: Course
+) -> list[Example]:
+    work = partial(composed, photos, silhouettes, course.drawn)
+    return list(engine.ordered(work, range(course.composites)))
+
+
+def composed(
+    photos: Sequence[NDArray[np.uint8]],
+    silhouettes: Sequence[NDArray[np.bool_]],
+    drawn: int,
+    number: int,
+) -> Example:
+    return composite(photos, np.random.default_rng([drawn, number]), silhouettes)
 
 
 def textures_in(folder: Path) -> Iterator[NDArray[np.uint8]]:
@@ -128,16 +187,18 @@ def about(name: str) -> dict[str, str]:
     }
 
 
-def told() -> Progress:
+def told(stop: int | None) -> Progress:
     begun = time.monotonic()
 
     def tell(done: int, total: int) -> None:
         if done % 50 == 0:
             print(f"{done} of {total} steps, {time.monotonic() - begun:.0f} s", flush=True)
+        if done == stop:
+            raise EndedError
 
     return tell
 
 
 if __name__ == "__main__":
-    named, *places = sys.argv[1:]
-    main(named, *map(Path, places))
+    named, sets_, skimage_, sample_, out_, *device_ = sys.argv[1:]
+    main(named, *map(Path, (sets_, skimage_, sample_, out_)), *device_)

@@ -20,7 +20,7 @@ from ..scene import Scene
 ABSORBED = [kind for kind in PASSING if "down" not in kind]  # nobody notices
 CODES = {  # with which a command may end
     "bit flipped on its way down": {7, 8},
-    "credentials expired": {5, 8},  # an answer to HEAD has no body that would say so
+    "credentials expired": {5},
     "clock skewed": {8},
     "network gone": {8},
     "server busy for ever": {8},

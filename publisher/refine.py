@@ -97,7 +97,8 @@ class Rules:
     """
 
     least_size: float = 36.0  # pixels; smaller objects stay as they are
-    finest: float = 0.14  # so do outlines with less coarseness than this
+    finest: float = 0.14  # so do outlines with less coarseness than this,
+    least_doubt: float = 1.75  # pixels, or that are off by less than this; see `eligibility.doubt`
     coarse: float = 0.28  # from here on an outline is thought to be coarse, and asked about boldly
     band: float = 0.12  # of s; no pixel farther than this from the outline changes
     careful: Way = Way(((128, 160),), 0.4, 0.6)
@@ -550,7 +551,13 @@ def _read(
         mask = segment.mask(height, width)
     except FormatError as error:
         return None, f"no mask: {error.code}"
-    why = eligibility.why_not(segment, mask, least=rules.least_size, finest=rules.finest)
+    why = eligibility.why_not(
+        segment,
+        mask,
+        least=rules.least_size,
+        finest=rules.finest,
+        doubtful=rules.least_doubt,
+    )
     return mask, why
 
 

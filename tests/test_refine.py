@@ -74,12 +74,13 @@ EAGER = Rules(
     least_move=0,
     least_size=8,
     finest=0.02,
+    least_doubt=0,
     coarse=0.1,
 )
 """Believes everything: what holds then holds always."""
 
 
-USUAL = Rules(least_size=24, least_move=0.2)
+USUAL = Rules(least_size=24, least_move=0.2, least_doubt=0.5)
 """As shipped, but for the small things in these pictures."""
 
 

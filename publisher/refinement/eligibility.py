@@ -24,7 +24,9 @@ _DRAWN = {"polygon", "group"}  # what `origin` calls the shapes that are drawn b
 _YES = {"true", "yes", "1"}
 
 
-def why_not(segment: Segment, mask: Mask, *, least: float, finest: float) -> str | None:
+def why_not(
+    segment: Segment, mask: Mask, *, least: float, finest: float, doubtful: float
+) -> str | None:
     """
     Why a segment must be left alone; None where it may be refined.
 
@@ -32,6 +34,8 @@ def why_not(segment: Segment, mask: Mask, *, least: float, finest: float) -> str
         mask: the segment's.
         least: the size s = sqrt(area), in pixels, below which nothing is refined.
         finest: the coarseness (see there) below which an outline is fine as it is.
+        doubtful: by how many pixels an outline may be off (see `doubt`), at least; nearer, people
+            who annotate do not agree with each other.
     """
     shape = segment.segmentation
     if segment.iscrowd:
@@ -46,7 +50,9 @@ def why_not(segment: Segment, mask: Mask, *, least: float, finest: float) -> str
         return "empty"
     if math.sqrt(mask.area) < least:
         return "too small"
-    if coarseness(shape, math.sqrt(mask.area)) < finest:
+    size = math.sqrt(mask.area)
+    found = coarseness(shape, size)
+    if found < finest or size * doubt(found) < doubtful:
         return "fine already"
     return None
 

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from publisher.dataset import Segment
-from publisher.masks import Polygons
-from publisher.refinement.eligibility import coarseness, doubt, is_box, is_verified
+from publisher.masks import Mask, Polygons
+from publisher.refinement.eligibility import (
+    coarseness,
+    doubt,
+    is_box,
+    is_verified,
+    why_not,
+)
 
 SQUARE = (0.0, 0.0, 10.0, 0.0, 10.0, 10.0, 0.0, 10.0)
 
@@ -23,6 +29,22 @@ def test_repeated_vertices_and_ways_to_holes_do_not_count() -> None:
     assert coarseness((closed,), 10) == 1
     there_and_back = (0.0, 0.0, 3.0, 3.0, 0.0, 0.0, *SQUARE[2:])
     assert coarseness((there_and_back,), 10) == 1
+
+
+@pytest.mark.parametrize(("side", "why"), [(100, None), (60, "fine already")])
+def test_small_things_must_be_drawn_more_coarsely_to_be_in_doubt(
+    side: int, why: str | None
+) -> None:
+    """An eighth of its edge may be ten pixels of one thing and not one of another."""
+    y = np.array([0.0, 0, 1, 1, 2, 2, 3, 3, 2.5, 1.5]) / 3 * side
+    x = np.array([0.0, 1.5, 1, 2, 2, 3, 2.5, 1, 0.5, 0]) / 3 * side
+    ring = tuple(np.stack([x, y], axis=1).ravel().tolist())
+    mask = Mask.from_polygons((ring,), side + 1, side + 1)
+    segment = Segment(1, 1, (ring,))
+    size = mask.area**0.5
+    found = doubt(coarseness((ring,), size)) * size
+    between = found * 80 / side  # what may be off grows with the thing
+    assert why_not(segment, mask, least=10, finest=0.1, doubtful=between) == why
 
 
 def test_a_box_with_careful_corners_is_finer_than_its_long_sides_say() -> None:

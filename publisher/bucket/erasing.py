@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import AccessDenied, IntegrityError, ObjectNotFound
+from ..failpoint import failpoint
 from ..names import listing
 from ..progress import Amount, Transfer, unwatched
 from ..scratch import scratch
@@ -137,16 +138,20 @@ def erase(bucket: Bucket, lease: Lease, on_bytes: Transfer, asked: Stand | None 
 
     def delete(o: ObjectInfo) -> None:
         lease.check()
+        failpoint("erase")
         bucket.delete(o.key)
 
     each(delete, rest)
+    failpoint("after-erase")
     history = None
     with suppress(AccessDenied):  # whoever asked is told
         history = erase_history(bucket, lambda key: is_garbage(key, needs))
     for stand in gone:
         assert stand.status is not None
         body = notice(stand.record.name, stand.record.version, stand.status.at, stand.status.reason)
+        failpoint("put-notice")
         bucket.put(stand.folder + NOTICE, body, content_type="text/plain; charset=utf-8")
+        failpoint("after-put-notice")
     return Erased(tuple(rest), history)
 
 
@@ -225,6 +230,7 @@ def _put_urls(bucket: Bucket, stand: Stand, places: Mapping[str, Place]) -> None
     at = {s: places.get(s, place) for shelf in shelves(bucket, [stand]) for s, place in shelf.index}
     entries = read_version(bucket, stand.record).entries
     keys = (at[e.sha256].key for e in entries if e.path != PROVENANCE)
+    failpoint("put-urls")
     bucket.put(
         stand.folder + URLS,
         urls(keys, stand.folder),

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import IntegrityError, ObjectNotFound
+from ..failpoint import failpoint
 from ..progress import Progress, silent
 from ..storage import Bucket, ObjectInfo, Upload, abort_upload, server_time, unfinished_uploads
 from ..versions.housekeeping import MARKS, MAX_MARK, is_list, mark_of, read_list
@@ -70,7 +71,9 @@ def collect(
     fresh = tuple(o for o in found.values() if _marked(o, marks) is None)
     if fresh and not dry_run:
         key, body = mark_of(o.key for o in fresh)
+        failpoint("put-mark")
         bucket.put(key, body, cache_control="no-cache")
+        failpoint("after-put-mark")
         marks = _marks(bucket)  # with its time: without any grace it is due already
     due = _due(found, marks, now - grace * 86_400)
     old = [u for u in unfinished_uploads(bucket) if u.begun <= now - grace * 86_400]
@@ -101,9 +104,11 @@ def _delete(
 
     def delete(o: ObjectInfo) -> None:
         lease.check()
+        failpoint("collect")
         bucket.delete(o.key)
 
     each(delete, due, on_object)
+    failpoint("after-collect")
     for mark in marks:
         if mark.at <= line:
             bucket.delete(mark.key)

@@ -27,6 +27,7 @@ from ..errors import (
     VersionNotFound,
     VersionRetracted,
 )
+from ..failpoint import failpoint
 from ..names import listing
 from ..storage import Bucket, require_conditional_writes
 from ..versions.manifest import MAX_DOCUMENT, ChannelState, Status, channel_key, status_key
@@ -342,10 +343,12 @@ def swap(
         new = decide(now)
         if new is None or dry_run:
             return now, new
+        failpoint("swap")
         try:
             put_over(bucket, key, new.to_bytes(), etag)
         except (ObjectExists, PreconditionFailed):
             continue
+        failpoint("after-swap")
         return now, new
     raise StorageError(f"{key} changes too often", hint="run the same command again")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import logging
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,7 +28,6 @@ from publisher.cli import main
 from publisher.errors import PublisherError
 from publisher.redaction import redacted
 from publisher.storage import open_bucket
-from publisher.wire import s3 as s3_wire
 from tests.servers import TEAM, moto_bucket, s3_server, secret_of
 from tests.signers import secret
 from tests.trees import make_tree
@@ -271,8 +271,7 @@ def _later(*values: object) -> object:
     [(403, False), (403, True), *(_later(status, False) for status in (200, 301, 404, 412, 503))],
 )
 def test_on_a_server_that_repeats_what_it_hears(produced, echo, monkeypatch, status, as_code):
-    monkeypatch.setattr(s3_wire, "_wait", lambda attempt: 0.0)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     url, kind = echo
     kind.status, kind.as_code = status, as_code
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
@@ -301,8 +300,7 @@ def test_on_a_server_that_repeats_what_it_hears(produced, echo, monkeypatch, sta
 
 
 def test_where_nobody_answers(produced, monkeypatch):
-    monkeypatch.setattr(s3_wire, "_wait", lambda attempt: 0.0)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     in_environment(monkeypatch)
     for words in (("list", "s3://bucket"), ("doctor", "s3://bucket")):
@@ -319,8 +317,7 @@ def test_where_nobody_answers(produced, monkeypatch):
     ],
 )
 def test_a_password_in_an_address(produced, monkeypatch, endpoint):
-    monkeypatch.setattr(s3_wire, "_wait", lambda attempt: 0.0)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     in_environment(monkeypatch)
     for words in (("list", "s3://bucket"), ("doctor", "s3://bucket")):
         assert produced.command(*words, "--endpoint-url", endpoint) in {2, 8}
@@ -341,7 +338,7 @@ def test_credentials_that_are_half_there(produced, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"{SECRET}\nX-Injected: 1")
     monkeypatch.setenv("AWS_SESSION_TOKEN", f"{TOKEN}\r\nX-Injected: 1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     produced.call(lambda: open_bucket("s3://bucket").get("k"))
     produced.search()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -127,6 +128,7 @@ def test_wrong_credentials_end_it_and_no_secret_is_shown(s3_remote, monkeypatch)
 
 
 def test_a_bucket_that_cannot_be_reached(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     failed = run("doctor", "s3://bucket", "--endpoint-url", "http://127.0.0.1:9")

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -68,7 +69,8 @@ def _in_processes(work: Callable[[T], R], chunks: Iterable[T], count: int) -> It
     under_way: deque[Future[Any]] = deque()
     try:
         for chunk in chunks:
-            under_way.append(pool.submit(_do, chunk))
+            with _interrupts_later():
+                under_way.append(pool.submit(_do, chunk))
             if len(under_way) >= 2 * count:
                 yield under_way.popleft().result()
         while under_way:
@@ -82,6 +84,21 @@ def _in_processes(work: Callable[[T], R], chunks: Iterable[T], count: int) -> It
 
 
 _work: Callable[[Any], Any]
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """
+    An interrupt waits until this is done, and whoever is started here never hears of one.
+
+    A worker that hears of one while it is still importing would die, and the parent would say
+    that it was killed.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(work: Callable[[Any], Any]) -> None:

@@ -126,3 +126,40 @@ def gone(group: int) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+STARTING = """
+import sys, time
+if __name__ == "__mp_main__":
+    time.sleep(1)  # a worker that is slow to begin
+from publisher.engine import ordered
+
+def work(chunk):
+    return chunk
+
+if __name__ == "__main__":
+    print("begins", flush=True)
+    for _ in ordered(work, range(100), workers=2, alone=0):
+        time.sleep(0.1)
+"""
+
+
+def test_an_interrupt_while_workers_begin_is_an_interrupt_and_no_killed_worker(tmp_path):
+    script = tmp_path / "starting.py"
+    script.write_text(STARTING)
+    run = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert run.stdout is not None
+    run.stdout.readline()
+    time.sleep(0.5)
+    os.killpg(run.pid, signal.SIGINT)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode != 0
+    assert said.count("KeyboardInterrupt") == 1
+    assert "killed" not in said
+    assert gone(run.pid)

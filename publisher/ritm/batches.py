@@ -7,7 +7,8 @@ a size has as many rows, the last one filled up, so that an answer does not depe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,56 +24,38 @@ Ask = Callable[[Tensor, Tensor], Tensor]
 """Logits (B, 1, H, W) of pictures with priors (B, 4, H, W) and points (B, 2N, 3)."""
 
 
-class Batch:
+@dataclass(frozen=True, slots=True)
+class Form:
     """
-    Crops that a network is asked about.
+    What batches of one kind have in common.
 
-    Args:
-        crops: together of at most `rows` rows, a mirror image being a row of its own.
-        grid: see `sides`.
+    Attributes:
         size: height and width that no crop exceeds as the network sees it; smaller ones are
             filled up by repeating their last row and column of pixels.
+        rows: how many crops there are room for, a mirror image being a row of its own.
+        grid: see `sides`.
+        device: where the network is.
     """
 
-    def __init__(
-        self,
-        crops: Sequence[Crop],
-        grid: int,
-        size: tuple[int, int],
-        rows: int,
-        ask: Ask,
-        device: torch.device,
-    ) -> None:
+    size: tuple[int, int]
+    rows: int
+    grid: int
+    device: torch.device
+
+
+class Batch:
+    """Crops that a network is asked about, as many as the form has room for at most."""
+
+    def __init__(self, crops: Sequence[Crop], form: Form, ask: Ask) -> None:
         self._crops = crops
-        x = torch.zeros(rows, 4, *size, device=device)
-        clicks: list[list[Click]] = [[] for _ in range(rows)]
-        ends = np.cumsum([2 if crop.flip else 1 for crop in crops]).tolist()
-        images = _uploaded([crop.image for crop in crops], torch.uint8, device)
-        priors = _uploaded([crop.prior for crop in crops], torch.float32, device)
-        for crop, image, prior, end in zip(crops, images, priors, ends, strict=True):
-            height, width = sides(crop, grid)
-            seen = question(image, prior, (height, width))  # (1, 4, height, width)
-            padding = (0, size[1] - width, 0, size[0] - height)
-            x[end - 1] = F.pad(seen, padding, mode="replicate")[0]
-            clicks[end - 1] = scaled(crop, (height, width))
-            if crop.flip:
-                x[end - 2] = F.pad(seen.flip(3), padding, mode="replicate")[0]
-                clicks[end - 2] = mirrored(clicks[end - 1], width)
-        points = _filled_up(points_of(clicks)).to(device, non_blocking=True)
-        logits = ask(x, points)  # (rows, 1, *size)
-        found = [
-            answer(
-                logits[end - (2 if crop.flip else 1) : end].flip(0), crop, sides(crop, grid)
-            ).flatten()
-            for crop, end in zip(crops, ends, strict=True)
-        ]
-        self._found = torch.empty(
-            sum(map(len, found)), dtype=torch.float32, pin_memory=device.type == "cuda"
+        logits = ask(*_asked(crops, form))  # (rows, 1, *size)
+        found = torch.cat(
+            [answer(logits[rows], c, sides(c, form.grid)).flatten() for c, rows in _placed(crops)]
         )
-        self._found.copy_(torch.cat(found), non_blocking=True)
-        self._done = (
-            torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        )
+        on_gpu = form.device.type == "cuda"
+        self._found = torch.empty(found.shape, dtype=torch.float32, pin_memory=on_gpu)
+        self._found.copy_(found, non_blocking=True)
+        self._done = torch.cuda.Event() if on_gpu else None  # type: ignore[no-untyped-call]
         if self._done:
             self._done.record()
 
@@ -84,6 +67,31 @@ class Batch:
         ends = np.cumsum([crop.prior.size for crop in self._crops])[:-1]
         parts = np.split(found, ends)
         return [part.reshape(c.prior.shape) for part, c in zip(parts, self._crops, strict=True)]
+
+
+def _placed(crops: Sequence[Crop]) -> Iterator[tuple[Crop, slice]]:
+    """The rows of each crop: itself, then its mirror image."""
+    first = 0
+    for crop in crops:
+        rows = slice(first, first + (2 if crop.flip else 1))
+        yield crop, rows
+        first = rows.stop
+
+
+def _asked(crops: Sequence[Crop], form: Form) -> tuple[Tensor, Tensor]:
+    """What the network is asked: pictures with priors (rows, 4, *size) and points (rows, 2N, 3)."""
+    x = torch.zeros(form.rows, 4, *form.size, device=form.device)
+    clicks: list[list[Click]] = [[] for _ in range(form.rows)]
+    images = _uploaded([crop.image for crop in crops], torch.uint8, form.device)
+    priors = _uploaded([crop.prior for crop in crops], torch.float32, form.device)
+    for (crop, rows), image, prior in zip(_placed(crops), images, priors, strict=True):
+        height, width = size = sides(crop, form.grid)
+        seen = question(image, prior, size)  # (1, 4, height, width)
+        both = torch.cat([seen, seen.flip(3)]) if crop.flip else seen
+        x[rows] = F.pad(both, (0, form.size[1] - width, 0, form.size[0] - height), mode="replicate")
+        mine = scaled(crop, size)
+        clicks[rows] = [mine, mirrored(mine, width)][: len(both)]
+    return x, _filled_up(points_of(clicks)).to(form.device, non_blocking=True)
 
 
 def sides(crop: Crop, grid: int = 1) -> tuple[int, int]:

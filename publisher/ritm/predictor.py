@@ -25,7 +25,7 @@ from ..errors import UsageError
 from ..files import sha256_of
 from ..refine import Click, Crop
 from . import weights
-from .batches import Batch, answer, question, scaled, sides
+from .batches import Batch, Form, answer, question, scaled, sides
 from .boundary import BoundaryNetwork
 from .clicks import check, mirrored, points_of
 from .network import Network
@@ -200,7 +200,7 @@ class Predictor:
         return [answers[index] for index in range(len(crops))]
 
     def _batch(self, crops: Sequence[Crop], size: tuple[int, int], rows: int) -> Batch:
-        return Batch(crops, self._grid, size, rows, self._ask, self.device)
+        return Batch(crops, Form(size, rows, self._grid, self.device), self._ask)
 
 
 def native(device: torch.device) -> str:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -98,23 +99,33 @@ if __name__ == "__main__":
 
 
 def test_an_interrupt_ends_parent_and_workers(tmp_path):
-    script = tmp_path / "slow.py"
-    script.write_text(SLOW)
-    run = subprocess.Popen(
+    run = begun(tmp_path / "slow.py", SLOW)
+    assert run.stdout is not None
+    while int(run.stdout.readline()) < 18:  # the workers are at work
+        pass
+    interrupted(run)
+
+
+def begun(script: Path, text: str) -> subprocess.Popen[str]:
+    """A script at work, in a group of processes of its own."""
+    script.write_text(text)
+    return subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    assert run.stdout is not None
-    while int(run.stdout.readline()) < 18:  # the workers are at work
-        pass
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+
+
+def interrupted(run: subprocess.Popen[str]) -> str:
+    """Interrupt it as a terminal does; it and its workers end. What it said."""
+    os.killpg(run.pid, signal.SIGINT)
     _, said = run.communicate(timeout=30)
     assert run.returncode != 0
     assert said.count("KeyboardInterrupt") == 1
     assert gone(run.pid)
+    return said
 
 
 def gone(group: int) -> bool:
@@ -145,21 +156,8 @@ if __name__ == "__main__":
 
 
 def test_an_interrupt_while_workers_begin_is_an_interrupt_and_no_killed_worker(tmp_path):
-    script = tmp_path / "starting.py"
-    script.write_text(STARTING)
-    run = subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    run = begun(tmp_path / "starting.py", STARTING)
     assert run.stdout is not None
     run.stdout.readline()
     time.sleep(0.5)
-    os.killpg(run.pid, signal.SIGINT)
-    _, said = run.communicate(timeout=30)
-    assert run.returncode != 0
-    assert said.count("KeyboardInterrupt") == 1
-    assert "killed" not in said
-    assert gone(run.pid)
+    assert "killed" not in interrupted(run)

@@ -22,11 +22,11 @@ from publisher.bucket.consume import channels, pull, verify_folder, versions
 from publisher.bucket.publish import push
 from publisher.errors import UsageError, VersionNotFound
 from publisher.storage import Bucket, open_bucket
-from publisher.versions.housekeeping import LEASES
 
 from ..figures import Figures, Reader
 from ..processes import Forks
 from ..trees import FILES, make_tree, read_tree
+from .kills import killed, on_both, turns, wait_for_leases
 
 ROOT = Path(publisher.__file__).parent
 BIG = bytes(range(256)) * 12_000  # 3 MB: comes in several blocks, and is no part of a pack
@@ -67,21 +67,15 @@ FIRST = {  # of the first version: nothing is there, and the repeat sends only t
         "put-record",
     ],
 }
-WHERE = ("seaweedfs", "folder")
 
 
 def cases(groups: Mapping[str, Sequence[str]]) -> list[Any]:
-    """Each step of each group on both buckets; half of the steps by default, in turn on one."""
+    """The steps of each group, each group with others by default."""
     return [
-        pytest.param(where, group, step, marks=[] if is_default else pytest.mark.nightly)
+        pytest.param(where, group, step, marks=marks)
         for g, (group, steps) in enumerate(groups.items())
-        for n, step in enumerate(steps)
-        for m, where in enumerate(WHERE)
-        for is_default in [(n + g) % 2 == 0 and (n // 2 + g) % 2 == m]
+        for where, step, marks in turns(steps, g)
     ]
-
-
-on_both = pytest.mark.parametrize("remote", WHERE, indirect=True)
 
 
 # ── the scene ────────────────────────────────────────────────────────────────────────────────
@@ -94,13 +88,6 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def remote(request, tmp_path) -> str:
-    if request.param == "folder":
-        return f"file://{tmp_path}/bucket"
-    return str(request.getfixturevalue("s3_remote"))
-
-
-@pytest.fixture
 def source(remote, trees) -> str:
     """A remote that has both versions, in packs."""
     for version in CONTENTS:
@@ -109,8 +96,7 @@ def source(remote, trees) -> str:
 
 
 @pytest.fixture
-def figures(request, remote, record_property) -> Iterator[Figures]:
-    where = "a folder" if remote.startswith("file:") else "SeaweedFS"
+def figures(request, where, record_property) -> Iterator[Figures]:
     verb = "pull" if "pull" in request.node.name else "push"
     counted = Figures(f"kill -9 of {verb}, {where}", record_property)
     yield counted
@@ -215,9 +201,7 @@ def test_killed_before_the_commit_nothing_is_visible_and_the_repeat_sends_the_re
         layout,
         "--json",
     )
-    killed = forked(*arguments, failpoint=step)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    figures.fault(step.partition("@")[0])
+    killed(forked, figures, *arguments, at=step)
     assert versions(bucket, "hands") == ()
     with pytest.raises(VersionNotFound):
         pull(bucket, "hands", "latest", tmp_path / "out")
@@ -257,9 +241,7 @@ def test_a_large_file_that_was_half_sent_is_no_object(remote, step, forked, figu
     large = {"train/images/large.bin": BIG * 2}
     tree, bucket = make_tree(tmp_path / "tree", large), open_bucket(remote)
     arguments = ("push", tree, f"{remote}/hands", "--version", "1.0.0", "--layout", "packs")
-    killed = forked(*arguments, failpoint=step, settings=LARGE)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    figures.fault(step.partition("@")[0])
+    killed(forked, figures, *arguments, at=step, settings=LARGE)
     whole = [o.size for o in bucket.list("blobs/") if o.size >= 2**20]
     assert whole == ([2 * len(BIG)] if step == "after-put-whole" else [])
     assert forked(*arguments, settings=LARGE).returncode == 0
@@ -364,8 +346,7 @@ def test_a_mirror_and_a_repair_that_are_killed_go_on(remote, tmp_path, step, for
     for number, layout in (("1.0.0", "plain"), ("1.1.0", "packs")):
         push = ("push", tree, f"{backup}/hands", "--version", number, "--layout", layout)
         assert forked(*push).returncode == 0
-    killed = forked("mirror", f"{backup}/hands", remote, failpoint=step)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert forked("mirror", f"{backup}/hands", remote, failpoint=step).returncode == -signal.SIGKILL
     bucket = open_bucket(remote)
     for number in versions(bucket, "hands"):
         out = tmp_path / str(number)
@@ -373,16 +354,13 @@ def test_a_mirror_and_a_repair_that_are_killed_go_on(remote, tmp_path, step, for
     assert forked("mirror", f"{backup}/hands", remote).returncode == 0
     for number in ("1.0.0", "1.1.0"):
         assert forked("verify", f"{remote}/hands@{number}", "--deep").returncode == 0
+    wait_for_leases(bucket)
 
-    def held() -> dict[str, bytes]:
-        """All but the leases of those who were killed, which run out."""
-        there = [o.key for o in bucket.list() if not o.key.startswith(LEASES)]
-        return {key: bucket.get(key) for key in there}
-
-    before = held()
+    before = {o.key: bucket.get(o.key) for o in bucket.list()}
     for key in [k for k in before if "v1.0.0" in k or "releases/1.0.0" in k or "index/" in k]:
         bucket.delete(key)
     repair = ("verify", f"{remote}/hands@1.0.0", "--repair-from", backup)
     assert forked(*repair, failpoint="put-right@4").returncode == -signal.SIGKILL
     assert forked(*repair).returncode == 0
-    assert held() == before
+    wait_for_leases(bucket)
+    assert {o.key: bucket.get(o.key) for o in bucket.list()} == before

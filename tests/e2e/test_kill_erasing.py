@@ -1,14 +1,14 @@
 """
 kill -9 while something is deleted: what must go goes in the end, what is needed never does.
 
-By default about half of the steps, in turn on a server and in a folder; all with `-m nightly`.
+By default half of the steps, in turn on a server and in a folder; the others with `-m nightly`.
 """
 
 from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,10 @@ import publisher
 from publisher.bucket.consume import versions
 from publisher.bucket.publish import push
 from publisher.storage import open_bucket
-from publisher.versions.housekeeping import LEASES
 
 from ..figures import Figures, Reader
-from ..processes import Forks
 from ..trees import FILES, make_tree
+from .kills import killed, on_both, turns, wait_for_leases
 
 ROOT = Path(publisher.__file__).parent
 FACE = b"a face that must go"
@@ -37,28 +36,14 @@ RETRACT = [
     *("erase", "erase@2", "after-erase", "put-notice", "after-put-notice"),
 ]
 GC = ["put-mark", "after-put-mark", "collect", "collect@2", "after-collect"]
-WHERE = ("seaweedfs", "folder")
 
 
-def cases(steps: list[str]) -> list[Any]:
-    """Each step on both buckets; by default the odd ones, in turn on one."""
-    return [
-        pytest.param(where, step, marks=[] if n % 4 == 2 * m else pytest.mark.nightly)
-        for n, step in enumerate(steps)
-        for m, where in enumerate(WHERE)
-    ]
+def cases(steps: Sequence[str]) -> list[Any]:
+    return [pytest.param(where, step, marks=marks) for where, step, marks in turns(steps)]
 
 
 @pytest.fixture
-def remote(request, tmp_path) -> str:
-    if request.param == "folder":
-        return f"file://{tmp_path}/bucket"
-    return str(request.getfixturevalue("s3_remote"))
-
-
-@pytest.fixture
-def figures(request, remote, record_property) -> Iterator[Figures]:
-    where = "a folder" if remote.startswith("file:") else "SeaweedFS"
+def figures(request, where, record_property) -> Iterator[Figures]:
     verb = "gc" if "garbage" in request.node.name else "retract"
     counted = Figures(f"kill -9 of {verb}, {where}", record_property)
     yield counted
@@ -69,19 +54,6 @@ def publish(remote: str, room: Path, version: str) -> None:
     """In packs, which versions share."""
     tree = make_tree(room / version, CONTENTS[version])
     push(open_bucket(remote), tree, "hands", version, created="2026-01-01", layout="packs")
-
-
-def killed(forked: Forks, figures: Figures, *arguments: str, at: str) -> None:
-    ended = forked(*arguments, failpoint=at)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
-    figures.fault(at.partition("@")[0])
-
-
-def wait(remote: str) -> None:
-    """Until the lease of who was killed has run out: ten minutes, which we do not spend here."""
-    bucket = open_bucket(remote)
-    for o in list(bucket.list(LEASES)):
-        bucket.delete(o.key)
 
 
 @pytest.mark.parametrize(("remote", "step"), cases(RETRACT), indirect=["remote"])
@@ -96,7 +68,7 @@ def test_a_retraction_that_is_killed_harms_no_other_version_and_its_repeat_erase
     killed(forked, figures, *order, at=step)
     bucket = open_bucket(remote)
     reader.read(bucket, "1.1.0", CONTENTS["1.1.0"], "hands")
-    wait(remote)
+    wait_for_leases(bucket)
     again = forked(*order)
     figures.add("stuck", again.returncode != 0)
     figures.add("lost", any(FACE in bucket.get(o.key) for o in bucket.list()))
@@ -117,8 +89,8 @@ def test_garbage_goes_though_its_collection_is_killed_and_nothing_else_does(
     whole = {o.key for o in bucket.list()}
     tree = make_tree(tmp_path / "1.2.0", CONTENTS["1.2.0"])
     attempt = ("push", tree, f"{remote}/hands", "--version", "1.2.0", "--layout", "packs")
-    killed(forked, figures, *map(str, attempt), at="put-record")
-    wait(remote)
+    killed(forked, figures, *attempt, at="put-record")
+    wait_for_leases(bucket)
     left = {o.key for o in bucket.list()} - whole
     assert len(left) >= 2
     collect = ("gc", remote, "--grace", "0")
@@ -127,7 +99,7 @@ def test_garbage_goes_though_its_collection_is_killed_and_nothing_else_does(
     killed(forked, figures, *collect, at=step)
     reader = Reader(figures, CONTENTS, tmp_path, must={"1.0.0", "1.1.0"})
     reader.look(bucket)
-    wait(remote)
+    wait_for_leases(bucket)
     for _ in range(2):  # what is marked in this very moment waits for the second
         figures.add("stuck", forked(*collect).returncode != 0)
     reader.look(bucket)
@@ -136,7 +108,7 @@ def test_garbage_goes_though_its_collection_is_killed_and_nothing_else_does(
     assert [str(v) for v in versions(bucket, "hands")] == ["1.0.0", "1.1.0", "1.2.0"]
 
 
-@pytest.mark.parametrize("remote", WHERE, indirect=True)
+@on_both
 def test_until_the_lease_of_who_was_killed_has_run_out_nobody_deletes(remote, forked, tmp_path):
     publish(remote, tmp_path, "1.0.0")
     order = ("retract", f"{remote}/hands@1.0.0", "--reason", "asked to", "--yes")

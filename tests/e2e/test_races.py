@@ -22,16 +22,8 @@ VERSIONS = [f"1.0.{n}" for n in range(4)]
 PUBLISHERS = 3
 
 
-@pytest.fixture(params=["seaweedfs", "folder"])
-def remote(request, tmp_path) -> str:
-    if request.param == "folder":
-        return f"file://{tmp_path}/bucket"
-    return str(request.getfixturevalue("s3_remote"))
-
-
 @pytest.fixture
-def figures(remote, record_property) -> Iterator[Figures]:
-    where = "a folder" if remote.startswith("file:") else "SeaweedFS"
+def figures(where, record_property) -> Iterator[Figures]:
     counted = Figures(f"races of processes, {where}", record_property)
     yield counted
     counted.done()

@@ -69,7 +69,7 @@ def _in_processes(work: Callable[[T], R], chunks: Iterable[T], count: int) -> It
     under_way: deque[Future[Any]] = deque()
     try:
         for chunk in chunks:
-            with _interrupts_later():
+            with _unheard():  # by those who are started here
                 under_way.append(pool.submit(_do, chunk))
             if len(under_way) >= 2 * count:
                 yield under_way.popleft().result()
@@ -87,12 +87,12 @@ _work: Callable[[Any], Any]
 
 
 @contextmanager
-def _interrupts_later() -> Iterator[None]:
+def _unheard() -> Iterator[None]:
     """
-    An interrupt waits until this is done, and whoever is started here never hears of one.
+    An interrupt waits until this is done, and processes that are started here never hear of one.
 
-    A worker that hears of one while it is still importing would die, and the parent would say
-    that it was killed.
+    It is for the parent, which then ends its workers. One that heard of it while it is still
+    importing would die, and the parent would say that it was killed.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -102,10 +102,8 @@ def _interrupts_later() -> Iterator[None]:
 
 
 def _begin(work: Callable[[Any], Any]) -> None:
-    """In a worker: an interrupt is for the parent, which then ends its workers."""
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _do(chunk: Any) -> Any:

@@ -90,13 +90,13 @@ def run(
     """
     from .ritm import courses, weights
 
-    pool = pooled([intake.read(path) for path in datasets], photos, request)
-    if request.start is None:
+    if request.start is None:  # weights or a device that are not there show before the work
         course = courses.begun(
             courses.KINDS[request.kind], seed=request.seed, device=request.device
         )
     else:
         course = courses.tuning(request.start, seed=request.seed, device=request.device)
+    pool = pooled([intake.read(path) for path in datasets], photos, request)
     recipe = hashlib.sha256(canonical_json([request.kind, request.start, request.most]))
     for example in pool.examples:
         recipe.update(example.image.tobytes() + example.mask.tobytes())
@@ -106,7 +106,7 @@ def run(
         steps=request.steps,
         rate=request.rate or RATES[request.kind] * (_FINE if request.start else 1),
         recipe=recipe.hexdigest(),
-        workers=0 if (count := engine.asked()) == 1 else count,
+        workers=engine.asked(),
         on_step=on_step,
     )
     about = {"made by": "publisher ritm train", "steps": str(request.steps)}

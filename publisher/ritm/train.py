@@ -115,7 +115,7 @@ class Course(ABC, Generic[N, D]):
         steps: int,
         rate: float,
         recipe: str = "",
-        workers: int = 0,
+        workers: int = 1,
         on_step: Progress = silent,
     ) -> N:
         """
@@ -127,7 +127,8 @@ class Course(ABC, Generic[N, D]):
             checkpoint: where the state is kept; one that is there is continued.
             rate: the highest learning rate, reached after 50 steps; it falls by a cosine.
             recipe: what else the weights follow from; that of the checkpoint must be equal.
-            workers: processes that draw ahead; 0 draws here. The weights do not depend on it.
+            workers: processes that draw ahead; 1 is this one, which draws when it is time. The
+                weights do not depend on it.
 
         Raises:
             CheckpointError: the checkpoint is damaged, or of another course.
@@ -147,12 +148,13 @@ class Course(ABC, Generic[N, D]):
 
     def _draws(self, pool: Pool, steps: int, workers: int) -> Iterable[D]:
         """What the steps from here on learn from, in order."""
+        ahead = workers if workers > 1 else 0
         return DataLoader(
             cast("Dataset[D]", _Draws(self.draw, pool, self.batch, self.seed)),
             batch_size=None,
             sampler=range(self.step, steps),
-            num_workers=workers,
-            prefetch_factor=_AHEAD if workers else None,
+            num_workers=ahead,
+            prefetch_factor=_AHEAD if ahead else None,
             collate_fn=_as_it_is,
         )
 

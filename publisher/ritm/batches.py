@@ -50,7 +50,7 @@ class Batch:
         self._crops = crops
         logits = ask(*_asked(crops, form))  # (rows, 1, *size)
         found = torch.cat(
-            [answer(logits[rows], c, sides(c, form.grid)).flatten() for c, rows in _placed(crops)]
+            [_answer(logits[rows], c, sides(c, form.grid)).flatten() for c, rows in _placed(crops)]
         )
         on_gpu = form.device.type == "cuda"
         self._found = torch.empty(found.shape, dtype=torch.float32, pin_memory=on_gpu)
@@ -73,7 +73,7 @@ def _placed(crops: Sequence[Crop]) -> Iterator[tuple[Crop, slice]]:
     """The rows of each crop: itself, then its mirror image."""
     first = 0
     for crop in crops:
-        rows = slice(first, first + (2 if crop.flip else 1))
+        rows = slice(first, first + rows_of(crop))
         yield crop, rows
         first = rows.stop
 
@@ -86,27 +86,32 @@ def _asked(crops: Sequence[Crop], form: Form) -> tuple[Tensor, Tensor]:
     priors = _uploaded([crop.prior for crop in crops], torch.float32, form.device)
     for (crop, rows), image, prior in zip(_placed(crops), images, priors, strict=True):
         height, width = size = sides(crop, form.grid)
-        seen = question(image, prior, size)  # (1, 4, height, width)
+        seen = _question(image, prior, size)  # (1, 4, height, width)
         both = torch.cat([seen, seen.flip(3)]) if crop.flip else seen
         x[rows] = F.pad(both, (0, form.size[1] - width, 0, form.size[0] - height), mode="replicate")
-        mine = scaled(crop, size)
+        mine = _scaled(crop, size)
         clicks[rows] = [mine, mirrored(mine, width)][: len(both)]
-    return x, _filled_up(points_of(clicks)).to(form.device, non_blocking=True)
+    return x, points_of(clicks).to(form.device, non_blocking=True)
 
 
-def sides(crop: Crop, grid: int = 1) -> tuple[int, int]:
+def rows_of(crop: Crop) -> int:
+    """How many rows of a batch it takes: one for itself, and one for its mirror image."""
+    return 2 if crop.flip else 1
+
+
+def sides(crop: Crop, grid: int) -> tuple[int, int]:
     """Height and width of what the network sees, both multiples of `grid`."""
     height, width = (max(1, round(side * crop.zoom / grid)) * grid for side in crop.prior.shape)
     return height, width
 
 
-def question(image: Tensor, prior: Tensor, size: tuple[int, int]) -> Tensor:
+def _question(image: Tensor, prior: Tensor, size: tuple[int, int]) -> Tensor:
     """What the network sees (1, 4, *size) of a picture (h, w, 3) uint8 and its prior (h, w)."""
     x = torch.cat([image.permute(2, 0, 1).float() / 255, prior[None]])[None]  # (1, 4, h, w)
     return resized(x, size)
 
 
-def scaled(crop: Crop, size: tuple[int, int]) -> list[Click]:
+def _scaled(crop: Crop, size: tuple[int, int]) -> list[Click]:
     """Clicks of a crop in pixels of what the network sees; each lies in the middle of its pixel."""
     height, width = size
     down, along = height / crop.prior.shape[0], width / crop.prior.shape[1]
@@ -116,7 +121,7 @@ def scaled(crop: Crop, size: tuple[int, int]) -> list[Click]:
     ]
 
 
-def answer(logits: Tensor, crop: Crop, size: tuple[int, int]) -> Tensor:
+def _answer(logits: Tensor, crop: Crop, size: tuple[int, int]) -> Tensor:
     """
     Logits (h, w) at the crop's own resolution.
 
@@ -129,13 +134,6 @@ def answer(logits: Tensor, crop: Crop, size: tuple[int, int]) -> Tensor:
     if crop.flip:
         logits = 0.5 * (logits[:1] + logits[1:].flip(3))
     return resized(logits, crop.prior.shape)[0, 0]
-
-
-def _filled_up(points: Tensor) -> Tensor:
-    """Clicks (B, 2N, 3) with N a multiple of 8: few shapes."""
-    rows, columns, _ = points.shape
-    kinds = points.view(rows, 2, columns // 2, 3)
-    return F.pad(kinds, (0, 0, 0, -kinds.shape[2] % 8), value=-1.0).flatten(1, 2)
 
 
 def _uploaded(

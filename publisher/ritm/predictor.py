@@ -9,7 +9,7 @@ rounds to bfloat16 where the machine computes with that.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -25,9 +25,9 @@ from ..errors import UsageError
 from ..files import sha256_of
 from ..refine import Click, Crop
 from . import weights
-from .batches import Batch, Form, answer, question, scaled, sides
+from .batches import Batch, Form, rows_of, sides
 from .boundary import BoundaryNetwork
-from .clicks import check, mirrored, points_of
+from .clicks import check
 from .network import Network
 from .quick import folded, fused
 from .replay import Replay
@@ -155,13 +155,8 @@ class Predictor:
         return _GRID if whole else 1
 
     def _alone(self, crop: Crop) -> NDArray[np.float32]:
-        image = torch.from_numpy(np.array(crop.image, order="C"))
-        prior = torch.from_numpy(np.array(crop.prior, np.float32, order="C"))
-        size = sides(crop, self._grid)
-        x, clicks = question(image, prior, size), [scaled(crop, size)]  # (1, 4, H, W)
-        if crop.flip:
-            x, clicks = torch.cat([x, x.flip(3)]), [*clicks, mirrored(clicks[0], size[1])]
-        return answer(self._logits(x, points_of(clicks)), crop, size).contiguous().numpy()
+        (found,) = self._batch([crop], sides(crop, self._grid), rows_of(crop)).answers()
+        return found
 
     def _logits(self, x: Tensor, points: Tensor) -> Tensor:
         """The logits (B, 1, H, W), float32, of crops as the network sees them, quickly."""
@@ -171,33 +166,44 @@ class Predictor:
             return self._quick.logits(x, points)
 
     def _in_batches(self, crops: Sequence[Crop]) -> list[NDArray[np.float32]]:
+        """A batch is read when the next one is begun, so that the GPU always has one."""
         answers: dict[int, NDArray[np.float32]] = {}
+        under_way = deque[tuple[list[int], Batch]]()
+
+        def read() -> None:
+            indices, batch = under_way.popleft()
+            answers.update(zip(indices, batch.answers(), strict=True))
+
+        for begun in self._begun(crops):
+            under_way.append(begun)
+            if len(under_way) > 1:
+                read()
+        while under_way:
+            read()
+        return [answers[index] for index in range(len(crops))]
+
+    def _begun(self, crops: Sequence[Crop]) -> Iterator[tuple[list[int], Batch]]:
+        """Batches of crops of one size, and which those are; halved where memory runs out."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         step = _STEP if self._grid == 1 else self._grid
         for index, crop in enumerate(crops):
             height, width = sides(crop, self._grid)
             groups[-(-height // step) * step, -(-width // step) * step].append(index)
         rows = _BATCH
-        under_way: tuple[list[int], Batch] | None = None
         for size, todo in sorted(groups.items()):
             while todo:
                 now = _that_fit(crops, todo, rows)
                 try:
-                    begun = self._batch([crops[index] for index in now], size, rows)
+                    batch = self._batch([crops[index] for index in now], size, rows)
                 except torch.cuda.OutOfMemoryError:
                     if rows <= 2:
                         raise
                     self._ask.forget()
                     torch.cuda.empty_cache()
                     rows //= 2
-                    continue
-                if under_way:
-                    answers.update(zip(under_way[0], under_way[1].answers(), strict=True))
-                under_way = now, begun
-                todo = todo[len(now) :]
-        if under_way:
-            answers.update(zip(under_way[0], under_way[1].answers(), strict=True))
-        return [answers[index] for index in range(len(crops))]
+                else:
+                    yield now, batch
+                    todo = todo[len(now) :]
 
     def _batch(self, crops: Sequence[Crop], size: tuple[int, int], rows: int) -> Batch:
         return Batch(crops, Form(size, rows, self._grid, self.device), self._ask)
@@ -240,7 +246,7 @@ def device_of(name: str) -> torch.device:
 def _that_fit(crops: Sequence[Crop], todo: Sequence[int], rows: int) -> list[int]:
     now = []
     for index in todo:
-        rows -= 2 if crops[index].flip else 1
+        rows -= rows_of(crops[index])
         if rows < 0:
             break
         now.append(index)

@@ -11,7 +11,6 @@ Neither changes what is computed, but for rounding.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, TypeVar, cast
 
@@ -161,7 +160,7 @@ def _in_one(module: nn.Module, known: dict[str, Any] | None = None) -> nn.Module
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     for node in list(graph.nodes):
-        if _is(node, traced, (F.relu,), nn.ReLU):
+        if _is_relu(node, traced):
             _fuse(node, traced)
     graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()
@@ -172,7 +171,7 @@ def _in_one(module: nn.Module, known: dict[str, Any] | None = None) -> nn.Module
 def _fuse(relu: Any, traced: torch.fx.GraphModule) -> None:
     """Put a ReLU, and a sum before it, into the convolution that feeds it."""
     before, others = relu.args[0], []
-    if len(before.users) == 1 and _is(before, traced, (operator.add, operator.iadd)):
+    if len(before.users) == 1 and before.target in (operator.add, operator.iadd):
         summands = before.args
         convs = [n for n in reversed(summands) if _only_user(n, traced)]
         if not convs:
@@ -189,12 +188,10 @@ def _fuse(relu: Any, traced: torch.fx.GraphModule) -> None:
     traced.graph.erase_node(relu)
 
 
-def _is(
-    node: Any, traced: torch.fx.GraphModule, functions: Sequence[Any], kind: type[nn.Module] = Fused
-) -> bool:
+def _is_relu(node: Any, traced: torch.fx.GraphModule) -> bool:
     if node.op == "call_module":
-        return isinstance(traced.get_submodule(node.target), kind)
-    return node.op == "call_function" and node.target in functions
+        return isinstance(traced.get_submodule(node.target), nn.ReLU)
+    return bool(node.target is F.relu)
 
 
 def _only_user(node: Any, traced: torch.fx.GraphModule) -> bool:

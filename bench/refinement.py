@@ -4,14 +4,13 @@ What a crop costs a network, beside a plain loop over objects: CPU time of one c
     python bench/refinement.py [DATASET] [--weights W] [--device cuda]
 
 The plain loop feeds one object after the other to the same network as it is, in float32 (on a
-GPU as torch has it, in TF32). Crops
-are of 320x480 pixels with three clicks, as annotators click, and of 192x256 with the mirror
-image, as refinement asks. W are weights of a network that reads clicks; without, it is a random
-one of h18s' size. With DATASET, whose masks are precise, its objects are drawn badly and
-refined in float32 and in the precision that this machine is quick in, and the two masks of
-each object that a network was asked about are held against each other. On a GPU the clock on the
-wall counts, for 512 crops at a time, and the ceiling is the same network recorded as a CUDA
-graph, over numbers that are there already.
+GPU as torch has it, in TF32). Crops are of 320x480 pixels with three clicks, as annotators
+click, and of 192x256 with the mirror image, as refinement asks. W are weights of a network that
+reads clicks; without, it is a random one of h18s' size. With DATASET, whose masks are
+precise, its objects are drawn badly and refined in float32 and in the precision that this machine
+is quick in, and the two masks of each object that a network was asked about are held against each
+other. On a GPU the clock on the wall counts, for 512 crops at a time, and the ceiling is the same
+network recorded as a CUDA graph, over numbers that are there already.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ _WHY = {
     "no free outline": "boxes and ellipses were not drawn around an object",
     "empty": "it has no pixels",
     "too small": "a pixel of doubt is too large a share of it",
-    "fine already": "its vertices are dense; every refiner that was tried harms such outlines",
+    "fine already": "its vertices are dense, or it is off by a pixel; refiners harm such outlines",
     "too thin": "nowhere deeper than what may change, or longer than a network can see",
     "no usable answer": "a network gave no numbers for it",
     "nothing to change": "the network agrees with the outline",

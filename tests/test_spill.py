@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from publisher import spill
-from publisher.spill import Column, Ids, Rows, Spill, Texts
+from publisher import columns, spill
+from publisher.columns import Column, Ids, Rows, Texts
+from publisher.spill import Spill
 
 KIND = np.dtype([("owner", "<i4"), ("number", "<i4")])
 IDS = st.integers(-3, 30) | st.integers(-(2**62), 2**62)
@@ -20,8 +21,9 @@ IDS = st.integers(-3, 30) | st.integers(-(2**62), 2**62)
 @pytest.fixture(autouse=True, params=[8, 2**20], ids=["on disk", "in memory"])
 def buffer(request, monkeypatch):
     monkeypatch.setattr(spill, "BUFFER", request.param)
-    monkeypatch.setattr(spill, "BUCKET", request.param)
-    monkeypatch.setattr(spill, "_TOGETHER", 3 if request.param == 8 else 2**13)
+    monkeypatch.setattr(columns, "BUFFER", request.param)
+    monkeypatch.setattr(columns, "BUCKET", request.param)
+    monkeypatch.setattr(columns, "_TOGETHER", 3 if request.param == 8 else 2**13)
 
 
 @settings(deadline=None)

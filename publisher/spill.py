@@ -24,8 +24,8 @@ BUFFER = 2**21  # bytes that stay in memory
 _BLOCK = 2**16  # bytes that are read at once
 _LINE = 2**20  # bytes
 _FEW = 2**18  # bytes of many values that stay in memory
-_TOGETHER = 2**8  # values that are written and read at once
-_RUN = 2**14  # values that are sorted at once
+_TOGETHER = 2**6  # values that are written and read at once
+_RUN = 2**13  # values that are sorted at once
 
 T = TypeVar("T")
 L = TypeVar("L")
@@ -170,12 +170,13 @@ class Many(Lazy[T]):
     def sorted(self, key: Callable[[Row], Any] = itemgetter(0)) -> Self:
         """The same values by what `key` gives of a row; equal ones stay in their order."""
         runs, starts, ascending = type(self)(), [0], True
-        rows, before = self._rows(), None
+        rows, last = self._rows(), None
         while run := sorted(islice(rows, _RUN), key=key):
-            ascending &= before is None or not key(run[0]) < key(before[-1])
-            before = run
+            ascending &= last is None or not key(run[0]) < last
+            last = key(run[-1])
             runs._extend(run)
             starts.append(len(runs))
+            del run  # before the next one
         if ascending:
             return runs
         found = type(self)()

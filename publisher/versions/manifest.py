@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import msgspec
 
 from ..errors import FormatError, IntegrityError, PublisherError
-from ..names import collision_key, safe_path
+from ..names import check_path, collision_key
 from .version import Channel, Version, check_name
 
 MANIFEST = "manifest.json"  # of a tree; no entry of itself
@@ -637,7 +637,7 @@ def _check_paths(entries: Iterable[Entry]) -> None:
 
 
 def _check_path(path: str) -> None:
-    safe_path(path)
+    check_path(path)
     first = path.partition("/")[0].casefold()
     if first == MANIFEST or first.startswith(RESERVED):
         raise FormatError("this name is publisher's own", path=path)
@@ -649,7 +649,7 @@ def _check_shard_name(name: str) -> None:
         return
     if kind != "split" or "/" in split or len(split) > 200:
         raise FormatError(f"no shard can be called {name[:80]!r}")
-    safe_path(split)
+    check_path(split)
 
 
 T = TypeVar("T")

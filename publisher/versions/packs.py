@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from operator import attrgetter
 from typing import Annotated, Literal
 
 import msgspec
@@ -328,7 +329,14 @@ def reads(places: Iterable[Place]) -> tuple[Read, ...]:
     by_key: dict[str, set[Place]] = defaultdict(set)
     for place in places:
         by_key[place.key].add(place)
-    return tuple(Read(tuple(run)) for key in sorted(by_key) for run in _runs(sorted(by_key[key])))
+    return tuple(
+        Read(tuple(run))
+        for key in sorted(by_key)
+        for run in _runs(sorted(by_key[key], key=_in_object))
+    )
+
+
+_in_object = attrgetter("offset", "size", "whole")  # tuples sort ten times as fast as places do
 
 
 def _runs(places: list[Place]) -> Iterator[list[Place]]:

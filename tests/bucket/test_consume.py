@@ -16,17 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from publisher.bucket import consume, trees
-from publisher.bucket.consume import (
-    channels,
-    each,
-    names,
-    open_release,
-    plan_pull,
-    pull,
-    resolve,
-    verify_folder,
-    versions,
-)
+from publisher.bucket.catalog import channels, names, resolve, versions
+from publisher.bucket.consume import each, open_release, plan_pull, pull, verify_folder
 from publisher.bucket.publish import push
 from publisher.bucket.verifying import verify_remote
 from publisher.errors import (

@@ -11,7 +11,8 @@ from itertools import count
 import pytest
 
 from publisher.bucket import publish, sending
-from publisher.bucket.consume import channels, pull, resolve, verify_folder, versions
+from publisher.bucket.catalog import channels, resolve, versions
+from publisher.bucket.consume import pull, verify_folder
 from publisher.bucket.publish import push
 from publisher.bucket.verifying import verify_remote
 from publisher.errors import (

@@ -448,7 +448,8 @@ def fetch(
         return finder(bucket, record, {e.shard for e in missing})
 
     once = {named[e]: e for e in missing}
-    wanted = sought([replace(e, path=name) for name, e in once.items()], locate(), cache)
+    renamed = [Entry(name, e.size, e.sha256, e.split) for name, e in once.items()]
+    wanted = sought(renamed, locate(), cache)
     bad = set(carry(bucket, wanted, folder, folder, locate, on_bytes))
     if wrong := sorted(e.path for e in missing if named[e] in bad):
         raise IntegrityError(f"{bucket.url} has missing or wrong bytes for {listing(wrong)}", wrong)

@@ -39,8 +39,7 @@ _OBJECT = 6 * 1024 + 64  # bytes of the longest line of an object in an index
 _OWN_NAME = re.compile(r"(?:packs/../([0-9a-f]{64})\.tar|blobs/../([0-9a-f]{64}))")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where the bytes of a file lie: in an object that has `whole` bytes."""
 
     key: str

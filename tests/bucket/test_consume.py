@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from publisher.bucket import consume, trees
 from publisher.bucket.catalog import channels, names, resolve, versions
-from publisher.bucket.consume import each, open_release, plan_pull, pull, verify_folder
+from publisher.bucket.consume import open_release, plan_pull, pull, verify_folder
 from publisher.bucket.publish import push
+from publisher.bucket.trees import each
 from publisher.bucket.verifying import verify_remote
 from publisher.errors import (
     AccessDenied,

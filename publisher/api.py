@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .bucket import consume, locking
+from .bucket import catalog, consume, locking
 from .bucket.cache import open_cache
 from .bucket.consume import Release
 from .bucket.trust import Trust
@@ -123,7 +123,7 @@ def load(
     ref = Reference.parse(reference)
     bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
     trusted = Trust.of(_names(trust))
-    record = consume.resolve(bucket, ref.name, ref.selector, trusted)
+    record = catalog.resolve(bucket, ref.name, ref.selector, trusted)
     splits, categories = _names(split), _names(category)
     part = "+".join(splits) or "all"
     if categories:

@@ -8,6 +8,7 @@ unpacked, and is read, not extracted.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -41,6 +42,8 @@ MAX_MEMBER = 2**32  # bytes of one member
 MAX_RATIO = 200  # unpacked : packed; photographs have 1, XML and JSON up to 100
 MAX_JSON = 2**30  # bytes of one JSON document
 _CHUNK = 2**20
+_PLAINLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # no link is followed, no pipe waited for
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 
 T = TypeVar("T")
 
@@ -437,6 +440,38 @@ def sha256_of(path: Path) -> str:
     """Hex sha256 of a file, read in blocks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_plain(path: str | Path) -> io.FileIO | None:
+    """Open a regular file; None where there is none, but nothing, or a link, a folder, a pipe."""
+    try:
+        descriptor = os.open(path, _PLAINLY)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return io.FileIO(descriptor)
+
+
+def has_digest(path: str | Path, size: int, sha256: str) -> bool:
+    """
+    Is this a regular file of so many bytes with this hex sha256?
+
+    Of many small files the hash should be all that takes time: pathlib, buffers and locks that
+    are let go between them took six times as long.
+    """
+    stream = open_plain(path)
+    if stream is None:
+        return False
+    with stream:
+        if os.fstat(stream.fileno()).st_size != size:
+            return False
+        if size < _CHUNK:
+            return hashlib.sha256(stream.read(size + 1)).hexdigest() == sha256
+        return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
 
 
 def copy(source: BinaryIO, target: Path, *, limit: int = MAX_MEMBER) -> str:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from publisher.bucket.consume import channels, pull, versions
+from publisher.bucket.catalog import channels, versions
+from publisher.bucket.consume import pull
 from publisher.errors import PublisherError
 from publisher.storage import Bucket
 

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from publisher.bucket import (
+    catalog,
     consume,
     fetching,
     maintain,
@@ -347,7 +348,7 @@ def _lists_are_believed(patch: Patch) -> None:
             raise documents.IntegrityError(str(error)) from None
         return Entries(Entry(x.path, x.size, x.sha256, split) for x in lines)
 
-    patch.setattr(consume, "read_shard", read)
+    patch.setattr(catalog, "read_shard", read)
     patch.setattr(objects, "read_shard", read)
 
 
@@ -356,10 +357,10 @@ def _index_is_believed(patch: Patch) -> None:
         key = f"index/{shard.index}.idx"
         try:
             return Index.from_bytes(bucket.get(key), shard)
-        except (consume.ObjectNotFound, consume.FormatError) as error:
-            raise consume._damaged_list(bucket, key, "an index", error) from error
+        except (catalog.ObjectNotFound, catalog.FormatError) as error:
+            raise catalog._damaged_list(bucket, key, "an index", error) from error
 
-    patch.setattr(consume, "read_index", read)
+    patch.setattr(catalog, "read_index", read)
     patch.setattr(publish, "read_index", read)
     patch.setattr(verifying, "index_of", lambda shard, _: lambda b: Index.from_bytes(b, shard))
 

@@ -36,7 +36,8 @@ from typing import Any, Literal, TypeVar
 import pytest
 
 from publisher.bucket import publish
-from publisher.bucket.consume import locate, pull, read_version, resolve
+from publisher.bucket.catalog import locate, read_version, resolve
+from publisher.bucket.consume import pull
 from publisher.bucket.maintain import mark, move_channel
 from publisher.bucket.publish import push
 from publisher.bucket.verifying import verify_remote

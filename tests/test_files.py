@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import zipfile
@@ -205,3 +207,27 @@ def test_reading_at_once_follows_no_link_out_of_a_folder(tmp_path):
         for name in ("way/b", "way/b", "sound/b"):
             with pytest.raises(FormatError, match="leads out"):
                 tree.read(name, 99)
+
+
+@pytest.mark.parametrize("size", [0, 5, 2**20 - 1, 2**20, 2**20 + 7])
+def test_a_file_has_the_digest_of_its_bytes_and_of_no_others(tmp_path, size):
+    body = bytes(range(256)) * (size // 256 + 1)
+    path, sha256 = tmp_path / "file", hashlib.sha256(body[:size]).hexdigest()
+    path.write_bytes(body[:size])
+    assert files.has_digest(path, size, sha256)
+    assert not files.has_digest(path, size + 1, sha256)
+    path.write_bytes(body[1 : size + 1] if size else b"x")
+    assert not files.has_digest(path, size, sha256)
+
+
+def test_what_is_no_regular_file_has_no_digest(tmp_path):
+    (tmp_path / "file").write_bytes(b"ours")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # nobody writes to it: whoever waits, waits for ever
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        sha256 = hashlib.sha256(b"ours").hexdigest()
+        assert files.has_digest(tmp_path / "file", 4, sha256)
+        for name in ("link", "folder", "pipe", "socket", "missing", "file/below"):
+            assert not files.has_digest(tmp_path / name, 4, sha256)

@@ -71,6 +71,7 @@ class Course(NamedTuple):
     rate: float
     drawn: int
     composites: int
+    pale: float = 0  # the share of composites that are pale around something that stands out
     stop: int | None = None  # the step that it ended at, where that is not the last
 
 
@@ -87,6 +88,7 @@ RECIPES = {
         (
             Course(seed=3, steps=4532, rate=4e-3, drawn=1, composites=20_000),
             Course(seed=5, steps=7082, rate=2e-3, drawn=2, composites=9_000, stop=6782),
+            Course(seed=7, steps=1200, rate=8e-4, drawn=3, composites=6_000, pale=0.4),
         ),
     ),
     "boundary-2": Recipe(
@@ -94,6 +96,7 @@ RECIPES = {
         (
             Course(seed=4, steps=4538, rate=3.5e-3, drawn=1, composites=20_000),
             Course(seed=6, steps=6489, rate=2e-3, drawn=2, composites=9_000),
+            Course(seed=8, steps=1200, rate=8e-4, drawn=3, composites=6_000, pale=0.4),
         ),
     ),
 }
@@ -148,17 +151,18 @@ def cut_out_of(folder: Path) -> dict[str, list[Example]]:
 def composites(
     photos: Sequence[NDArray[np.uint8]], silhouettes: Sequence[NDArray[np.bool_]], course: Course
 ) -> list[Example]:
-    work = partial(composed, photos, silhouettes, course.drawn)
+    work = partial(composed, photos, silhouettes, course)
     return list(engine.ordered(work, range(course.composites)))
 
 
 def composed(
     photos: Sequence[NDArray[np.uint8]],
     silhouettes: Sequence[NDArray[np.bool_]],
-    drawn: int,
+    course: Course,
     number: int,
 ) -> Example:
-    return composite(photos, np.random.default_rng([drawn, number]), silhouettes)
+    rng = np.random.default_rng([course.drawn, number])
+    return composite(photos, rng, silhouettes, course.pale)
 
 
 def textures_in(folder: Path) -> Iterator[NDArray[np.uint8]]:

@@ -30,7 +30,7 @@ from ..versions.changelog import Verdict, section, verdict
 from ..versions.diff import Comparison, Pictures, Side, Summary, compare_pictures
 from ..versions.manifest import MANIFEST, PROVENANCE, Entry, Manifest, Record
 from ..versions.version import Reference, Version
-from . import consume
+from . import catalog, consume
 from .trees import read_manifest
 
 Open = Callable[[str], Bucket]
@@ -145,16 +145,16 @@ def propose(bucket: Bucket, name: str, tree: Path, on_image: Progress = silent) 
         UsageError: the folder is no release, or not whole.
     """
     manifest = _whole(read_manifest(tree), str(tree))
-    found = [v for v in consume.versions(bucket, name) if not v.prerelease]
+    found = [v for v in catalog.versions(bucket, name) if not v.prerelease]
     if not found:
         return Proposal(Version(1, 0, 0), ("it is the first version",))
-    said = consume.statuses(bucket, name)
+    said = catalog.statuses(bucket, name)
     left = [v for v in found if (s := said.get(v)) is None or s.state != "retracted"]
     if not left:
         number = max(found).after("major")
         return Proposal(number, ("all versions before it were retracted",))
     newest = max(left)
-    record = consume.resolve(bucket, name, newest)
+    record = catalog.resolve(bucket, name, newest)
     if record.root == manifest.root:
         return Proposal(newest, ("its content is published under this number",), newest)
     with scratch() as folder:
@@ -181,7 +181,7 @@ def _opened(text: str, open_: Open, folder: Path) -> _Opened:
     if "://" in text:
         ref = Reference.parse(text)
         bucket = open_(ref.remote)
-        return _of_record(bucket, consume.resolve(bucket, ref.name, ref.selector), folder)
+        return _of_record(bucket, catalog.resolve(bucket, ref.name, ref.selector), folder)
     path = Path(text)
     if (path / MANIFEST).is_file():
         if consume.is_partial(path):
@@ -195,7 +195,7 @@ def _opened(text: str, open_: Open, folder: Path) -> _Opened:
 
 
 def _of_record(bucket: Bucket, record: Record, folder: Path) -> _Opened:
-    manifest = consume.read_version(bucket, record)
+    manifest = catalog.read_version(bucket, record)
     wanted = [e for e in manifest.entries if _annotated_split(e) is not None]
     files = consume.fetch(bucket, record, wanted, folder)
     found = _of_release(f"{record.name} {record.version}", manifest, files)

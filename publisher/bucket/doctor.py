@@ -37,7 +37,7 @@ from ..scratch import clear_scratch
 from ..storage import Bucket, caller_of, clock_skew, refuses_wrong_bytes, unfinished_uploads
 from ..versions.manifest import SIGNATURES, ChannelState
 from ..versions.version import Version
-from . import consume, erasing, survey
+from . import catalog, erasing, survey
 from .leases import holders
 from .trust import find_signatures
 
@@ -269,13 +269,13 @@ def _removed(bucket: Bucket, key: str) -> bool:
 
 def _datasets(bucket: Bucket) -> Iterator[Check]:
     """Do channels lead somewhere, and can every record and status be read?"""
-    names = consume.names(bucket)
+    names = catalog.names(bucket)
     versions = 0
     for name in names:
-        for number in consume.versions(bucket, name):
+        for number in catalog.versions(bucket, name):
             versions += 1
             try:
-                consume.find_record(bucket, name, number)
+                catalog.find_record(bucket, name, number)
             except PublisherError as error:
                 yield _fail(f"{name} {number}", str(error), error.hint, error.exit_code)
         yield from _pointers(bucket, name)
@@ -294,9 +294,9 @@ def _cut_short(bucket: Bucket) -> Iterator[Check]:
 
 def _pointers(bucket: Bucket, name: str) -> Iterator[Check]:
     try:
-        there = set(consume.versions(bucket, name))
-        states = consume.channel_states(bucket, name)
-        consume.statuses(bucket, name)
+        there = set(catalog.versions(bucket, name))
+        states = catalog.channel_states(bucket, name)
+        catalog.statuses(bucket, name)
         for o in bucket.list(f"datasets/{name}/{SIGNATURES}/"):
             with suppress(UsageError):  # a stranger's file
                 number = o.key.rpartition("/")[2].removesuffix(".json")

@@ -25,7 +25,7 @@ from ..versions.documents import URLS, urls
 from ..versions.housekeeping import NOTICE, Relocation, notice, relocation_key
 from ..versions.manifest import PROVENANCE, blob_key
 from ..versions.packs import Index, Place, index_key, lots, plan_packs, reads
-from .consume import read_version
+from .catalog import read_version
 from .fetching import Fetch
 from .leases import TTL, Lease, held
 from .maintain import swap

@@ -10,7 +10,7 @@ from ..files import write_atomic
 from ..storage import Bucket
 from ..versions.lock import MAX_LOCK, Lock, Locked, fell_back
 from ..versions.version import Channel, Reference, Version
-from .consume import find_status, read_channel, resolve
+from .catalog import find_status, read_channel, resolve
 from .trust import NOBODY, Trust
 
 

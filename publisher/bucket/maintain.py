@@ -32,7 +32,7 @@ from ..names import listing
 from ..storage import Bucket, require_conditional_writes
 from ..versions.manifest import MAX_DOCUMENT, ChannelState, Status, channel_key, status_key
 from ..versions.version import Channel, Selector, Version
-from .consume import find_status, read_channel, resolve, versions
+from .catalog import find_status, read_channel, resolve, versions
 from .sending import put_over
 from .trust import NEVER, UNSIGNED, Signers
 

@@ -48,7 +48,7 @@ from ..versions.manifest import (
     tree_key,
 )
 from ..versions.version import Caret, Channel, Selector, Version
-from .consume import find_record, find_status, resolve, statuses, versions
+from .catalog import find_record, find_status, resolve, statuses, versions
 from .leases import banned_contents, held
 from .maintain import Moved, take_channel, take_status
 from .objects import (

@@ -41,7 +41,7 @@ from ..versions.manifest import (
 )
 from ..versions.packs import index_key, max_index_bytes
 from ..versions.version import Version
-from .consume import in_force
+from .catalog import in_force
 from .objects import (
     Bytes,
     Damage,

@@ -56,14 +56,8 @@ from ..versions.manifest import (
 )
 from ..versions.packs import Index, Place, Placed, index_key, plan_packs
 from ..versions.version import Channel, Version, check_name
-from .consume import (
-    find_record,
-    find_relocation,
-    find_status,
-    is_partial,
-    read_index,
-    versions,
-)
+from .catalog import find_record, find_relocation, find_status, read_index, versions
+from .consume import is_partial
 from .leases import Lease, banned_contents, held
 from .maintain import advance, check_may_move
 from .sending import (

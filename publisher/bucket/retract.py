@@ -25,7 +25,7 @@ from ..versions.housekeeping import ban_of
 from ..versions.manifest import Entry, Status, status_key
 from ..versions.packs import Index
 from ..versions.version import Version, check_name
-from .consume import read_version
+from .catalog import read_version
 from .erasing import erase, is_done, removal_of, rubbish, users_of
 from .leases import held
 from .maintain import checked_reason, swap

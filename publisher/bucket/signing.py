@@ -16,7 +16,7 @@ from ..versions.manifest import (
 )
 from ..versions.signed import statement
 from ..versions.version import Selector, Version
-from .consume import resolve
+from .catalog import resolve
 from .maintain import swap
 from .trust import Signers
 

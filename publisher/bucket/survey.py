@@ -17,7 +17,7 @@ from ..versions.housekeeping import NOTICE, may_be_garbage, relocation_key
 from ..versions.manifest import Record, Status, StoredShard, shard_key, tree_key
 from ..versions.packs import Index, index_key
 from ..versions.version import Version, check_name
-from .consume import find_record, find_relocation, names, read_index_named, statuses, versions
+from .catalog import find_record, find_relocation, names, read_index_named, statuses, versions
 
 _SHARED = ("blobs/", "doctor/", "index/", "manifests/", "packs/", "relocations/")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import IntegrityError, UsageError
-from ..files import sha256_of
+from ..files import has_digest
 from ..names import listing
 from ..progress import Amount, Progress, Transfer, silent, unwatched
 from ..spill import Many, Spill, joined
@@ -94,10 +94,15 @@ def check_tree(
 
 def files_in(tree: Path) -> Iterator[str]:
     """Every file, and every link, below a folder, as a path with "/"."""
-    for folder, folders, files in os.walk(tree):
-        links = [f for f in folders if Path(folder, f).is_symlink()]
-        for file in (*files, *links):
-            yield Path(folder, file).relative_to(tree).as_posix()
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(f"{tree}/{folder}") as found:
+            for one in found:
+                if one.is_dir(follow_symlinks=False):
+                    waiting.append(f"{folder}{one.name}/")
+                else:
+                    yield folder + one.name
 
 
 def are_files_of(
@@ -107,7 +112,7 @@ def are_files_of(
     meter = Meter(on_bytes, "checked", amount_of(entries))
 
     def look(entry: Entry) -> bool:
-        sound = is_file_of(tree / entry.path, entry)
+        sound = has_digest(f"{tree}/{entry.path}", entry.size, entry.sha256)
         meter.add(1, entry.size)
         return sound
 
@@ -116,15 +121,7 @@ def are_files_of(
 
 def is_file_of(path: Path, entry: Entry) -> bool:
     """Is this a regular file with the bytes of the entry?"""
-    try:
-        return (
-            not path.is_symlink()
-            and path.is_file()
-            and path.stat().st_size == entry.size
-            and sha256_of(path) == entry.sha256
-        )
-    except FileNotFoundError:
-        return False
+    return has_digest(path, entry.size, entry.sha256)
 
 
 # ── many at once ─────────────────────────────────────────────────────────────────────────────

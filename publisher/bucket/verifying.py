@@ -64,7 +64,7 @@ from ..versions.manifest import (
 )
 from ..versions.packs import Place, index_key, max_index_bytes
 from ..versions.version import Channel, Selector, Version, parse_selector
-from .consume import (
+from .catalog import (
     find_record,
     find_status,
     in_force,
@@ -95,14 +95,7 @@ from .objects import (
     status_of,
 )
 from .publish import script
-from .sending import (
-    FOR_EVER,
-    NO_CACHE,
-    Stock,
-    content_type,
-    put_over,
-    write,
-)
+from .sending import FOR_EVER, NO_CACHE, Stock, content_type, put_over, write
 from .trees import Meter, each
 from .trust import NOBODY, Trust
 

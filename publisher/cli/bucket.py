@@ -198,12 +198,12 @@ def pull(
 @json_option
 def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: bool) -> None:
     """List the datasets of a bucket, or the versions of a dataset, newest first."""
-    from ..bucket import consume
+    from ..bucket import catalog
     from ..errors import UsageError, VersionNotFound
     from ..storage import open_bucket
 
     remote = remote.rstrip("/")
-    found = consume.names(open_bucket(remote, endpoint_url=endpoint_url, profile=profile))
+    found = catalog.names(open_bucket(remote, endpoint_url=endpoint_url, profile=profile))
     if found:
         if as_json:
             show_json({"datasets": [{"dataset": name, "channels": []} for name in found]})
@@ -214,10 +214,10 @@ def list_(remote: str, endpoint_url: str | None, profile: str | None, as_json: b
         ref, bucket = opened(remote, endpoint_url, profile, bare=True)
     except UsageError:  # a bare bucket
         raise VersionNotFound(f"no dataset in {remote}") from None
-    versions = consume.versions(bucket, ref.name)
+    versions = catalog.versions(bucket, ref.name)
     if not versions:
         raise VersionNotFound(f"no dataset in {remote}")
-    points, said = consume.channels(bucket, ref.name), consume.statuses(bucket, ref.name)
+    points, said = catalog.channels(bucket, ref.name), catalog.statuses(bucket, ref.name)
     rows = [(v, [c for c, at in points.items() if at == v], said.get(v)) for v in versions[::-1]]
     if as_json:
         shown = [{"version": str(v), "channels": c, **_plain(s)} for v, c, s in rows]
@@ -235,16 +235,16 @@ def show(reference: str, endpoint_url: str | None, profile: str | None, as_json:
     """Say what a version holds: splits, sizes, root, who signed it, if it was yanked."""
     import msgspec
 
-    from ..bucket import consume
+    from ..bucket import catalog
     from ..bucket.trust import signers_of
     from ..dataset import ordered_splits
     from ..versions.version import Version
 
     ref, bucket = opened(reference, endpoint_url, profile)
-    record = consume.resolve(bucket, ref.name, ref.selector)
+    record = catalog.resolve(bucket, ref.name, ref.selector)
     version = Version.parse(record.version)
-    points = [c for c, at in consume.channels(bucket, ref.name).items() if at == version]
-    status = consume.find_status(bucket, ref.name, version)
+    points = [c for c, at in catalog.channels(bucket, ref.name).items() if at == version]
+    status = catalog.find_status(bucket, ref.name, version)
     signed_by = signers_of(bucket, record)
     if as_json:
         plain = {**msgspec.to_builtins(record), "signed_by": signed_by}
@@ -300,7 +300,7 @@ def verify(
     Of a bucket, each object that is lost or damaged is named. --repair-from puts right bytes
     back, each checked first; then the exit code is 0 if all is well afterwards.
     """
-    from ..bucket import consume, verifying
+    from ..bucket import catalog, consume, verifying
     from ..storage import open_bucket
 
     if not remote and "://" not in subject:
@@ -322,7 +322,7 @@ def verify(
         profile=mirror_profile or profile,
     )
     if trust.keys:
-        consume.resolve(bucket, ref.name, ref.selector, trust)
+        catalog.resolve(bucket, ref.name, ref.selector, trust)
     with transfer(quiet=as_json) as on_bytes:
         what = (bucket, ref.name, ref.selector)
         report = verifying.examine(*what, deep=deep, mirror=whole or None, on_bytes=on_bytes)

@@ -36,7 +36,10 @@ class Example:
 
 
 def composite(
-    photos: Sequence[Picture], rng: np.random.Generator, silhouettes: Sequence[Bools] = ()
+    photos: Sequence[Picture],
+    rng: np.random.Generator,
+    silhouettes: Sequence[Bools] = (),
+    pale: float = 0,
 ) -> Example:
     """
     A shape with one texture on a ground with another, as cameras and codecs leave them.
@@ -47,12 +50,15 @@ def composite(
     Args:
         silhouettes: masks (SIDE, SIDE) of real objects, which half of the shapes are taken
             from; the outline is exact in the composite, however coarsely they were annotated.
+        pale: the share of pale ones around something that stands out, as cells are.
     """
     mask = shape(rng, silhouettes)
     photo = photos[int(rng.integers(len(photos)))]
     ground = _parts(_texture(photo, rng), photos, rng)
     other = photo if rng.random() < 0.15 else photos[int(rng.integers(len(photos)))]
     figure = _parts(_texture(other, rng), photos, rng)
+    if pale and rng.random() < pale:
+        figure, ground = _pale(mask, figure, ground, rng)
     if rng.random() < 0.3:
         figure = figure * (1 + 0.25 * _noise(30, rng)[..., None])
         shadow = np.roll(mask, rng.integers(-12, 13, 2), axis=(0, 1)).astype(float)
@@ -72,6 +78,37 @@ def composite(
     if rng.random() < 0.3:
         seen = _blocky(seen, rng)
     return Example(np.clip(seen, 0, 255).astype(np.uint8), mask)
+
+
+def _pale(
+    mask: Bools, figure: Floats, ground: Floats, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """
+    The figure little more than a shade of its ground, but for a kernel that stands out from both.
+
+    So it is with cells and their nuclei, fruit and stones, eyes and irises: the strongest edge
+    in sight lies within the object, and its outline is a faint one, if often a smooth one, too.
+    """
+    depth = signed(mask)
+    kernel = depth > depth.max() * rng.uniform(0.08, 0.6)
+    for _ in range(rng.integers(0, 4)):  # lobes, and bites
+        middle = SIDE / 2 + rng.normal(0, 18, 2)
+        blob = _blob(rng.uniform(8, 30), tuple(middle), rng)
+        kernel = kernel & ~blob if rng.random() < 0.5 else kernel | blob
+    kernel &= depth > 2
+    if rng.random() < 0.6:
+        ground = _even(rng) if rng.random() < 0.5 else _blurred(ground, rng.uniform(4, 16))
+    near = ground[(signed(mask, 12) > -12) & ~mask].mean(axis=0)
+    pale = near + rng.normal(0, 1, 3) * rng.choice([8, 16, 30])
+    figure = figure + (pale - figure[mask].mean(axis=0))
+    figure = pale + (figure - pale) * rng.uniform(0.05, 0.7)
+    if rng.random() < 0.5:  # grains, as in plasma
+        figure = figure + (_noise(rng.uniform(0.8, 2.5), rng) * rng.uniform(3, 18))[..., None]
+    stark = np.clip(near + rng.choice([-1, 1]) * rng.uniform(40, 160, 3), 0, 255)
+    stark = stark + (_noise(rng.uniform(1, 5), rng) * rng.uniform(0, 20))[..., None]
+    alpha = _blurred(kernel.astype(float), np.exp(rng.uniform(np.log(0.4), np.log(2.5))))
+    alpha = alpha[..., None] * rng.uniform(0.6, 1)
+    return figure * (1 - alpha) + stark * alpha, ground
 
 
 def _beside_its_like(
@@ -230,12 +267,7 @@ def _filled(points: Floats) -> Bools:
 def _texture(photo: Picture, rng: np.random.Generator) -> Floats:
     """A piece of a photograph (SIDE, SIDE, 3), or now and then an even or shaded ground."""
     if rng.random() < 0.18:
-        one, other = rng.uniform(0, 255, 3), rng.uniform(0, 255, 3)
-        share = np.linspace(0, 1, SIDE)[:, None, None] * rng.uniform(0, 0.6)
-        if rng.random() < 0.5:
-            share = share.transpose(1, 0, 2)
-        even = (one * (1 - share) + other * share) * np.ones((SIDE, SIDE, 1))
-        return np.asarray(even + rng.normal(0, 1, (SIDE, SIDE, 1)) * rng.uniform(0, 6))
+        return _even(rng)
     zoom = np.exp(rng.uniform(np.log(0.45), np.log(1.8)))
     side = int(min(SIDE * zoom, *photo.shape[:2]))
     row = rng.integers(photo.shape[0] - side + 1)
@@ -249,6 +281,16 @@ def _texture(photo: Picture, rng: np.random.Generator) -> Floats:
         piece = piece[..., rng.permutation(3)]
     shade = rng.normal(0, 1, 3) * rng.choice([5, 25])
     return np.asarray((piece - 128) * rng.uniform(0.5, 1.2) + 128 + shade)
+
+
+def _even(rng: np.random.Generator) -> Floats:
+    """A ground of one shade, or of two that pass into each other."""
+    one, other = rng.uniform(0, 255, 3), rng.uniform(0, 255, 3)
+    share = np.linspace(0, 1, SIDE)[:, None, None] * rng.uniform(0, 0.6)
+    if rng.random() < 0.5:
+        share = share.transpose(1, 0, 2)
+    even = (one * (1 - share) + other * share) * np.ones((SIDE, SIDE, 1))
+    return np.asarray(even + rng.normal(0, 1, (SIDE, SIDE, 1)) * rng.uniform(0, 6))
 
 
 def _parts(base: Floats, photos: Sequence[Picture], rng: np.random.Generator) -> Floats:

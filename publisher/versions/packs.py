@@ -41,8 +41,7 @@ _OBJECT = 6 * 1024 + 64  # bytes of the longest line of an object in an index
 _OWN_NAME = re.compile(r"(?:packs/../([0-9a-f]{64})\.tar|blobs/../([0-9a-f]{64}))")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where the bytes of a file lie: in an object that has `whole` bytes."""
 
     key: str
@@ -351,8 +350,7 @@ def max_index_bytes(shard: Shard) -> int:
 # ── reading ──────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True)
-class Lot:
+class Lot(msgspec.Struct, frozen=True, gc=False):
     """Bytes to read once, and the files that they are for."""
 
     place: Place

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from publisher.bucket.consume import locate, pull, read_version, resolve
+from publisher.bucket.catalog import locate, read_version, resolve
+from publisher.bucket.consume import pull
 from publisher.bucket.publish import push
 from publisher.bucket.survey import garbage, needs_of, survey
 from publisher.errors import VersionRetracted

@@ -7,27 +7,19 @@ import os
 import re
 import shutil
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from publisher.bucket import consume, trees
-from publisher.bucket.consume import (
-    channels,
-    each,
-    names,
-    open_release,
-    plan_pull,
-    pull,
-    resolve,
-    verify_folder,
-    versions,
-)
+from publisher.bucket import trees
+from publisher.bucket.catalog import channels, names, resolve, versions
+from publisher.bucket.consume import open_release, plan_pull, pull, verify_folder
 from publisher.bucket.publish import push
+from publisher.bucket.trees import each
 from publisher.bucket.verifying import verify_remote
 from publisher.errors import (
     AccessDenied,
@@ -50,6 +42,7 @@ from publisher.versions.manifest import (
     tree_key,
 )
 from publisher.versions.packs import Index, Place, index_key
+from publisher.versions.version import Version
 from tests.trees import FILES, entry, make_tree, manifest, read_tree
 
 NOON = "2026-01-01T12:00:00+00:00"
@@ -511,8 +504,8 @@ def test_a_lying_index_installs_nothing_wrong(packed, tmp_path, how):
     index = Index.of(there).to_bytes()
     digest = hashlib.sha256(index).hexdigest()
     packed.put(index_key(digest), index)
-    shards = {**record.shards, "split/train": msgspec.structs.replace(stored, index=digest)}
-    body = msgspec.structs.replace(record, shards=shards).to_bytes()
+    shards = {**record.shards, "split/train": replace(stored, index=digest)}
+    body = replace(record, shards=shards).to_bytes()
     packed.put("datasets/hands/releases/1.0.0.json", body)
     with pytest.raises(IntegrityError):
         pull(packed, "hands", "1.0.0", tmp_path / "out")
@@ -535,7 +528,7 @@ def publish_lines(bucket: MemoryBucket, lines: bytes, **change: object) -> None:
     template = Record.of(
         Manifest("hands", (Entry("a", 1, "0" * 64),)),
         "hands",
-        consume.Version(6, 6, 6),
+        Version(6, 6, 6),
         NOON,
         "evil",
         layout="packs",
@@ -782,4 +775,5 @@ def test_a_disk_that_takes_only_a_part_of_a_block_is_asked_to_take_the_rest(
         return opened(path, mode, buffering, **options)
 
     monkeypatch.setattr(Path, "open", small)
+    monkeypatch.setattr("publisher.bucket.fetching.FileIO", Small)
     assert read_tree(pull(bucket, "hands", "1.0.0", tmp_path / "out").path) == FILES

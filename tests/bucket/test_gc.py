@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from publisher.bucket import publish
-from publisher.bucket.consume import find_record
+from publisher.bucket.catalog import find_record
 from publisher.bucket.gc import collect
 from publisher.bucket.leases import TTL, held
 from publisher.bucket.publish import push

@@ -7,7 +7,8 @@ import warnings
 
 import pytest
 
-from publisher.bucket.consume import channels, find_status, pull, resolve, statuses
+from publisher.bucket.catalog import channels, find_status, resolve, statuses
+from publisher.bucket.consume import pull
 from publisher.bucket.maintain import mark, move_channel
 from publisher.bucket.publish import push
 from publisher.errors import (

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from publisher.bucket.consume import channels, find_status, pull, resolve, versions
+from publisher.bucket.catalog import channels, find_status, resolve, versions
+from publisher.bucket.consume import pull
 from publisher.bucket.maintain import mark, move_channel
 from publisher.bucket.mirroring import mirror
 from publisher.bucket.publish import push

@@ -11,7 +11,8 @@ from itertools import count
 import pytest
 
 from publisher.bucket import publish, sending
-from publisher.bucket.consume import channels, pull, resolve, verify_folder, versions
+from publisher.bucket.catalog import channels, resolve, versions
+from publisher.bucket.consume import pull, verify_folder
 from publisher.bucket.publish import push
 from publisher.bucket.verifying import verify_remote
 from publisher.errors import (
@@ -24,7 +25,7 @@ from publisher.errors import (
 )
 from publisher.storage import LocalBucket, MemoryBucket
 from publisher.versions.documents import is_script
-from publisher.versions.manifest import Manifest, tree_key
+from publisher.versions.manifest import Entry, Manifest, tree_key
 from publisher.versions.packs import index_key
 from tests.contracts import at_once
 from tests.trees import FILES, make_tree, manifest, read_tree
@@ -673,7 +674,10 @@ def test_who_comes_too_late_leaves_nothing_in_the_folder(tree, tmp_path):
 def test_who_differs_in_splits_alone_and_comes_too_late_removes_nothing(tree, tmp_path):
     """The same files make the same list of checksums, so both fill one folder."""
     other = make_tree(tmp_path / "other")
-    moved = [replace(e, split="val") if e.path == "README.md" else e for e in manifest().entries]
+    moved = [
+        Entry(e.path, e.size, e.sha256, "val") if e.path == "README.md" else e
+        for e in manifest().entries
+    ]
     (other / "manifest.json").write_bytes(Manifest("hands", tuple(moved)).to_bytes())
 
     class Overtaken(MemoryBucket):

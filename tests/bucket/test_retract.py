@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from publisher.bucket.consume import find_status, names, pull, resolve, versions
+from publisher.bucket.catalog import find_status, names, resolve, versions
+from publisher.bucket.consume import pull
 from publisher.bucket.erasing import unfinished
 from publisher.bucket.leases import held
 from publisher.bucket.maintain import mark, move_channel
@@ -144,7 +145,7 @@ def test_channels_and_ranges_pass_over_it(bucket):
 
 
 def find_root(bucket):
-    from publisher.bucket.consume import find_record
+    from publisher.bucket.catalog import find_record
 
     record = find_record(bucket, "hands", Version.parse("1.2.0"))
     assert record is not None

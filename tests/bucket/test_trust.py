@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 import publisher
-from publisher.bucket.consume import find_status, pull, resolve, versions
+from publisher.bucket.catalog import find_status, resolve, versions
+from publisher.bucket.consume import pull
 from publisher.bucket.doctor import examine
 from publisher.bucket.locking import settle
 from publisher.bucket.maintain import mark, move_channel

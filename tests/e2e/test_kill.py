@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import publisher
-from publisher.bucket.consume import channels, pull, verify_folder, versions
+from publisher.bucket.catalog import channels, versions
+from publisher.bucket.consume import pull, verify_folder
 from publisher.bucket.publish import push
 from publisher.errors import UsageError, VersionNotFound
 from publisher.storage import Bucket, open_bucket

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import publisher
-from publisher.bucket.consume import versions
+from publisher.bucket.catalog import versions
 from publisher.bucket.publish import push
 from publisher.storage import open_bucket
 

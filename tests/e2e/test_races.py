@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from publisher.bucket.consume import pull, versions
+from publisher.bucket.catalog import versions
+from publisher.bucket.consume import pull
 from publisher.errors import VersionNotFound
 from publisher.storage import Bucket, open_bucket
 

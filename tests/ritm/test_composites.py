@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from publisher.ritm.composites import SIDE, composite, cut_out, largest_part, shape
+from publisher.shapes.distance import signed
 
 from .build import picture
 
@@ -31,6 +32,24 @@ def test_a_composite_holds_one_object_inside():
         assert 1500 < example.mask.sum() < 17000
         assert not example.mask[[0, -1]].any()
         assert (largest_part(example.mask) == example.mask).all()
+
+
+def test_pale_ones_look_more_like_their_ground_than_like_what_is_in_them():
+    def share(pale):
+        alike = 0
+        for seed in range(30):
+            made = composite(PHOTOS, np.random.default_rng([5, seed]), (), pale)
+            depth = signed(made.mask)
+            zones = (
+                (depth < -1) & (depth > -8),
+                (depth > 1) & (depth < 5),
+                depth > depth.max() * 0.7,
+            )
+            ground, rim, kernel = (made.image[zone].mean(axis=0) for zone in zones)
+            alike += np.linalg.norm(ground - rim) < np.linalg.norm(rim - kernel)
+        return alike / 30
+
+    assert share(pale=1) > share(pale=0) + 0.15
 
 
 def test_shapes_differ():

@@ -3,12 +3,12 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from dataclasses import replace
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from publisher.errors import FormatError, IntegrityError, PublisherError
 from publisher.files import canonical_json

@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from publisher.bucket.consume import pull, resolve
+from publisher.bucket.catalog import resolve
+from publisher.bucket.consume import pull
 from publisher.bucket.maintain import mark
 from publisher.bucket.publish import push
 from publisher.bucket.retract import retract

@@ -14,7 +14,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
-from itertools import islice, pairwise, zip_longest
+from itertools import chain, islice, pairwise, zip_longest
 from operator import itemgetter
 from typing import Any, BinaryIO, Self, TypeVar
 
@@ -24,13 +24,15 @@ BUFFER = 2**21  # bytes that stay in memory
 _BLOCK = 2**16  # bytes that are read at once
 _LINE = 2**20  # bytes
 _FEW = 2**18  # bytes of many values that stay in memory
-_TOGETHER = 2**6  # values that are written and read at once
+_TOGETHER = 2**7  # values that are written and read at once
 _RUN = 2**13  # values that are sorted at once
 
 T = TypeVar("T")
 L = TypeVar("L")
 R = TypeVar("R")
 Row = tuple[Any, ...]
+
+_first = itemgetter(0)
 
 
 class Spill:
@@ -137,7 +139,7 @@ class Many(Lazy[T]):
     Each is made of a row of plain values, and looked at it is an object of its own; few of
     them are objects at any time. To compare with a tuple is to compare the items.
 
-    Subclasses say what the values are, by `_row_of` and `_made_of`; here they are the rows.
+    Subclasses say what the values are, by `_rows_of` and `_made_of`; here they are the rows.
     """
 
     def __init__(self, values: Iterable[T] = ()) -> None:
@@ -145,30 +147,29 @@ class Many(Lazy[T]):
         self._ends = array("q", [0])  # of the blocks
         self._last: list[Row] = []  # of the block that is not full
         self._read: tuple[int, list[Row]] = (-1, self._last)  # the block that was asked for last
+        self._order: Callable[[Row], Any] | None = None  # by which they are known to be sorted
         self.extend(values)
 
     @staticmethod
-    def _row_of(value: Any) -> Row:
-        row: Row = value
-        return row
+    def _rows_of(values: Iterable[Any]) -> Iterable[Row]:
+        return values
 
     @staticmethod
-    def _made_of(row: Row) -> Any:
-        return row
+    def _made_of(rows: Iterable[Row]) -> Iterator[Any]:
+        return iter(rows)
 
     def append(self, value: T) -> None:
         """Add one."""
-        self._last.append(self._row_of(value))
-        if len(self._last) == _TOGETHER:
-            self._put_aside()
+        self.extend((value,))
 
     def extend(self, values: Iterable[T]) -> None:
         """Add some, one by one: those before an error are kept."""
-        for value in values:
-            self.append(value)
+        self._extend(self._rows_of(values))
 
-    def sorted(self, key: Callable[[Row], Any] = itemgetter(0)) -> Self:
+    def sorted(self, key: Callable[[Row], Any] = _first) -> Self:
         """The same values by what `key` gives of a row; equal ones stay in their order."""
+        if self._order is key:
+            return self
         runs, starts, ascending = type(self)(), [0], True
         rows, last = self._rows(), None
         while run := sorted(islice(rows, _RUN), key=key):
@@ -177,10 +178,11 @@ class Many(Lazy[T]):
             runs._extend(run)
             starts.append(len(runs))
             del run  # before the next one
-        if ascending:
-            return runs
-        found = type(self)()
-        found._extend(merge(*(runs._rows(*edges) for edges in pairwise(starts)), key=key))
+        found = runs
+        if not ascending:
+            found = type(self)()
+            found._extend(merge(*(runs._rows(*edges) for edges in pairwise(starts)), key=key))
+        found._order = key
         return found
 
     def part(self, start: int, stop: int) -> Part[T]:
@@ -189,18 +191,16 @@ class Many(Lazy[T]):
 
     def between(self, start: int, stop: int) -> Iterator[T]:
         """Those from one place on to another."""
-        return map(self._made_of, self._rows(start, stop))
+        return self._made_of(self._rows(start, stop))
 
     def __len__(self) -> int:
         return (len(self._ends) - 1) * _TOGETHER + len(self._last)
 
     def __iter__(self) -> Iterator[T]:
-        return map(self._made_of, self._rows())
+        return self._made_of(self._rows())
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or isinstance(other, str | bytes):
-            return NotImplemented
-        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return _are_equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -212,33 +212,31 @@ class Many(Lazy[T]):
         read = self._read  # of one moment: another thread may ask for another block
         if read[0] != number:
             self._read = read = number, self._block(number)
-        found: T = self._made_of(read[1][at])
+        found: T = next(self._made_of(read[1][at : at + 1]))
         return found
 
     def _extend(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            self._last.append(row)
-            if len(self._last) == _TOGETHER:
-                self._put_aside()
+        self._order, left = None, iter(rows)
+        while True:
+            self._last += islice(left, _TOGETHER - len(self._last))
+            if len(self._last) < _TOGETHER:
+                return
+            self._spill.append(marshal.dumps(self._last))
+            self._ends.append(len(self._spill))
+            self._last = []
 
     def _rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         stop = len(self) if stop is None else stop
-        for number in range(start // _TOGETHER, -(-stop // _TOGETHER)):
-            first = number * _TOGETHER
-            block = self._block(number)
-            yield from block[max(0, start - first) : stop - first]
+        first, skipped = divmod(start, _TOGETHER)
+        blocks = map(self._block, range(first, -(-stop // _TOGETHER)))
+        return islice(chain.from_iterable(blocks), skipped, skipped + stop - start)
 
     def _block(self, number: int) -> list[Row]:
         if number == len(self._ends) - 1:
             return self._last
         start, stop = self._ends[number : number + 2]
-        rows: list[Row] = marshal.loads(self._spill.read(start, stop - start))  # our own
+        rows: list[Row] = marshal.loads(self._spill.read(start, stop - start))
         return rows
-
-    def _put_aside(self) -> None:
-        self._spill.append(marshal.dumps(self._last))
-        self._ends.append(len(self._spill))
-        self._last = []
 
 
 class Part(Lazy[T]):
@@ -256,14 +254,18 @@ class Part(Lazy[T]):
         return self._whole.between(self._start, self._stop)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or isinstance(other, str | bytes):
-            return NotImplemented
-        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+        return _are_equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 
     def _at(self, index: int) -> T:
         return self._whole[self._start + index]
+
+
+def _are_equal(one: Sequence[object], other: object) -> bool:
+    if not isinstance(other, Sequence) or isinstance(other, str | bytes):
+        return False
+    return len(one) == len(other) and all(a == b for a, b in zip(one, other, strict=True))
 
 
 def joined(

@@ -69,17 +69,13 @@ def check_tree(
     wanted = in_order(manifest.entries if entries is None else entries)
     beside = {MANIFEST, STATE, *DOCUMENTS.difference(e.path for e in wanted)}
     there = Many((path,) for path in files_in(tree) if path not in beside).sorted()
-    found = ((e, row is not None) for e, row in joined(wanted, there, by=attrgetter("path")))
-    missing, here = list[str](), Entries()
-    for entry, is_there in found:
-        if is_there:
-            here.append(entry)
-        else:
-            missing.append(entry.path)
+    found = joined(wanted, there, by=attrgetter("path"))
+    missing = {e.path: None for e, row in found if row is None}
+    here = Entries(e for e in wanted if e.path not in missing) if missing else wanted
     sound = are_files_of(tree, here, on_bytes)
     others = joined(there, here, to=attrgetter("path"))
     kinds: Mapping[str, list[str]] = {
-        "missing": missing,
+        "missing": list(missing),
         "changed": [e.path for e, good in zip(here, sound, strict=True) if not good],
         "not in the manifest": [path for (path,), entry in others if entry is None],
     }

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from io import BytesIO
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, starmap
 from operator import itemgetter
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -103,12 +103,12 @@ class Entries(Many[Entry]):
     """Files of a version in any number, of which few are objects at any time."""
 
     @staticmethod
-    def _row_of(entry: Entry) -> Row:
-        return entry.path, entry.size, entry.sha256, entry.split
+    def _rows_of(values: Iterable[Entry]) -> Iterable[Row]:
+        return map(msgspec.structs.astuple, values)
 
     @staticmethod
-    def _made_of(row: Row) -> Entry:
-        return Entry(*row)
+    def _made_of(rows: Iterable[Row]) -> Iterator[Entry]:
+        return starmap(Entry, rows)
 
 
 @dataclass(frozen=True)
@@ -340,7 +340,7 @@ def read_shard(body: bytes | Spill, name: str, shard: Shard) -> Entries:
     split = name.removeprefix("split/") if name.startswith("split/") else None
     try:
         lines = map(_LINES.decode, body.lines())
-        entries = Entries(Entry(x.path, x.size, x.sha256, split) for x in lines)
+        entries = Entries(Entry(x.path, x.size, x.sha256, split) for x in lines).sorted()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"not a shard: {error}", path=name) from None
     if any(e.shard != name for e in entries):

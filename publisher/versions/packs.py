@@ -59,13 +59,12 @@ class Placed(Many[tuple[str, Place]]):
     """Where contents lie, by sha256."""
 
     @staticmethod
-    def _row_of(value: tuple[str, Place]) -> Row:
-        sha256, place = value
-        return sha256, place.key, place.offset, place.size, place.whole
+    def _rows_of(values: Iterable[tuple[str, Place]]) -> Iterable[Row]:
+        return ((sha256, p.key, p.offset, p.size, p.whole) for sha256, p in values)
 
     @staticmethod
-    def _made_of(row: Row) -> tuple[str, Place]:
-        return row[0], Place(*row[1:])
+    def _made_of(rows: Iterable[Row]) -> Iterator[tuple[str, Place]]:
+        return ((row[0], Place(*row[1:])) for row in rows)
 
 
 def pack_key(sha256: str) -> str:
@@ -362,13 +361,12 @@ class Lots(Many[Lot]):
     """What is to be read, in any number."""
 
     @staticmethod
-    def _row_of(lot: Lot) -> Row:
-        p = lot.place
-        return p.key, p.offset, p.size, p.whole, lot.sha256, lot.paths
+    def _rows_of(values: Iterable[Lot]) -> Iterable[Row]:
+        return ((*msgspec.structs.astuple(x.place), x.sha256, x.paths) for x in values)
 
     @staticmethod
-    def _made_of(row: Row) -> Lot:
-        return Lot(Place(*row[:4]), *row[4:])
+    def _made_of(rows: Iterable[Row]) -> Iterator[Lot]:
+        return (Lot(Place(*row[:4]), row[4], row[5]) for row in rows)
 
 
 def lots(files: Iterable[tuple[Entry, Place]]) -> Lots:

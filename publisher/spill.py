@@ -18,6 +18,7 @@ from itertools import chain, islice, pairwise, zip_longest
 from operator import itemgetter
 from typing import Any, BinaryIO, Self, TypeVar
 
+from .errors import UsageError
 from .lazy import Lazy
 
 BUFFER = 2**21  # bytes that stay in memory
@@ -120,6 +121,16 @@ class Spill:
         return found
 
     def _flush(self) -> None:
+        try:
+            self._write_out()
+        except OSError as error:
+            raise UsageError(
+                f"there is no room in {tempfile.gettempdir()} for what is too much for memory: "
+                f"{error.strerror}",
+                hint="TMPDIR says where temporary files go",
+            ) from error
+
+    def _write_out(self) -> None:
         if self._descriptor < 0:
             with tempfile.TemporaryFile() as file:
                 self._descriptor = os.dup(file.fileno())

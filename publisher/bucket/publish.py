@@ -49,6 +49,7 @@ from ..versions.manifest import (
     Record,
     StoredShard,
     blob_key,
+    in_order,
     record_key,
     shard_key,
     shard_lines,
@@ -203,7 +204,9 @@ class _Push:
         self._theirs = find_record(bucket, name, version)
         self._refuse_other(self._theirs)
         self._refuse_retracted()
-        self._entries = Entries(e for e in manifest.entries if self._is_shared(e.shard))
+        shared = (e for e in manifest.entries if self._is_shared(e.shard))
+        all_shared = all(map(self._is_shared, manifest.shards))
+        self._entries = in_order(manifest.entries if all_shared else shared)
 
     def planned(self, layout: Layout) -> Pushed:
         """Say what a push would do, as far as that shows without making packs."""

@@ -4,7 +4,8 @@ Push and pull of many small files, against peers, on a SeaweedFS that this scrip
     python bench/bucket.py                        10,000 files of 20 KB, three rounds
     python bench/bucket.py --files 8 --size 50000000
     python bench/bucket.py --dvc                  also dvc push and pull, which takes minutes
-    python bench/bucket.py --memory --files 100000 --size 300    peak memory, by a folder as bucket
+    python bench/bucket.py --memory --files 20000 100000 --size 300
+                                                  peak memory, by a folder as bucket
 
 Peers: plain boto3 in 16 threads, and s5cmd where it is on the path. Every tool runs in a process
 of its own, start-up included, one after another in each round; time is wall time, CPU is user +
@@ -59,6 +60,12 @@ def make_tree(folder: Path, files: int, size: int, seed: int = 20) -> Path:
 
 
 # ── the tools, each in a process of its own ──────────────────────────────────────────────────
+
+
+def child_tree(folder: str, files: str, size: str) -> dict[str, Any]:
+    """Also in a process of its own, for one that begins another passes its own peak on."""
+    make_tree(Path(folder), int(files), int(size))
+    return {}
 
 
 def child_push(remote: str, tree: str, version: str) -> dict[str, Any]:
@@ -135,6 +142,7 @@ def _client(remote: str) -> tuple[Any, str, str]:
 
 
 CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {
+    "tree": child_tree,
     "push": child_push,
     "pull": child_pull,
     "boto3-push": child_boto3_push,
@@ -234,7 +242,8 @@ def compare(rounds: list[dict[str, dict[str, Any]]]) -> None:
 
 def deltas(remote: str, tree: Path, files: int, size: int, work: Path) -> None:
     """First push, the same again, and 1 % more: what went over the wire."""
-    more = make_tree(work / "more", files + max(1, files // 100), size)
+    more = work / "more"
+    child("tree", more, files + max(1, files // 100), size)
     first = child("push", f"{remote}/delta", tree, "1.0.0")
     rows = {
         "first push": first,
@@ -272,7 +281,7 @@ def memory(place: Path, tree: Path, work: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--child", nargs="+")
-    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--files", type=int, nargs="+", default=[10_000])
     parser.add_argument("--size", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dvc", action="store_true")
@@ -284,21 +293,23 @@ def main() -> None:
     import s3_server  # type: ignore[import-not-found]
 
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        tree, work = make_tree(place / "tree", asked.files, asked.size), place / "work"
-        work.mkdir()
-        if asked.memory:
-            print(f"{asked.files:,} files of {asked.size:,} bytes, a folder as bucket")
-            memory(place, tree, work)
-            return
-        with s3_server.serve(place / "s3", gentle=False) as server:
-            os.environ.update(server.environment)
-            remote = f"s3://{s3_server.BUCKET}"
-            print(f"{asked.files:,} files of {asked.size:,} bytes, {server.kind}")
-            rounds = [round_of(f"{remote}/{n}", tree, work, asked.dvc) for n in range(asked.rounds)]
-            compare(rounds)
-            deltas(f"{remote}/x", tree, asked.files, asked.size, work)
+    for files in asked.files:
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            tree, work = place / "tree", place / "work"
+            work.mkdir()
+            child("tree", tree, files, asked.size)
+            if asked.memory:
+                print(f"{files:,} files of {asked.size:,} bytes, a folder as bucket")
+                memory(place, tree, work)
+                continue
+            with s3_server.serve(place / "s3", gentle=False) as server:
+                os.environ.update(server.environment)
+                remote = f"s3://{s3_server.BUCKET}"
+                print(f"{files:,} files of {asked.size:,} bytes, {server.kind}")
+                each = range(asked.rounds)
+                compare([round_of(f"{remote}/{n}", tree, work, asked.dvc) for n in each])
+                deltas(f"{remote}/x", tree, files, asked.size, work)
 
 
 if __name__ == "__main__":

@@ -2,32 +2,50 @@
 Put aside what is too much for memory: in a temporary file without a name, gone with its owner.
 
 Little stays in memory, so that small data never touch the disk; `TMPDIR` says where the
-rest goes.
+rest goes. Nobody else sees it, so to who uses it it is memory: the core may, too.
 """
 
 from __future__ import annotations
 
+import marshal
 import os
-import struct
 import tempfile
 import weakref
 from array import array
-from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import chain, islice, pairwise, zip_longest
+from operator import itemgetter
+from typing import Any, BinaryIO, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+from .errors import UsageError
+from .lazy import Lazy
 
 BUFFER = 2**21  # bytes that stay in memory
-BUCKET = 2**23  # bytes that are sorted at once
-_TOGETHER = 2**13  # numbers
+_BLOCK = 2**16  # bytes that are read at once
+_LINE = 2**20  # bytes
+_FEW = 2**18  # bytes of many values that stay in memory
+_TOGETHER = 2**7  # values that are written and read at once
+_RUN = 2**13  # values that are sorted at once
+
+T = TypeVar("T")
+L = TypeVar("L")
+R = TypeVar("R")
+Row = tuple[Any, ...]
+
+_first = itemgetter(0)
 
 
 class Spill:
-    """Bytes that can be added to and read again at any place."""
+    """
+    Bytes that can be added to and read again at any place.
 
-    def __init__(self) -> None:
+    Args:
+        most: bytes that stay in memory.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = BUFFER if most is None else most
         self._tail = bytearray()  # what is not yet in the file
         self._written = 0
         self._descriptor = -1
@@ -35,11 +53,18 @@ class Spill:
     def __len__(self) -> int:
         return self._written + len(self._tail)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Spill):
+            return NotImplemented
+        return all(a == b for a, b in zip_longest(self.blocks(), other.blocks()))
+
+    __hash__ = None  # type: ignore[assignment]
+
     def append(self, data: bytes) -> int:
         """Add bytes and tell where they begin."""
         at = len(self)
         self._tail += data
-        if len(self._tail) > BUFFER:
+        if len(self._tail) > self._most:
             self._flush()
         return at
 
@@ -55,6 +80,34 @@ class Spill:
             size -= len(part)
         return b"".join([*parts, bytes(self._tail[:size])])
 
+    def blocks(self) -> Iterator[bytes]:
+        """All of it in order, some at a time."""
+        for at in range(0, len(self), _BLOCK):
+            yield self.read(at, _BLOCK)
+
+    def lines(self) -> Iterator[bytes]:
+        """
+        All of it by lines, without their ends; what follows the last end is one more.
+
+        A line that is far too long for one of ours comes in pieces.
+        """
+        rest = b""
+        for block in self.blocks():
+            *whole, rest = (rest + block).split(b"\n")
+            yield from whole
+            if len(rest) > _LINE:
+                yield rest
+                rest = b""
+        if rest:
+            yield rest
+
+    @classmethod
+    def of_bytes(cls, body: bytes) -> Spill:
+        """What is in memory already, and stays there."""
+        found = cls(len(body))
+        found.append(body)
+        return found
+
     @classmethod
     def of(cls, stream: BinaryIO) -> Spill | None:
         """What lies in an open file, if the stream is a plain one; it may then be closed."""
@@ -68,6 +121,16 @@ class Spill:
         return found
 
     def _flush(self) -> None:
+        try:
+            self._write_out()
+        except OSError as error:
+            raise UsageError(
+                f"there is no room in {tempfile.gettempdir()} for what is too much for memory: "
+                f"{error.strerror}",
+                hint="TMPDIR says where temporary files go",
+            ) from error
+
+    def _write_out(self) -> None:
         if self._descriptor < 0:
             with tempfile.TemporaryFile() as file:
                 self._descriptor = os.dup(file.fileno())
@@ -80,194 +143,158 @@ class Spill:
         self._tail = bytearray()
 
 
-class Column:
-    """Whole numbers of 64 bits, in the order they come."""
+class Many(Lazy[T]):
+    """
+    Values in any number, in the order they came, to be read as often as they are needed.
 
-    def __init__(self) -> None:
-        self._spill = Spill()
-        self._last = array("q")  # what is not yet there
+    Each is made of a row of plain values, and looked at it is an object of its own; few of
+    them are objects at any time. To compare with a tuple is to compare the items.
 
-    def __len__(self) -> int:
-        return len(self._spill) // 8 + len(self._last)
+    Subclasses say what the values are, by `_rows_of` and `_made_of`; here they are the rows.
+    """
 
-    def append(self, number: int) -> None:
+    def __init__(self, values: Iterable[T] = ()) -> None:
+        self._spill = Spill(_FEW)
+        self._ends = array("q", [0])  # of the blocks
+        self._last: list[Row] = []  # of the block that is not full
+        self._read: tuple[int, list[Row]] = (-1, self._last)  # the block that was asked for last
+        self._order: Callable[[Row], Any] | None = None  # by which they are known to be sorted
+        self.extend(values)
+
+    @staticmethod
+    def _rows_of(values: Iterable[Any]) -> Iterable[Row]:
+        return values
+
+    @staticmethod
+    def _made_of(rows: Iterable[Row]) -> Iterator[Any]:
+        return iter(rows)
+
+    def append(self, value: T) -> None:
         """Add one."""
-        self._last.append(number)
-        if len(self._last) >= _TOGETHER:
-            self._put()
+        self.extend((value,))
 
-    def extend(self, numbers: NDArray[np.int64]) -> None:
-        """Add some."""
-        self._put()
-        self._spill.append(numbers.astype("<i8").tobytes())
+    def extend(self, values: Iterable[T]) -> None:
+        """Add some, one by one: those before an error are kept."""
+        self._extend(self._rows_of(values))
 
-    def read(self, at: int, count: int = 1) -> tuple[int, ...]:
-        """The numbers from place `at` on."""
-        self._put()
-        return struct.unpack(f"<{count}q", self._spill.read(8 * at, 8 * count))
+    def sorted(self, key: Callable[[Row], Any] = _first) -> Self:
+        """The same values by what `key` gives of a row; equal ones stay in their order."""
+        if self._order is key:
+            return self
+        runs, starts, ascending = type(self)(), [0], True
+        rows, last = self._rows(), None
+        while run := sorted(islice(rows, _RUN), key=key):
+            ascending &= last is None or not key(run[0]) < last
+            last = key(run[-1])
+            runs._extend(run)
+            starts.append(len(runs))
+            del run  # before the next one
+        found = runs
+        if not ascending:
+            found = type(self)()
+            found._extend(merge(*(runs._rows(*edges) for edges in pairwise(starts)), key=key))
+        found._order = key
+        return found
 
-    def chunks(self) -> Iterator[NDArray[np.int64]]:
-        """All of them, some thousand at a time."""
-        for at in range(0, 8 * len(self), 8 * _TOGETHER):
-            self._put()
-            yield np.frombuffer(self._spill.read(at, 8 * _TOGETHER), dtype="<i8")
+    def part(self, start: int, stop: int) -> Part[T]:
+        """Some of them that follow each other; they are not copied."""
+        return Part(self, start, stop)
 
-    def _put(self) -> None:
-        if self._last:
-            numbers, self._last = self._last, array("q")
-            self.extend(np.array(numbers, dtype=np.int64))
-
-
-class Rows:
-    """
-    Small rows of owners 0 to n - 1, taken in any order and given back owner by owner.
-
-    They are dealt to buckets of neighbouring owners, and each bucket is sorted on its own:
-    memory stays the same for any number of rows.
-    """
-
-    def __init__(self, kind: np.dtype[np.void], owners: int) -> None:
-        """`kind`: a structured type with a field `owner`."""
-        self._kind = kind
-        self._owners = owners
-        self._n = max(1, min(owners, 256))
-        self._spill = Spill()
-        self._extents: list[list[tuple[int, int]]] = [[] for _ in range(self._n)]
-        self._waiting: list[NDArray[np.void]] = []
-        self._count = 0
-        self._ends: Column | None = None  # of the rows of each owner, after a 0
-
-    def put(self, rows: NDArray[np.void]) -> None:
-        """Take some."""
-        self._waiting.append(rows)
-        self._count += len(rows)
-        if self._count * self._kind.itemsize > 2 * BUFFER:
-            self._flush()
-
-    def sort(self) -> None:
-        """Bring them in the order of their owners, and of one owner in the order they came."""
-        self._flush()
-        unsorted, self._spill = self._spill, Spill()
-        self._ends = Column()
-        self._ends.append(0)
-        end = first = 0
-        for bucket, extents in enumerate(self._extents, start=1):
-            parts = [np.frombuffer(unsorted.read(*e), dtype=self._kind) for e in extents]
-            rows = np.concatenate([np.empty(0, dtype=self._kind), *parts])
-            rows = rows[np.argsort(rows["owner"], kind="stable")]
-            beyond = -(-bucket * self._owners // self._n)  # the first owner of the next bucket
-            counts = np.bincount(rows["owner"] - first, minlength=beyond - first)
-            self._ends.extend(end + np.cumsum(counts))
-            self._spill.append(rows.tobytes())
-            end, first = end + len(rows), beyond
-        self._extents = []
-
-    def __getitem__(self, owner: int) -> NDArray[np.void]:
-        """The rows of an owner, once they are sorted."""
-        assert self._ends is not None
-        start, stop = self._ends.read(owner, 2)
-        size = self._kind.itemsize
-        body = self._spill.read(start * size, (stop - start) * size)
-        return np.frombuffer(body, dtype=self._kind)
-
-    def counts(self) -> Iterator[int]:
-        """How many rows each owner has, once they are sorted."""
-        assert self._ends is not None
-        ends = chain.from_iterable(chunk.tolist() for chunk in self._ends.chunks())
-        return (stop - start for start, stop in pairwise(ends))
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        rows = np.concatenate(self._waiting)
-        self._waiting, self._count = [], 0
-        buckets = rows["owner"].astype(np.int64) * self._n // self._owners
-        order = np.argsort(buckets, kind="stable")
-        rows, buckets = rows[order], buckets[order]
-        edges = np.flatnonzero(np.diff(buckets, prepend=-1, append=self._n)).tolist()
-        for start, stop in pairwise(edges):
-            part = rows[start:stop].tobytes()
-            self._extents[int(buckets[start])].append((self._spill.append(part), len(part)))
-
-
-class Texts:
-    """Many short byte strings, one after another."""
-
-    def __init__(self) -> None:
-        self._spill = Spill()
-        self._starts = Column()
-
-    def append(self, text: bytes) -> None:
-        self._starts.append(self._spill.append(text))
+    def between(self, start: int, stop: int) -> Iterator[T]:
+        """Those from one place on to another."""
+        return self._made_of(self._rows(start, stop))
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return (len(self._ends) - 1) * _TOGETHER + len(self._last)
 
-    def __getitem__(self, index: int) -> bytes:
-        if index == len(self) - 1:
-            start, stop = *self._starts.read(index), len(self._spill)
-        else:
-            start, stop = self._starts.read(index, 2)
-        return self._spill.read(start, stop - start)
+    def __iter__(self) -> Iterator[T]:
+        return self._made_of(self._rows())
 
-    def __iter__(self) -> Iterator[bytes]:
-        """All in order, read in blocks."""
-        edges: list[int] = []
-        for starts in self._starts.chunks():
-            yield from self._between([*edges[-1:], *starts.tolist()])
-            edges = starts.tolist()
-        yield from self._between([*edges[-1:], len(self._spill)])
+    def __eq__(self, other: object) -> bool:
+        return _are_equal(self, other)
 
-    def _between(self, edges: Sequence[int]) -> Iterator[bytes]:
-        """The texts that begin and end at these places."""
-        at, block = 0, b""  # where the block begins
-        for start, stop in pairwise(edges):
-            if stop - at > len(block):
-                at, block = start, self._spill.read(start, max(BUFFER, stop - start))
-            yield block[start - at : stop - at]
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)!r})"
+
+    def _at(self, index: int) -> T:
+        number, at = divmod(index, _TOGETHER)
+        read = self._read  # of one moment: another thread may ask for another block
+        if read[0] != number:
+            self._read = read = number, self._block(number)
+        found: T = next(self._made_of(read[1][at : at + 1]))
+        return found
+
+    def _extend(self, rows: Iterable[Row]) -> None:
+        self._order, left = None, iter(rows)
+        while True:
+            self._last += islice(left, _TOGETHER - len(self._last))
+            if len(self._last) < _TOGETHER:
+                return
+            self._spill.append(marshal.dumps(self._last))
+            self._ends.append(len(self._spill))
+            self._last = []
+
+    def _rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+        stop = len(self) if stop is None else stop
+        first, skipped = divmod(start, _TOGETHER)
+        blocks = map(self._block, range(first, -(-stop // _TOGETHER)))
+        return islice(chain.from_iterable(blocks), skipped, skipped + stop - start)
+
+    def _block(self, number: int) -> list[Row]:
+        if number == len(self._ends) - 1:
+            return self._last
+        start, stop = self._ends[number : number + 2]
+        rows: list[Row] = marshal.loads(self._spill.read(start, stop - start))
+        return rows
 
 
-class Ids:
+class Part(Lazy[T]):
+    """Some of many values."""
+
+    def __init__(self, whole: Many[T], start: int, stop: int) -> None:
+        self._whole = whole
+        self._start = start
+        self._stop = stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __iter__(self) -> Iterator[T]:
+        return self._whole.between(self._start, self._stop)
+
+    def __eq__(self, other: object) -> bool:
+        return _are_equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _at(self, index: int) -> T:
+        return self._whole[self._start + index]
+
+
+def _are_equal(one: Sequence[object], other: object) -> bool:
+    if not isinstance(other, Sequence) or isinstance(other, str | bytes):
+        return False
+    return len(one) == len(other) and all(a == b for a, b in zip(one, other, strict=True))
+
+
+def joined(
+    left: Iterable[L],
+    right: Iterable[R],
+    by: Callable[[L], Any] = itemgetter(0),  # type: ignore[assignment]
+    to: Callable[[R], Any] = itemgetter(0),  # type: ignore[assignment]
+) -> Iterator[tuple[L, R | None]]:
     """
-    Numbers in the order they come, to ask which of them come twice.
+    What is left, each with the first on the right of the same key, if there is one.
 
-    Ascending ones, the usual case, need no more than a look; others are dealt to files of
-    which each is sorted on its own.
+    Args:
+        by: gives the key on the left, to: on the right; both sides are sorted by it.
     """
-
-    def __init__(self) -> None:
-        self._spill = Spill()
-        self._sizes: list[int] = []  # of the chunks
-        self._last = -(2**63)
-        self.ascending = True
-        self.usable = True  # all within 1 to 2^53 - 1
-
-    def extend(self, ids: NDArray[np.int64]) -> None:
-        """Add some."""
-        if not len(ids):
-            return
-        self.ascending &= bool(ids[0] > self._last and (ids[1:] > ids[:-1]).all())
-        self.usable &= bool(ids.min() > 0 and ids.max() < 2**53)
-        self._last = int(ids[-1])
-        self._spill.append(ids.astype("<i8").tobytes())
-        self._sizes.append(ids.nbytes)
-
-    def chunks(self) -> Iterator[NDArray[np.int64]]:
-        """All of them, again."""
-        at = 0
-        for size in self._sizes:
-            yield np.frombuffer(self._spill.read(at, size), dtype="<i8")
-            at += size
-
-    def repeated(self) -> dict[int, int]:
-        """The numbers that are there several times, and how often, in ascending order."""
-        if self.ascending:
-            return {}
-        found: dict[int, int] = {}
-        parts = 1 + len(self._spill) // (8 * BUCKET)
-        for part in range(parts):
-            mine = [c[c % parts == part] if parts > 1 else c for c in self.chunks()]
-            values, counts = np.unique(np.concatenate(mine), return_counts=True)
-            twice = counts > 1
-            found.update(zip(values[twice].tolist(), counts[twice].tolist(), strict=True))
-        return dict(sorted(found.items()))
+    others = iter(right)
+    other = next(others, None)
+    for one in left:
+        key = by(one)
+        while other is not None and to(other) < key:
+            other = next(others, None)
+        yield one, other if other is not None and to(other) == key else None

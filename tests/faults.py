@@ -409,7 +409,8 @@ def make_orderly(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(publish, "held", _no_lease)
     patch.setattr(trees, "THREADS", 1)
     patch.setattr(trees, "ThreadPoolExecutor", _AtOnce)
-    for name in ("_earlier", "_indexes"):  # Python 3.11 locks these for all pushes of a process
+    # Python 3.11 locks these for all pushes of a process
+    for name in ("_by_content", "_earlier", "_indexes"):
         patch.setattr(vars(publish._Push)[name], "lock", nullcontext(), raising=False)
     patch.setattr(storage, "_checked", lru_cache(maxsize=10_000)(storage._checked))
 

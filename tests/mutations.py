@@ -28,10 +28,11 @@ from publisher.bucket import (
 )
 from publisher.bucket.trust import UNSIGNED
 from publisher.errors import ObjectExists
+from publisher.spill import Spill
 from publisher.storage import Bucket
 from publisher.versions import manifest as documents
-from publisher.versions.manifest import Entry
-from publisher.versions.packs import Index
+from publisher.versions.manifest import Entries, Entry
+from publisher.versions.packs import Index, Placed
 
 from .schedules import PASSING, Cast, Layout, Trial, refuses_the_deaf
 
@@ -138,9 +139,10 @@ def _record_before_content(patch: Patch) -> None:
         publish.require_conditional_writes(self._bucket)
         order = self._order(layout)
         self._claim()
-        places = {s: p for x in order.parcels for s, p in x.places(str(x.key)).items()}
+        places = Placed(p for x in order.parcels for p in x.places(str(x.key))).sorted()
         record, _ = self._commit(order, self._send_lists(places), created)
-        _, sent = sending.send(self._bucket, self._stock, self._tree, order.parcels, self._on_bytes)
+        puts = sending.send(self._bucket, self._stock, self._tree, order.parcels, self._on_bytes)
+        sent = [put.parcel for put in puts if put.is_new]
         publish._advance(self._bucket, self._name, goal, self._version, record.root, signers)
         return self._pushed("published", order, sent, record)
 
@@ -288,9 +290,9 @@ def _published_is_enough(patch: Patch) -> None:
 def _pull_does_not_hash(patch: Patch) -> None:
     receive = fetching.Fetch._receive
 
-    def believed(self: Any, feed: Any, place: Any, *rest: Any) -> bool:
-        receive(self, feed, place, *rest)
-        return bool(self._part(place).stat().st_size == place.size)
+    def believed(self: Any, feed: Any, lot: Any, *rest: Any) -> bool:
+        receive(self, feed, lot, *rest)
+        return bool(self._part(lot).stat().st_size == lot.place.size)
 
     patch.setattr(fetching.Fetch, "_receive", believed)
 
@@ -298,8 +300,8 @@ def _pull_does_not_hash(patch: Patch) -> None:
 def _pull_does_not_count(patch: Patch) -> None:
     receive = fetching.Fetch._receive
 
-    def believed(self: Any, feed: Any, place: Any, *rest: Any) -> bool:
-        receive(self, feed, place, *rest)
+    def believed(self: Any, feed: Any, lot: Any, *rest: Any) -> bool:
+        receive(self, feed, lot, *rest)
         return True
 
     patch.setattr(fetching.Fetch, "_receive", believed)
@@ -307,9 +309,7 @@ def _pull_does_not_count(patch: Patch) -> None:
 
 def _pull_without_parts(patch: Patch) -> None:
     """Bytes come under the final name."""
-    patch.setattr(
-        fetching.Fetch, "_part", lambda self, place: self._to / self._files[place][0].path
-    )
+    patch.setattr(fetching.Fetch, "_part", lambda self, lot: self._to / lot.paths[0])
 
 
 def _state_stays(patch: Patch) -> None:
@@ -339,13 +339,14 @@ def _seal_is_not_compared(patch: Patch) -> None:
 
 
 def _lists_are_believed(patch: Patch) -> None:
-    def read(body: bytes, name: str, shard: object) -> tuple[Entry, ...]:
+    def read(body: bytes | Spill, name: str, shard: object) -> Entries:
+        body = Spill.of_bytes(body) if isinstance(body, bytes) else body
         split = name.removeprefix("split/") if name.startswith("split/") else None
         try:
-            lines = documents._LINES.decode_lines(body)
+            lines = documents._LINES.decode_lines(body.read(0, len(body)))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise documents.IntegrityError(str(error)) from None
-        return tuple(Entry(x.path, x.size, x.sha256, split) for x in lines)
+        return Entries(Entry(x.path, x.size, x.sha256, split) for x in lines)
 
     patch.setattr(catalog, "read_shard", read)
     patch.setattr(objects, "read_shard", read)

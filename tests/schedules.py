@@ -42,6 +42,7 @@ from publisher.bucket.maintain import mark, move_channel
 from publisher.bucket.publish import push
 from publisher.bucket.verifying import verify_remote
 from publisher.errors import IntegrityError, PublisherError, StorageError, VersionConflict
+from publisher.spill import Spill
 from publisher.storage import Bucket, MemoryBucket, ObjectInfo
 from publisher.versions.manifest import Layout
 from publisher.versions.packs import Index, digest_in
@@ -323,9 +324,9 @@ def _shard_of(path: str) -> str:
     return "split/train" if path.startswith("train/") or "_train." in path else "common"
 
 
-def _parse_index(body: bytes) -> tuple[tuple[tuple[str, int], ...], bytes]:
+def _parse_index(body: bytes) -> tuple[tuple[tuple[str, int], ...], Spill]:
     head, _, rows = body.partition(b"\n")
-    return tuple((o["key"], o["size"]) for o in json.loads(head)["objects"]), rows
+    return tuple((o["key"], o["size"]) for o in json.loads(head)["objects"]), Spill.of_bytes(rows)
 
 
 # ── attempts ─────────────────────────────────────────────────────────────────────────────────

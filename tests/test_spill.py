@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from publisher import spill
-from publisher.spill import Column, Ids, Rows, Spill, Texts
+from publisher import columns, spill
+from publisher.columns import Column, Ids, Rows, Texts
+from publisher.errors import UsageError
+from publisher.spill import Many, Spill, joined
 
 KIND = np.dtype([("owner", "<i4"), ("number", "<i4")])
 IDS = st.integers(-3, 30) | st.integers(-(2**62), 2**62)
@@ -20,8 +24,9 @@ IDS = st.integers(-3, 30) | st.integers(-(2**62), 2**62)
 @pytest.fixture(autouse=True, params=[8, 2**20], ids=["on disk", "in memory"])
 def buffer(request, monkeypatch):
     monkeypatch.setattr(spill, "BUFFER", request.param)
-    monkeypatch.setattr(spill, "BUCKET", request.param)
-    monkeypatch.setattr(spill, "_TOGETHER", 3 if request.param == 8 else 2**13)
+    monkeypatch.setattr(columns, "BUFFER", request.param)
+    monkeypatch.setattr(columns, "BUCKET", request.param)
+    monkeypatch.setattr(columns, "_TOGETHER", 3 if request.param == 8 else 2**13)
 
 
 @settings(deadline=None)
@@ -93,3 +98,71 @@ def test_a_plain_file_is_read_where_it_is(tmp_path):
     path.unlink()
     assert held is not None
     assert held.read(3, 4) == b"3456"
+
+
+# ── many values ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(params=[1, 3, 2**7])
+def blocks(request, monkeypatch):
+    """Few values a block, few blocks a run, nothing in memory."""
+    monkeypatch.setattr(spill, "_TOGETHER", request.param)
+    monkeypatch.setattr(spill, "_RUN", 2 * request.param + 1)
+    monkeypatch.setattr(spill, "_FEW", 8)
+
+
+rows = st.lists(st.tuples(st.text(max_size=3), st.integers(0, 9)), max_size=40)
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@calm
+@given(rows, st.data())
+def test_many_values_come_as_they_went(blocks, some, data):
+    many = Many(some)
+    assert many == some
+    assert many == tuple(some)
+    assert list(many) == some
+    assert [many[n] for n in range(-len(some), len(some))] == some + some
+    start = data.draw(st.integers(0, len(some)))
+    stop = data.draw(st.integers(start, len(some)))
+    assert many.part(start, stop) == some[start:stop]
+    assert list(many.between(start, stop)) == some[start:stop]
+    many.append(("more", 1))
+    assert many == [*some, ("more", 1)]
+
+
+@calm
+@given(rows)
+def test_many_values_are_sorted_as_lists_are(blocks, some):
+    first, second = itemgetter(0), itemgetter(1)
+    many = Many(some).sorted(first)
+    assert many == sorted(some, key=first)
+    assert many.sorted(first) is many
+    assert many.sorted(second) == sorted(sorted(some, key=first), key=second)
+    many.append(("", 0))
+    assert many.sorted(first) == sorted([*sorted(some, key=first), ("", 0)], key=first)
+
+
+@calm
+@given(rows, rows)
+def test_each_on_the_left_is_joined_with_the_first_of_its_key(blocks, left, right):
+    left, right = sorted(left), sorted(right, key=itemgetter(0))
+    first = {key: row for row in reversed(right) for key in row[:1]}
+    assert list(joined(left, right)) == [(row, first.get(row[0])) for row in left]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+def test_lines_are_what_stands_between_their_ends(body):
+    lines = body.split(b"\n")
+    assert list(Spill.of_bytes(body).lines()) == (lines if lines[-1] else lines[:-1])
+
+
+def test_a_full_disk_is_said(monkeypatch):
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(UsageError, match="No space left on device") as caught:
+        Spill(0).append(b"more")
+    assert "TMPDIR" in str(caught.value.hint)

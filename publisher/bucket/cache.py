@@ -19,18 +19,25 @@ import shutil
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import ObjectNotFound, UsageError
 from ..files import cache_folder
-from ..versions.packs import Place
+from ..spill import joined
+from ..versions.manifest import Entries
+from ..versions.packs import Place, Placed
 
 _FOLDER = "_files"  # beside weights and datasets, none of which can be called so
 _GIB = 10  # that all bundles together may take
 _BUNDLE = 2**24  # bytes from which a bundle is closed
+_ROWS = 2**19  # bytes of rows from which it is closed, too
 _BLOCK = 2**20
 _DAY = 86_400  # seconds after which what was not finished is somebody's who was killed
 _ROW = struct.Struct("<32sQQ")
@@ -67,21 +74,26 @@ class Cache:
         self._limit = limit
         self._lock = threading.Lock()
 
-    def find(self, wanted: Mapping[str, int]) -> dict[str, Place]:
-        """Where files lie, by sha256, given their sizes; the bundles count as used now."""
-        found: dict[str, Place] = {}
-        for path, state in self._bundles() if wanted else ():
-            used, rows = False, 0
+    def find(self, wanted: Entries) -> Placed:
+        """Where files lie, both sorted by sha256; the bundles count as used now."""
+        heads = array("Q", (int(e.sha256[:16], 16) for e in wanted))  # most rows are none of them
+        near = Placed()
+        for path, state in self._bundles() if heads else ():
+            rows = 0
             for rows, (digest, offset, size) in enumerate(_rows(path), 1):  # noqa: B007
-                sha256 = digest.hex()
-                if wanted.get(sha256) == size and sha256 not in found:
-                    found[sha256] = Place(path.name, offset, size, state.st_size)
-                    used = True
+                head = int.from_bytes(digest[:8], "big")
+                at = bisect_left(heads, head)
+                if at < len(heads) and heads[at] == head:
+                    near.append((digest.hex(), Place(path.name, offset, size, state.st_size)))
             with suppress(OSError):
-                if used:
-                    os.utime(path)
-                elif not rows:
+                if not rows:
                     path.unlink()  # half of one, after a power cut
+        there = joined(near.sorted(), wanted, to=attrgetter("sha256"))
+        fit = (one for one, entry in there if entry is not None and entry.size == one[1].size)
+        found = Placed(next(same) for _, same in groupby(fit, key=itemgetter(0)))
+        for key in {place.key for _, place in found}:
+            with suppress(OSError):
+                os.utime(self._folder / key)
         return found
 
     def read(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -187,7 +199,7 @@ class Keeper:
             return None
 
     def _give_back(self, bundle: Bundle) -> None:
-        if bundle.size < _BUNDLE and not bundle.failed:
+        if not (bundle.is_full or bundle.failed):
             self._idle.append(bundle)
             return
         with self._lock:
@@ -203,7 +215,12 @@ class Bundle:
         self.size = 0  # bytes of its files
         self.failed = False
         self._stream = stream
-        self._rows: list[bytes] = []
+        self._rows = bytearray()
+
+    @property
+    def is_full(self) -> bool:
+        """Has it enough bytes, or so many files that the rows of all bundles weigh?"""
+        return self.size >= _BUNDLE or len(self._rows) >= _ROWS
 
     def begin(self) -> None:
         """A file comes; one that was begun and not ended is forgotten."""
@@ -215,13 +232,13 @@ class Bundle:
 
     def end(self, sha256: str, size: int) -> None:
         """The file has come, and is right."""
-        self._rows.append(_ROW.pack(bytes.fromhex(sha256), self.size, size))
+        self._rows += _ROW.pack(bytes.fromhex(sha256), self.size, size)
         self.size += size
 
     def finish(self) -> bool:
         """Write the rows; is it whole, and not empty?"""
         self.begin()
-        self.write(b"".join(self._rows) + _END.pack(len(self._rows), _KIND))
+        self.write(bytes(self._rows) + _END.pack(len(self._rows) // _ROW.size, _KIND))
         self._try(self._stream.truncate)
         try:
             self._stream.close()

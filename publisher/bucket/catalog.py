@@ -7,11 +7,11 @@ of its shards, and a shard's digest from its lines.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 
 import msgspec
 
@@ -34,6 +34,7 @@ from ..versions.manifest import (
     RELEASES,
     STATUS,
     ChannelState,
+    Entries,
     Entry,
     Manifest,
     Record,
@@ -45,6 +46,7 @@ from ..versions.manifest import (
     read_shard,
     read_status,
     record_key,
+    sha256_of,
     shard_key,
     status_key,
 )
@@ -58,6 +60,7 @@ from ..versions.version import (
     check_name,
     parse_selector,
 )
+from .fetching import Locate, taken
 from .trees import each
 from .trust import NOBODY, Trust
 
@@ -310,17 +313,17 @@ def read_version(bucket: Bucket, record: Record, splits: Collection[str] = ()) -
     try:
         return Manifest(
             record.name,
-            tuple(e for entries in lists for e in entries),
+            Entries(chain.from_iterable(lists)),
             {n: s.plain for n, s in record.shards.items() if n in left or not s.files},
         )
     except FormatError as error:
         raise IntegrityError(f"{record.name} {record.version}: {error}") from None
 
 
-def _shard(bucket: Bucket, name: str, shard: StoredShard) -> tuple[Entry, ...]:
+def _shard(bucket: Bucket, name: str, shard: StoredShard) -> Entries:
     key = shard_key(shard.sha256)
     try:
-        return read_shard(bucket.get(key, limit=max_shard_bytes(shard)), name, shard.plain)
+        return read_shard(taken(bucket, key, max_shard_bytes(shard)), name, shard.plain)
     except (ObjectNotFound, FormatError, IntegrityError) as error:
         raise _damaged_list(bucket, key, f"the file list of {name}", error) from error
 
@@ -353,8 +356,8 @@ def read_index_named(bucket: Bucket, shard: StoredShard, sha256: str) -> Index:
     Raises:
         ObjectNotFound, IntegrityError, FormatError: it is not there, damaged, or none of the shard.
     """
-    body = bucket.get(index_key(sha256), limit=max_index_bytes(shard))
-    if hashlib.sha256(body).hexdigest() != sha256:
+    body = taken(bucket, index_key(sha256), max_index_bytes(shard))
+    if sha256_of(body) != sha256:
         raise IntegrityError("it is damaged")
     return Index.from_bytes(body, shard)
 
@@ -381,32 +384,35 @@ def locate(bucket: Bucket, record: Record, manifest: Manifest) -> dict[Place, li
     Raises:
         IntegrityError: an index is missing, damaged, or does not know a file.
     """
-    place_of = finder(bucket, record, {e.shard for e in manifest.entries})
     places: dict[Place, list[Entry]] = defaultdict(list)
-    for entry in manifest.entries:
-        places[place_of(entry)].append(entry)
+    for entry, place in finder(bucket, record, {e.shard for e in manifest.entries})(
+        manifest.entries
+    ):
+        places[place].append(entry)
     return places
 
 
-def finder(bucket: Bucket, record: Record, shards: Collection[str]) -> Callable[[Entry], Place]:
+def finder(bucket: Bucket, record: Record, shards: Collection[str]) -> Locate:
     """
-    Says where the bytes of a file of some shards of a version lie.
+    Says where the bytes of files of some shards of a version lie.
 
     Raises:
-        IntegrityError: an index is missing, damaged, or (later) does not know the file.
+        IntegrityError: an index is missing, damaged, or (later) does not know a file.
     """
     here = sorted(shards)
     found = each(lambda s: read_index(bucket, record.shards[s]), here)
     indexes = dict(zip(here, found, strict=True))
 
-    def place_of(entry: Entry) -> Place:
-        try:
-            return indexes[entry.shard].place_of(entry)
-        except FormatError as error:
-            key = index_key(record.shards[entry.shard].index)
-            raise _damaged_list(bucket, key, "which says where files lie", error) from error
+    def places_of(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Place]]:
+        entries = Entries(entries)
+        for shard in sorted({e.shard for e in entries}):
+            try:
+                yield from indexes[shard].places_of(e for e in entries if e.shard == shard)
+            except FormatError as error:
+                key = index_key(record.shards[shard].index)
+                raise _damaged_list(bucket, key, "which says where files lie", error) from error
 
-    return place_of
+    return places_of
 
 
 def _damaged_list(bucket: Bucket, key: str, what: str, error: Exception) -> IntegrityError:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import workspace
+from ..columns import Texts
 from ..dataset import Category, Dataset, Sample
 from ..errors import FormatError, UsageError
 from ..images import strip_metadata
 from ..names import listing
 from ..progress import Progress, silent
 from ..scratch import scratch
-from ..spill import Texts
 from ..stages import intake
 from ..storage import Bucket, open_bucket
 from ..versions.changelog import Verdict, section, verdict

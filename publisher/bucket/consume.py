@@ -12,10 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from heapq import merge
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,14 +29,24 @@ from ..files import canonical_json, write_atomic
 from ..names import listing
 from ..progress import Transfer, unwatched
 from ..scratch import scratch
+from ..spill import Many, joined
 from ..storage import Bucket
-from ..versions.manifest import MANIFEST, STATE, Entry, Manifest, Plan, Record
-from ..versions.packs import Place, reads
+from ..versions.manifest import (
+    MANIFEST,
+    STATE,
+    Entries,
+    Entry,
+    Manifest,
+    Plan,
+    Record,
+    in_order,
+)
+from ..versions.packs import reads
 from ..versions.partial import WHOLE, documents_of, twin, whole
 from ..versions.version import Selector
 from .catalog import finder, read_version, resolve, unless_retracted
-from .fetching import Wanted, carry, sought
-from .trees import are_files_of, check_tree, files_in, is_file_of, read_manifest
+from .fetching import Locate, Wanted, carry, sought
+from .trees import are_files_of, check_tree, files_in, is_file_of, manifest_at, read_manifest
 from .trust import NOBODY, Trust
 
 if TYPE_CHECKING:
@@ -158,21 +170,18 @@ def pull(
 class _Todo:
     """What is to be done for some files of a folder."""
 
-    keep: tuple[Entry, ...]  # there already
+    keep: Entries  # there already
     moves: tuple[tuple[str, str], ...]  # of these, within the folder: old path, new path
     wanted: Wanted
 
     @property
     def plan(self) -> Plan:
         """The same for those who ask."""
-        asked = reads(self.wanted.stored)
-        return Plan(
-            self.wanted.from_bucket,
-            self.keep,
-            requests=len(asked),
-            transfer=sum(r.stop - r.start for r in asked),
-            cached=self.wanted.from_cache,
-        )
+        requests = transfer = 0
+        for read in reads(self.wanted.stored):
+            requests, transfer = requests + 1, transfer + read.stop - read.start
+        cached = self.wanted.from_cache
+        return Plan(self.wanted.from_bucket, self.keep, requests, transfer, cached)
 
 
 class _Pull:
@@ -198,13 +207,13 @@ class _Pull:
         if here is not None and here.root == record.root:
             splits, categories = _more(here, to, splits or tuple(record.splits), categories)
         self._manifest = read_version(bucket, record, splits)
-        self._place_of = self._finder()
+        self._locate = self._finder()
         self._splits = tuple(s for s in record.splits if not splits or s in splits)
         self._categories = tuple(sorted(set(categories)))
         documents = documents_of(self._manifest.entries) if categories else ()
-        self._first = tuple(map(whole, documents)) if categories else self._manifest.entries
+        self._first = in_order(map(whole, documents)) if categories else self._manifest.entries
 
-    def _finder(self) -> Callable[[Entry], Place]:
+    def _finder(self) -> Locate:
         return finder(self._bucket, self._record, {e.shard for e in self._manifest.entries})
 
     def planned(self) -> Planned:
@@ -214,7 +223,7 @@ class _Pull:
         plan = todo.plan
         if self._categories:
             with scratch() as room:
-                missing = todo.wanted.entries
+                missing = (*todo.wanted.from_cache, *todo.wanted.from_bucket)
                 found = fetch(self._bucket, self._record, missing, room, cache=self._cache)
                 files = {e.path: path for e, path in found.items()}
                 chosen = self._subset(lambda path: files.get(path, self._to / path))
@@ -228,17 +237,17 @@ class _Pull:
         self._check_space(todo)
         try:
             self._begin()
-            stay = {e.path for e in self._first}
+            stay = (e.path for e in self._first)
             if self._categories:
                 plan = self._bring(todo)
                 chosen = self._subset(self._to.joinpath)
                 todo = self._todo(chosen.files)
                 self._check_space(todo)
-                self._clear(known, stay | {e.path for e in (*chosen.files, *chosen.made)})
+                self._clear(known, chain(stay, (e.path for e in (*chosen.files, *chosen.made))))
                 plan += self._bring(todo)
                 self._write(chosen)
             else:
-                self._clear(known, stay | {old for old, _ in todo.moves})
+                self._clear(known, chain(stay, (old for old, _ in todo.moves)))
                 plan = self._bring(todo)
             return replace(self._finish(origin), plan=plan)
         except OSError as error:
@@ -251,24 +260,24 @@ class _Pull:
 
         return subset(self._manifest.entries, self._splits, self._categories, find)
 
-    def _known(self) -> set[str]:
+    def _known(self) -> Paths:
         """
-        The paths of this version and of earlier pulls.
+        The paths of this version and of earlier pulls, sorted.
 
         Raises:
             UsageError: the folder holds something that no pull put there.
         """
-        known = {e.path for e in self._manifest.entries}
+        known = _paths(e.path for e in self._manifest.entries)
         if not self._to.exists():
             return known
         if not self._to.is_dir():
             raise UsageError(f"{self._to} is no folder")
         for paths in self._earlier():
-            known.update(paths)
+            known = Many(merge(known, paths))
         ours = (self._to / STATE).is_file() or self._parts.is_dir()
-        foreign = sorted(
-            p for p in files_in(self._to) if not _is_own(p) and not (ours and p in known)
-        )
+        here = _paths(p for p in files_in(self._to) if not _is_own(p))
+        found = joined(here, known)
+        foreign = [path for (path,), row in found if row is None or not ours]
         if foreign:
             raise UsageError(
                 f"{self._to} holds files that are not of this dataset: {listing(foreign)}",
@@ -276,24 +285,25 @@ class _Pull:
             )
         return known
 
-    def _earlier(self) -> Iterator[list[str]]:
+    def _earlier(self) -> Iterator[Paths]:
         for path in (self._to / MANIFEST, *self._parts.glob("*.manifest")):
             with suppress(OSError, PublisherError):
-                yield [e.path for e in Manifest.from_bytes(path.read_bytes()).entries]
+                yield _paths(e.path for e in manifest_at(path).entries)
 
-    def _todo(self, entries: Sequence[Entry]) -> _Todo:
-        """Compare files with the folder, and find those that it has not."""
+    def _todo(self, entries: Iterable[Entry]) -> _Todo:
+        """Compare files, given by path, with the folder, and find those that it has not."""
+        entries = in_order(entries)
         if not self._to.exists():
-            return _Todo((), (), sought(entries, self._place_of, self._cache))
+            return _Todo(Entries(), (), sought(entries, self._locate, self._cache))
         sound = are_files_of(self._to, entries, self._on_bytes)
-        keep, moves, missing = list[Entry](), list[tuple[str, str]](), list[Entry]()
+        keep, moves, missing = Entries(), list[tuple[str, str]](), Entries()
         for entry, good in zip(entries, sound, strict=True):
             other = twin(entry) if not good else None
             if other is not None and is_file_of(self._to / other, entry):
                 moves.append((other, entry.path))
                 good = True
             (keep if good else missing).append(entry)
-        return _Todo(tuple(keep), tuple(moves), sought(missing, self._place_of, self._cache))
+        return _Todo(keep, tuple(moves), sought(missing, self._locate, self._cache))
 
     def _check_space(self, todo: _Todo) -> None:
         place = next(p for p in (self._to, *self._to.absolute().parents) if p.exists())
@@ -313,10 +323,12 @@ class _Pull:
             os.replace(self._to / STATE, self._parts / STATE)
         failpoint("after-pull-begin")
 
-    def _clear(self, known: Collection[str], stay: Collection[str]) -> None:
+    def _clear(self, known: Paths, stay: Iterable[str]) -> None:
         """Remove what earlier pulls have left and this one does not need."""
-        for path in list(files_in(self._to)):
-            if path in stay or not (path in known or path.startswith(f"{WHOLE}/")):
+        there = joined(_paths(files_in(self._to)), _paths(stay))
+        rest = Many(row for row, stays in there if stays is None)
+        for (path,), row in joined(rest, known):
+            if row is None and not path.startswith(f"{WHOLE}/"):
                 continue
             (self._to / path).unlink()
             failpoint("after-pull-remove")
@@ -327,8 +339,12 @@ class _Pull:
 
     def _bring(self, todo: _Todo) -> Plan:
         """Have files in the folder; say in the end where each came from."""
-        paths = (*(new for _, new in todo.moves), *(e.path for e in todo.wanted.entries))
-        for folder in sorted({p for path in paths for p in _parents(path)}):
+        files = chain(todo.wanted.from_cache, todo.wanted.from_bucket)
+        folders = set[str]()
+        for path in chain((new for _, new in todo.moves), (e.path for e in files)):
+            if path.rpartition("/")[0] not in folders:
+                folders.update(_parents(path))
+        for folder in sorted(folders):
             _make_folder(self._to / folder)
         for old, new in todo.moves:
             os.replace(self._to / old, self._to / new)
@@ -374,6 +390,14 @@ class _Pull:
         failpoint("after-pull-state")
         shutil.rmtree(self._parts)
         return state.release(self._to)
+
+
+Paths = Many[tuple[str]]
+
+
+def _paths(paths: Iterable[str]) -> Paths:
+    """Sorted."""
+    return Many((path,) for path in paths).sorted()
 
 
 def _is_own(path: str) -> bool:
@@ -444,11 +468,11 @@ def fetch(
             hint="TMPDIR says where temporary files go",
         )
 
-    def locate() -> Callable[[Entry], Place]:
+    def locate() -> Locate:
         return finder(bucket, record, {e.shard for e in missing})
 
     once = {named[e]: e for e in missing}
-    renamed = [Entry(name, e.size, e.sha256, e.split) for name, e in once.items()]
+    renamed = [Entry(name, e.size, e.sha256, e.split) for name, e in sorted(once.items())]
     wanted = sought(renamed, locate(), cache)
     bad = set(carry(bucket, wanted, folder, folder, locate, on_bytes))
     if wrong := sorted(e.path for e in missing if named[e] in bad):

@@ -24,7 +24,7 @@ from ..storage import Bucket, ObjectInfo, abort_upload, erase_history, unfinishe
 from ..versions.documents import URLS, urls
 from ..versions.housekeeping import NOTICE, Relocation, notice, relocation_key
 from ..versions.manifest import PROVENANCE, blob_key
-from ..versions.packs import Index, Place, index_key, plan_packs, reads
+from ..versions.packs import Index, Place, index_key, lots, plan_packs, reads
 from .catalog import read_version
 from .fetching import Fetch
 from .leases import TTL, Lease, held
@@ -212,17 +212,18 @@ def _resent(
         parts.mkdir()
         for entry in parcel.entries:
             (tree / entry.path).parent.mkdir(parents=True, exist_ok=True)
-        members = {places[e.sha256]: [e] for e in parcel.entries}
-        wrong = Fetch(bucket, tree, parts, members, meter).all(reads(members))
+        wanted = lots((e, places[e.sha256]) for e in parcel.entries)
+        wrong = Fetch(bucket, tree, parts, meter).all(reads(wanted))
         if wrong:
-            paths = sorted(e.path for place in wrong for e in members[place])
+            paths = sorted(path for lot in wrong for path in lot.paths)
             raise IntegrityError(
                 f"{bucket.url} has missing or wrong bytes for {listing(paths)}, which versions "
                 "that stay need",
                 paths,
                 hint="push those versions again, which puts them back, then repeat this",
             )
-        return send(bucket, Stock(bucket), tree, [parcel], unwatched)[0]
+        puts = send(bucket, Stock(bucket), tree, [parcel], unwatched)
+        return dict(place for put in puts for place in put.places)
 
 
 def _put_urls(bucket: Bucket, stand: Stand, places: Mapping[str, Place]) -> None:

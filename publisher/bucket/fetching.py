@@ -11,25 +11,27 @@ import hashlib
 import os
 import shutil
 import threading
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import FileIO
 from itertools import chain
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from ..errors import AccessDenied, ObjectNotFound, StorageError
+from ..errors import AccessDenied, IntegrityError, ObjectNotFound, StorageError
 from ..failpoint import failpoint
 from ..progress import Amount, Transfer
-from ..storage import Bucket
-from ..versions.manifest import Entry
-from ..versions.packs import Place, Read, reads
+from ..spill import Spill, joined
+from ..storage import LIMIT, Bucket
+from ..versions.manifest import Entries, Entry
+from ..versions.packs import Lot, Lots, Place, Placed, Read, alone, lots, reads
 from .cache import Bundle, Cache, Keeper
-from .trees import Meter, each
+from .trees import Meter, flow
 
-Members = Mapping[Place, Sequence[Entry]]  # the files that lie at each place; equal ones share it
+Locate = Callable[[Iterable[Entry]], Iterator[tuple[Entry, Place]]]
+"""Says where files lie, in an order of its own."""
 
 _CUTS = 5  # times that a connection may break before the next file is whole
 
@@ -93,32 +95,30 @@ class Fetch:
         source: Source,
         to: Path,
         parts: Path,
-        files: Members,
         meter: Meter,
         keeper: Keeper | None = None,
     ) -> None:
         self._source = source
         self._to = to
         self._parts = parts
-        self._files = files
         self._meter = meter
         self._keeper = keeper
         self._turn = threading.Lock()
 
-    def all(self, reads: Sequence[Read]) -> list[Place]:
-        """Fetch what lies at these places; give those whose bytes are missing or wrong."""
-        return [place for bad in each(self._read, reads) for place in bad]
+    def all(self, reads: Iterable[Read]) -> list[Lot]:
+        """Fetch all that they are for; give those whose bytes are missing or wrong."""
+        return [lot for bad in flow(self._read, reads) for lot in bad]
 
-    def _read(self, read: Read) -> list[Place]:
+    def _read(self, read: Read) -> list[Lot]:
         if self._keeper is None:
             return self._read_all(read, None)
         with self._keeper.bundle() as bundle:
             return self._read_all(read, bundle)
 
-    def _read_all(self, read: Read, bundle: Bundle | None) -> list[Place]:
-        left, bad, cuts = deque(read.places), list[Place](), 0
-        while left:
-            before = len(left)
+    def _read_all(self, read: Read, bundle: Bundle | None) -> list[Lot]:
+        left, bad, cuts = _Left(read.lots), list[Lot](), 0
+        while left.first is not None:
+            before = left.first
             try:
                 self._go_on(read, left, bad, bundle)
             except ObjectNotFound:
@@ -126,42 +126,42 @@ class Fetch:
             except AccessDenied:
                 raise
             except StorageError:
-                cuts = cuts + 1 if len(left) == before else 1
+                cuts = cuts + 1 if left.first is before else 1
                 if cuts == _CUTS:
                     raise
         return bad
 
-    def _go_on(
-        self, read: Read, left: deque[Place], bad: list[Place], bundle: Bundle | None
-    ) -> None:
+    def _go_on(self, read: Read, left: _Left, bad: list[Lot], bundle: Bundle | None) -> None:
         """Read on from the first file that is left, and from the end of its part."""
-        have = self._have(left[0])
-        start, at = left[0].offset + have, left[0].offset
+        lot = left.first
+        assert lot is not None
+        have = self._have(lot)
+        start, at = lot.place.offset + have, lot.place.offset
         length = None if read.is_whole else read.stop - start  # whole: is it longer than it says?
         blocks = self._source.read(read.key, start=start, length=length)
         feed = Feed(blocks if start < read.stop else iter(()))
-        while left:
-            place = left[0]
+        while (lot := left.first) is not None:
+            place = lot.place
             feed.skip(place.offset - at)
             body = None if have else feed.at_once(place.size)
             if body is None:
-                good = self._receive(feed, place, have, read, bundle)
+                good = self._receive(feed, lot, have, read, bundle)
             else:
-                good = not _goes_on(read, feed) and self._take_in(body, place, bundle)
+                good = not _goes_on(read, feed) and self._take_in(body, lot, bundle)
             if not good:
-                bad.append(place)
-            left.popleft()
+                bad.append(lot)
+            left.pop()
             at, have = place.offset + place.size, 0
 
-    def _have(self, place: Place) -> int:
+    def _have(self, lot: Lot) -> int:
         """How much of a file has come before; of one that is too long, nothing."""
         try:
-            size = self._part(place).stat().st_size
+            size = self._part(lot).stat().st_size
         except FileNotFoundError:
             return 0
-        return size if size <= place.size else 0
+        return size if size <= lot.place.size else 0
 
-    def _take_in(self, body: bytes, place: Place, bundle: Bundle | None) -> bool:
+    def _take_in(self, body: bytes, lot: Lot, bundle: Bundle | None) -> bool:
         """
         Bring a file that has come in one piece, if its bytes are right.
 
@@ -169,39 +169,35 @@ class Fetch:
         others wait for it, small files take twice the time.
         """
         with self._turn:
-            if hashlib.sha256(body).hexdigest() != self._sha256(place):
+            if hashlib.sha256(body).hexdigest() != lot.sha256:
                 return False
-            part = self._part(place)
+            part = self._part(lot)
             with FileIO(part, "wb") as out:
                 _write(out, body)
                 failpoint("pull-part")
             self._meter.add(0, len(body))
-            self._install(place, part)
+            self._install(lot, part)
             if bundle is not None:
                 bundle.begin()
                 bundle.write(body)
-                bundle.end(self._sha256(place), place.size)
+                bundle.end(lot.sha256, lot.place.size)
         return True
 
-    def _receive(
-        self, feed: Feed, place: Place, have: int, read: Read, bundle: Bundle | None
-    ) -> bool:
+    def _receive(self, feed: Feed, lot: Lot, have: int, read: Read, bundle: Bundle | None) -> bool:
         """Bring a file as it comes, from the end of its part on, if its bytes are right."""
-        part = self._part(place)
-        if self._is_right(feed, place, part, have, bundle) and not _goes_on(read, feed):
-            self._install(place, part)
+        part = self._part(lot)
+        if self._is_right(feed, lot, part, have, bundle) and not _goes_on(read, feed):
+            self._install(lot, part)
             if bundle is not None:
-                bundle.end(self._sha256(place), place.size)
+                bundle.end(lot.sha256, lot.place.size)
             return True
         self._meter.add(0, -part.stat().st_size)
         part.unlink()
         return False
 
-    def _is_right(
-        self, feed: Feed, place: Place, part: Path, have: int, bundle: Bundle | None
-    ) -> bool:
+    def _is_right(self, feed: Feed, lot: Lot, part: Path, have: int, bundle: Bundle | None) -> bool:
         """Bring a part to its end; are its bytes right?"""
-        digest, size = hashlib.sha256(), 0
+        place, digest, size = lot.place, hashlib.sha256(), 0
         keep = bundle.write if bundle is not None else _drop
         if bundle is not None:
             bundle.begin()
@@ -218,25 +214,38 @@ class Fetch:
         except BaseException:
             self._meter.add(0, -size)  # it is begun again
             raise
-        return size == place.size and digest.hexdigest() == self._sha256(place)
+        return size == place.size and digest.hexdigest() == lot.sha256
 
-    def _sha256(self, place: Place) -> str:
-        return self._files[place][0].sha256
-
-    def _install(self, place: Place, part: Path) -> None:
-        first, *others = self._files[place]
+    def _install(self, lot: Lot, part: Path) -> None:
+        first, *others = lot.paths
         failpoint("pull-install")
         for other in others:
             twin = part.with_suffix(".twin")
             shutil.copyfile(part, twin)
-            os.replace(twin, f"{self._to}/{other.path}")
-        os.replace(part, f"{self._to}/{first.path}")
+            os.replace(twin, f"{self._to}/{other}")
+        os.replace(part, f"{self._to}/{first}")
         failpoint("after-pull-install")
         self._meter.add(1 + len(others), 0)
 
-    def _part(self, place: Place) -> Path:
-        path = self._files[place][0].path
-        return self._parts / hashlib.sha256(path.encode()).hexdigest()
+    def _part(self, lot: Lot) -> Path:
+        return self._parts / hashlib.sha256(lot.paths[0].encode()).hexdigest()
+
+
+class _Left:
+    """What is still to be read."""
+
+    def __init__(self, lots: Iterable[Lot]) -> None:
+        self._rest = iter(lots)
+        self.first = next(self._rest, None)
+
+    def pop(self) -> None:
+        """The first is done."""
+        self.first = next(self._rest, None)
+
+    def __iter__(self) -> Iterator[Lot]:
+        while self.first is not None:
+            yield self.first
+            self.pop()
 
 
 def _goes_on(read: Read, feed: Feed) -> bool:
@@ -265,60 +274,83 @@ def _drop(piece: bytes) -> None:
     """Where nobody keeps what was fetched."""
 
 
+def taken(bucket: Bucket, key: str, limit: int) -> Spill:
+    """
+    All bytes of an object that may be too much for memory.
+
+    Raises:
+        IntegrityError: it has more than `limit`.
+    """
+    if limit <= LIMIT:
+        return Spill.of_bytes(bucket.get(key, limit=limit))
+    body, cuts = Spill(), 0
+    while True:
+        before = len(body)
+        try:
+            for block in bucket.read(key, start=before):
+                body.append(block)
+                if len(body) > limit:
+                    raise IntegrityError(
+                        f"{key} in {bucket.url} has more than {limit:,} bytes", [key]
+                    )
+            return body
+        except (AccessDenied, ObjectNotFound):
+            raise
+        except StorageError:
+            cuts = cuts + 1 if len(body) == before else 1
+            if cuts == _CUTS:
+                raise
+
+
 # ── files that are to come ───────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
+@dataclass
 class Wanted:
-    """Files that are to come, by where they lie: in a bucket, or fetched before."""
+    """Files that are to come, and what to read for them in a bucket, or of what came before."""
 
-    stored: dict[Place, list[Entry]]
-    cached: dict[Place, list[Entry]]
+    from_bucket: Entries  # sorted by path, as the others
+    stored: Lots
+    from_cache: Entries
+    cached: Lots
     cache: Cache | None
-
-    @property
-    def from_bucket(self) -> tuple[Entry, ...]:
-        """Those that the bucket has to give, by path."""
-        return _by_path(self.stored)
-
-    @property
-    def from_cache(self) -> tuple[Entry, ...]:
-        """Those that were fetched before, by path."""
-        return _by_path(self.cached)
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All of them."""
-        return self.from_cache + self.from_bucket
 
     @property
     def size(self) -> int:
         """Bytes of all of them."""
-        return sum(
-            e.size
-            for files in (self.stored, self.cached)
-            for found in files.values()
-            for e in found
-        )
+        return sum(e.size for files in (self.from_bucket, self.from_cache) for e in files)
+
+    def look_for(self, failed: Sequence[Lot], locate: Callable[[], Locate]) -> Lots:
+        """Have files fetched from where the bucket has them by now; give what is to be read."""
+        if not failed:
+            return Lots()
+        paths = {path for lot in failed for path in lot.paths}
+        gone = [e for e in self.from_cache if e.path in paths]
+        if gone:
+            self.from_cache = Entries(e for e in self.from_cache if e.path not in paths)
+            self.cached = Lots(lot for lot in self.cached if lot.paths[0] not in paths)
+            self.from_bucket = Entries(chain(self.from_bucket, gone)).sorted()
+        found = lots(locate()(e for e in self.from_bucket if e.path in paths))
+        rest = (lot for lot in self.stored if lot.paths[0] not in paths)
+        self.stored = Lots(chain(rest, found)).sorted(itemgetter(slice(4)))
+        return found
 
 
-def _by_path(files: Members) -> tuple[Entry, ...]:
-    return tuple(sorted((e for found in files.values() for e in found), key=lambda e: e.path))
+def sought(entries: Iterable[Entry], locate: Locate, cache: Cache | None) -> Wanted:
+    """Find files, given by path: what was fetched before need not come from the bucket."""
+    entries = Entries(entries)
+    by_content = entries.sorted(itemgetter(2)) if cache is not None else Entries()
+    known = cache.find(by_content) if cache is not None else Placed()
+    if not len(known):
+        return Wanted(entries, lots(locate(entries)), Entries(), Lots(), cache)
 
+    def found() -> Iterator[tuple[Entry, tuple[str, Place] | None]]:
+        return joined(by_content, known, by=attrgetter("sha256"))
 
-def sought(
-    entries: Iterable[Entry], place_of: Callable[[Entry], Place], cache: Cache | None
-) -> Wanted:
-    """Find files: what was fetched before need not come from the bucket."""
-    entries = tuple(entries)
-    before = cache.find({e.sha256: e.size for e in entries}) if cache is not None else {}
-    wanted = Wanted(defaultdict(list), defaultdict(list), cache)
-    for entry in entries:
-        if (place := before.get(entry.sha256)) is not None:
-            wanted.cached[place].append(entry)
-        else:
-            wanted.stored[place_of(entry)].append(entry)
-    return wanted
+    rest = Entries(e for e, before in found() if before is None).sorted()
+    come = Entries(e for e, before in found() if before is not None).sorted()
+    cached = lots((e, before[1]) for e, before in found() if before is not None)
+    return Wanted(rest, lots(locate(rest)), come, cached, cache)
 
 
 def carry(
@@ -326,7 +358,7 @@ def carry(
     wanted: Wanted,
     to: Path,
     parts: Path,
-    locate: Callable[[], Callable[[Entry], Place]],
+    locate: Callable[[], Locate],
     on_bytes: Transfer,
 ) -> list[str]:
     """
@@ -338,35 +370,18 @@ def carry(
         locate: looks in the bucket where files lie by now. What came wrong is looked for once
             more: another may have moved it meanwhile.
     """
-    places = (*wanted.stored, *wanted.cached)
-    files = sum(len(found) for files in (wanted.stored, wanted.cached) for found in files.values())
-    meter = Meter(on_bytes, "fetched", Amount(files, sum(p.size for p in places)))
+    files = len(wanted.from_bucket) + len(wanted.from_cache)
+    size = sum(lot.place.size for lot in chain(wanted.stored, wanted.cached))
+    meter = Meter(on_bytes, "fetched", Amount(files, size))
     with ExitStack() as stack:
         keeper = None
         if wanted.cache is not None:
             keeper = stack.enter_context(wanted.cache.keeping())
-            before = Fetch(wanted.cache, to, parts, wanted.cached, meter)
-            gone = before.all(reads(wanted.cached))
-            for place in gone:
-                wanted.cache.discard(place.key)
-            _look_for(wanted, [e for place in gone for e in wanted.cached.pop(place)], locate)
-        work = Fetch(bucket, to, parts, wanted.stored, meter, keeper)
-        wrong = [e for place in work.all(reads(wanted.stored)) for e in wanted.stored.pop(place)]
-        again = _look_for(wanted, wrong, locate)
-        work = Fetch(bucket, to, parts, wanted.stored, meter, keeper)
-        bad = work.all([Read((place,)) for place in again])  # each by itself
-    return sorted(e.path for place in bad for e in wanted.stored[place])
-
-
-def _look_for(
-    wanted: Wanted, entries: Sequence[Entry], locate: Callable[[], Callable[[Entry], Place]]
-) -> list[Place]:
-    """Have files fetched from where the bucket has them by now; give these places."""
-    if not entries:
-        return []
-    place_of, places = locate(), dict[Place, None]()
-    for entry in entries:
-        place = place_of(entry)
-        wanted.stored[place].append(entry)
-        places[place] = None
-    return list(places)
+            gone = Fetch(wanted.cache, to, parts, meter).all(reads(wanted.cached))
+            for lot in gone:
+                wanted.cache.discard(lot.place.key)
+            wanted.look_for(gone, locate)
+        work = Fetch(bucket, to, parts, meter, keeper)
+        again = wanted.look_for(work.all(reads(wanted.stored)), locate)
+        bad = work.all(map(alone, again))
+    return sorted(path for lot in bad for path in lot.paths)

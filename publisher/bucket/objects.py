@@ -29,6 +29,7 @@ from ..versions.inventory import Item, Kind, Lists, Member, knows_all
 from ..versions.manifest import (
     CHANNELS,
     ChannelState,
+    Entries,
     Entry,
     Manifest,
     Record,
@@ -104,7 +105,7 @@ def channel_at(key: str) -> Callable[[bytes], ChannelState]:
     return lambda body: ChannelState.from_bytes(body, key)
 
 
-def lines_of(name: str, shard: StoredShard) -> Callable[[bytes], tuple[Entry, ...]]:
+def lines_of(name: str, shard: StoredShard) -> Callable[[bytes], Entries]:
     """The files of a shard."""
     return lambda body: read_shard(body, name, shard.plain)
 

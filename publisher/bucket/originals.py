@@ -17,7 +17,16 @@ from typing import TypeVar
 from ..errors import AccessDenied, IntegrityError
 from ..storage import Bucket
 from ..versions.housekeeping import Relocation, relocation_key
-from ..versions.inventory import Document, Item, Kind, Lists, documents_of, home_of, items_of
+from ..versions.inventory import (
+    Document,
+    Item,
+    Kind,
+    Lists,
+    documents_of,
+    home_of,
+    items_of,
+    keys_of,
+)
 from ..versions.manifest import (
     MAX_DOCUMENT,
     Manifest,
@@ -108,9 +117,8 @@ class Source:
         places = {s: place for known in lists.values() for s, place in known.index or ()}
         found.manifest = manifest_of(record, lists.values())
         folder = tree_key(self._name, version)
-        found.documents = documents_of(
-            self._name, record.layout, folder, found.manifest.entries, places
-        )
+        keys = keys_of(found.manifest.entries, places) if record.layout == "packs" else None
+        found.documents = documents_of(self._name, record.layout, folder, found.manifest, keys)
         for item in items_of(record, lists):
             self._want(found, item)
         return found

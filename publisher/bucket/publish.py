@@ -9,11 +9,13 @@ repeated, so after any failure the same command goes on where it stopped.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from heapq import merge
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Literal
 
@@ -29,14 +31,17 @@ from ..errors import (
     VersionRetracted,
 )
 from ..failpoint import failpoint
+from ..files import sha256_of
 from ..names import listing
 from ..progress import Amount, Transfer, unwatched
 from ..scratch import clear_scratch
+from ..spill import Many, Row, joined
 from ..storage import Bucket, require_conditional_writes
 from ..versions.documents import DOCUMENTS, SCRIPT, SUMS, URLS, sealed_script, sums
 from ..versions.inventory import documents_of
 from ..versions.manifest import (
     PROVENANCE,
+    Entries,
     Entry,
     Layout,
     Manifest,
@@ -44,14 +49,13 @@ from ..versions.manifest import (
     Record,
     StoredShard,
     blob_key,
-    distinct,
-    plan,
+    in_order,
     record_key,
-    shard_bytes,
     shard_key,
+    shard_lines,
     tree_key,
 )
-from ..versions.packs import Index, Place, index_key, plan_packs
+from ..versions.packs import Index, Place, Placed, index_key, plan_packs
 from ..versions.version import Channel, Version, check_name
 from .catalog import find_record, find_relocation, find_status, read_index, versions
 from .consume import is_partial
@@ -61,12 +65,14 @@ from .sending import (
     FOR_EVER,
     NO_CACHE,
     Parcel,
+    Put,
     Stock,
     content_type,
     is_sound,
     rebuilt,
     send,
     sound_objects,
+    whole,
     write,
 )
 from .signing import sign_record
@@ -77,6 +83,8 @@ PLAIN_FILES = 2_000  # that a version may have to lie in the bucket as a tree
 PLAIN_BYTES = 2**32
 _PLAIN_PATH = 700  # bytes of the longest path of such a tree: S3's keys end at 1024
 _LOOK_BACK = 3  # versions that are asked for what they hold
+
+_content = attrgetter("sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +178,7 @@ class _Order:
 
     layout: Layout
     parcels: tuple[Parcel, ...]
-    kept: Mapping[str, Place] = field(default_factory=dict)  # by sha256; there and whole
+    kept: Placed = field(default_factory=Placed)  # sorted by sha256; there and whole
 
 
 class _Push:
@@ -196,7 +204,9 @@ class _Push:
         self._theirs = find_record(bucket, name, version)
         self._refuse_other(self._theirs)
         self._refuse_retracted()
-        self._entries = tuple(e for e in manifest.entries if self._is_shared(e.shard))
+        shared = (e for e in manifest.entries if self._is_shared(e.shard))
+        all_shared = all(map(self._is_shared, manifest.shards))
+        self._entries = in_order(manifest.entries if all_shared else shared)
 
     def planned(self, layout: Layout) -> Pushed:
         """Say what a push would do, as far as that shows without making packs."""
@@ -215,14 +225,13 @@ class _Push:
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
             order, claims = self._packed(self._shards), False
-        new_places, sent = send(
-            self._bucket, self._stock, self._tree, order.parcels, self._as_long_as(lease)
-        )
-        places = {**new_places, **order.kept} if new_places else order.kept
+        puts = send(self._bucket, self._stock, self._tree, order.parcels, self._as_long_as(lease))
+        sent = [put.parcel for put in puts if put.is_new]
+        places = _together(order.kept, Placed(p for put in puts for p in put.places).sorted())
         indexes = self._send_lists(places)
         if self._theirs is None:
             lease.renew()
-            self._look_again(places, sent)
+            self._look_again(order.kept, puts)
         record, new = self._commit(order, indexes, created)
         if new:
             self._confirm(lease)
@@ -241,13 +250,12 @@ class _Push:
         sent: Sequence[Parcel],
         record: Record | None,
     ) -> Pushed:
-        contents, moved = distinct(self._entries), {e.sha256 for p in sent for e in p.entries}
-        done = plan(
-            contents,
-            {e for e in contents if e.sha256 not in moved},
-            requests=len(sent),
-            transfer=sum(p.size for p in sent),
-        )
+        moved = Many((e.sha256,) for p in sent for e in p.entries).sorted()
+        move, keep = Entries(), Entries()
+        for entry, found in joined(self._contents, moved, by=_content):
+            (keep if found is None else move).append(entry)
+        transfer = sum(p.size for p in sent)
+        done = Plan(move.sorted(), keep.sorted(), requests=len(sent), transfer=transfer)
         root, layout = self._manifest.root, record.layout if record else order.layout
         return Pushed(status, self._name, str(self._version), root, layout, done, record)
 
@@ -271,7 +279,7 @@ class _Push:
                     hint="a number is never used again; choose the next one",
                 )
         banned = banned_contents(self._bucket)
-        back = [e.path for e in self._manifest.entries if e.sha256 in banned]
+        back = [e.path for e in self._manifest.entries if e.sha256 in banned] if banned else []
         if back:
             raise VersionConflict(
                 f"{listing(back)} has been retracted and must not come back",
@@ -309,19 +317,29 @@ class _Push:
         The objects that a published version in packs has: those that are lost are sent. Files
         of which the index is lost are placed as the first push did it, to make it again.
         """
-        members: dict[str, dict[Place, Entry]] = defaultdict(dict)
-        kept: dict[str, Place] = {}
-        for entry in self._entries:
-            if entry.shard in self._indexes:
-                place = self._indexes[entry.shard].place_of(entry)
-                members[place.key].setdefault(place, entry)
-                kept[entry.sha256] = place
-        lost = sorted(set(members) - sound_objects(self._stock, kept.values()))
-        parcels = tuple(rebuilt(key, members[key]) for key in lost)
+        rows = Many[Row]()  # a file, then its place
+        for shard, index in self._indexes.items():
+            for e, p in index.places_of(e for e in self._entries if e.shard == shard):
+                rows.append((e.path, e.size, e.sha256, e.split, p.key, p.offset, p.size, p.whole))
+        by_content = groupby(rows.sorted(itemgetter(2, 0)), key=itemgetter(2))
+        kept = Placed((sha256, Place(*_last(found)[4:])) for sha256, found in by_content)
+        wholes = (Place(*row[4:]) for row in rows)
+        lost = {row[4] for row in rows} - sound_objects(self._stock, wholes)
+        parcels = [] if not lost else list(_rebuilt(row for row in rows if row[4] in lost))
         if unplaced := [s for s in self._shards if s not in self._indexes]:
             again = self._packed(unplaced)
-            return _Order("packs", (*parcels, *again.parcels), {**again.kept, **kept})
-        return _Order("packs", parcels, kept)
+            return _Order("packs", (*parcels, *again.parcels), _together(kept, again.kept))
+        return _Order("packs", tuple(parcels), kept)
+
+    @cached_property
+    def _by_content(self) -> Entries:
+        """The files by sha256, and of one content by path."""
+        return self._entries.sorted(itemgetter(2))
+
+    @property
+    def _contents(self) -> Iterator[Entry]:
+        """The first file of each content, by sha256."""
+        return (next(found) for _, found in groupby(self._by_content, key=_content))
 
     @property
     def _shards(self) -> list[str]:
@@ -329,7 +347,7 @@ class _Push:
 
     def _plain(self) -> _Order:
         """Every file under its own path; what the bucket has elsewhere is copied there."""
-        parcels, first = list[Parcel](), dict[str, str]()
+        parcels, first, earlier = list[Parcel](), dict[str, str](), dict(self._earlier)
         for entry in self._entries:
             if entry.path == PROVENANCE:  # of the same data from another commit it differs
                 parcels.append(Parcel((entry,), blob_key(entry.sha256)))
@@ -337,7 +355,7 @@ class _Push:
             key = self._folder + entry.path
             source = first.setdefault(entry.sha256, key)
             if source == key:
-                old = self._earlier.get(entry.sha256)
+                old = earlier.get(entry.sha256)
                 source = old.key if old is not None and old.is_whole else key
             parcels.append(Parcel((entry,), key, source=source if source != key else None))
         self._stock.look(self._folder, len(parcels))
@@ -346,12 +364,14 @@ class _Push:
     def _packed(self, shards: Collection[str]) -> _Order:
         """New contents in packs and blobs; what an earlier version holds stays where it is."""
         kept = self._earlier
-        wholes = {p.key for p in kept.values()}
-        sound = sound_objects(self._stock, kept.values())
+        wholes = {p.key for _, p in kept}
+        sound = sound_objects(self._stock, (p for _, p in kept))
         if sound != wholes:
-            kept = {sha256: place for sha256, place in kept.items() if place.key in sound}
-        packs, single = plan_packs(e for e in self._entries if e.sha256 not in kept)
-        if not kept:
+            kept = Placed((sha256, place) for sha256, place in kept if place.key in sound)
+        known = joined(self._by_content, kept, by=_content)
+        new = Entries(e for e, found in known if found is None) if len(kept) else self._entries
+        packs, single = plan_packs(new)
+        if not len(kept):
             self._stock.look("packs/", len(packs))
             self._stock.look("blobs/", len(single))
         parcels = [Parcel(p.entries, None, p) for p in packs]
@@ -359,22 +379,22 @@ class _Push:
         return _Order("packs", tuple(p for p in parcels if p.entries[0].shard in shards), kept)
 
     @cached_property
-    def _earlier(self) -> Mapping[str, Place]:
+    def _earlier(self) -> Placed:
         """
-        Where other versions have the same bytes, by sha256: those before ours, the nearest
+        Where other versions have the same bytes, sorted by sha256: those before ours, the nearest
         first, then those after it. Who can read their indexes needs no list of all there is.
         Of a version that is published already, those that were there when it was.
         """
         if self._theirs is not None and self._theirs.layout == "plain":
-            return {}  # its files are here
+            return Placed()  # its files are here
         found = versions(self._bucket, self._name)
         before = [v for v in reversed(found) if v < self._version]
-        left, seen = {e.sha256: e.sha256 for e in self._entries}, set[str]()
-        places: dict[str, Place] = {}
-        looked = 0
+        left, seen = Many((e.sha256,) for e in self._contents), set[str]()
+        places, looked = Placed(), 0
         for version in [*before, *(v for v in found if v > self._version)]:
-            if not left or looked == _LOOK_BACK:
+            if not len(left) or looked == _LOOK_BACK:
                 break
+            here = Placed()
             with suppress(IntegrityError):  # damaged, or retracted: then it is no help
                 record = find_record(self._bucket, self._name, version)
                 if record is None or (self._theirs and record.created > self._theirs.created):
@@ -383,11 +403,12 @@ class _Push:
                     if stored.index not in seen:
                         seen.add(stored.index)
                         index = read_index(self._bucket, stored)
-                        # by our own string: a million digests are not kept twice
-                        places.update((left[s], p) for s, p in index if s in left)
+                        mine = Placed(place for _, place in joined(left, index) if place)
+                        here = _together(mine, here)
                 looked += 1
-            for sha256 in places.keys() & left.keys():
-                del left[sha256]
+            if len(here):
+                places = _together(places, here)
+                left = Many(row for row, place in joined(left, here) if place is None)
         return places
 
     def _is_there(self, parcel: Parcel) -> bool:
@@ -413,35 +434,42 @@ class _Push:
         failpoint("after-put-claim")
         return True
 
-    def _send_lists(self, places: Mapping[str, Place]) -> dict[str, str]:
+    def _send_lists(self, places: Placed) -> dict[str, str]:
         """Put the lines and the index of each shard; give the digests of new indexes."""
         self._stock.look("manifests/", len(self._shards))
         self._stock.look("index/", len(self._shards))
         digests, lost = dict[str, str](), list[str]()
         for name in self._shards:
-            entries = self._manifest.shard_entries(name)
-            lines = shard_bytes(entries)
-            self._put("put-manifest", shard_key(_sha256(lines)), lines)
+            with whole(shard_lines(self._manifest.shard_entries(name))) as lines:
+                self._put("put-manifest", shard_key(_sha256(lines)), lines)
             if name in self._indexes:
                 continue
-            index = Index.of({e.sha256: places[e.sha256] for e in entries}).to_bytes()
-            digests[name] = _sha256(index)
-            if self._theirs and not self._is_in_force(digests[name], self._theirs.shards[name]):
-                lost.append(name)
-            else:
-                self._put("put-index", index_key(digests[name]), index)
+            with whole(self._index(name, places).parts()) as index:
+                digests[name] = _sha256(index)
+                if self._theirs and not self._is_in_force(digests[name], self._theirs.shards[name]):
+                    lost.append(name)
+                else:
+                    self._put("put-index", index_key(digests[name]), index)
         if self._theirs and lost:
             raise _lost_index(self._theirs, lost[0])
         return digests
+
+    def _index(self, shard: str, places: Placed) -> Index:
+        """Where the files of a shard lie."""
+        files = (e for e in self._by_content if e.shard == shard)
+        contents = (sha256 for sha256, _ in groupby(files, key=_content))
+        found = Placed(place for _, place in joined(contents, places, by=str) if place)
+        return Index.made(found, (place for _, place in found))
 
     def _is_in_force(self, digest: str, shard: StoredShard) -> bool:
         """Is this the index of a published shard, or what has taken its place?"""
         return digest == shard.index or digest == find_relocation(self._bucket, shard.index)
 
-    def _put(self, step: str, key: str, body: bytes, cache: str = FOR_EVER) -> None:
+    def _put(self, step: str, key: str, body: bytes | Path, cache: str = FOR_EVER) -> None:
         """Put a list or document where it is not yet."""
         found, digest = self._stock.find(key), _sha256(body)
-        if not is_sound(found, len(body), digest):
+        size = len(body) if isinstance(body, bytes) else body.stat().st_size
+        if not is_sound(found, size, digest):
             write(self._bucket, step, key, body, digest, found, content_type(key), cache)
 
     def _as_long_as(self, lease: Lease) -> Transfer:
@@ -453,14 +481,18 @@ class _Push:
 
         return tell
 
-    def _look_again(self, places: Mapping[str, Place], sent: Sequence[Parcel]) -> None:
+    def _look_again(self, kept: Placed, puts: Sequence[Put]) -> None:
         """
         Is all there that was there before? Nobody who holds to leases deletes it meanwhile; a
         version must not rest on a stranger who does.
         """
-        mine = {e.sha256 for parcel in sent for e in parcel.entries}
-        reused = [place for sha256, place in places.items() if sha256 not in mine]
-        lost = {p.key for p in reused} - sound_objects(Stock(self._bucket), reused)
+        reused = {place.key: place for _, place in kept}
+        seen = {put.content for put in puts if put.is_new}
+        for put in puts:
+            if put.content not in seen:
+                seen.add(put.content)
+                _, reused[put.key] = next(put.places)
+        lost = reused.keys() - sound_objects(Stock(self._bucket), reused.values())
         if lost and find_record(self._bucket, self._name, self._version) is None:
             raise StorageError(  # else another has committed, and cleared the folder
                 f"{listing(sorted(lost), 3)} went away while {self._name} {self._version} "
@@ -547,30 +579,52 @@ class _Push:
         with suppress(StorageError):
             each(self._bucket.delete, mine)
 
-    def _send_documents(self, record: Record, places: Mapping[str, Place], skip: Set[str]) -> None:
+    def _send_documents(self, record: Record, places: Placed, skip: Set[str]) -> None:
         """
         Put what people without publisher need beside the version, which is published already.
 
         What else lies there, of a version in packs, is of a push that never came to its end.
         """
         shared = self._is_shared("provenance")
-        bodies = {SCRIPT: script()}
-        what = (self._name, record.layout, self._folder, self._manifest.entries, places)
+        files = joined((e for e in self._by_content if e.path != PROVENANCE), places, by=_content)
+        keys = {place[1].key for _, place in files if place}
+        what = (self._name, record.layout, self._folder, self._manifest, keys)
+        bodies: dict[str, Iterable[bytes]] = {SCRIPT: (script(),)}
         for document in documents_of(*what):
             if document.name in {SUMS, URLS} or shared:
-                body = document.body
-                if body is None:
-                    body = (self._tree / document.name).read_bytes()
-                bodies[document.name] = body
+                if document.parts is None:
+                    bodies[document.name] = ((self._tree / document.name).read_bytes(),)
+                else:
+                    bodies[document.name] = document.parts()
         self._stock.look(self._folder, len(bodies))
         for name in sorted(set(bodies) - skip):
-            self._put("put-document", self._folder + name, bodies[name], NO_CACHE)
+            with whole(bodies[name]) as body:
+                self._put("put-document", self._folder + name, body, NO_CACHE)
         if record.layout == "packs":
             there = {o.key for o in self._bucket.list(self._folder)}
             failpoint("delete")
             with suppress(AccessDenied):
                 each(self._bucket.delete, sorted(there - {self._folder + n for n in bodies}))
             failpoint("after-delete")
+
+
+def _together(first: Placed, second: Placed) -> Placed:
+    """Where contents lie by either of two, both sorted by sha256; each once, by the first."""
+    groups = groupby(merge(first, second, key=itemgetter(0)), key=itemgetter(0))
+    return Placed(next(found) for _, found in groups)
+
+
+def _rebuilt(rows: Iterable[Row]) -> Iterator[Parcel]:
+    """The parcels with files that lie in lost objects."""
+    by_place = Many(rows).sorted(itemgetter(4, 5, 6, 7, 0))
+    for key, found in groupby(by_place, key=itemgetter(4)):
+        first = Many(next(same) for _, same in groupby(found, key=itemgetter(5, 6, 7)))
+        yield rebuilt(key, [(Entry(*row[:4]), Place(*row[4:])) for row in first])
+
+
+def _last(rows: Iterable[Row]) -> Row:
+    *_, last = rows
+    return last
 
 
 def _lost_index(record: Record, shard: str) -> IntegrityError:
@@ -587,8 +641,8 @@ def script() -> bytes:
     return sealed_script(Path(__file__).with_name(SCRIPT).read_bytes())
 
 
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
+def _sha256(body: bytes | Path) -> str:
+    return sha256_of(body) if isinstance(body, Path) else hashlib.sha256(body).hexdigest()
 
 
 def _advance(

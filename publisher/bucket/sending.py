@@ -10,17 +10,18 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import IntegrityError, ObjectExists, ObjectNotFound, StorageError, UsageError
 from ..failpoint import failpoint
 from ..files import open_plain
-from ..progress import Transfer
+from ..progress import Amount, Transfer
 from ..scratch import scratch
 from ..storage import Bucket, ObjectInfo
-from ..versions.manifest import Entry
+from ..versions.manifest import Entries, Entry
 from ..versions.packs import END, LARGE, Pack, Place, digest_in, pack_key, padding
 from .trees import Meter, amount_of, each, is_file_of
 
@@ -47,7 +48,7 @@ _TYPES = {
 class Parcel:
     """An object to be: one file under a key, or a pack, whose key follows from its bytes."""
 
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     key: str | None  # None of a pack that was never made
     pack: Pack | None = None
     source: str | None = None  # an object that has the same bytes
@@ -57,12 +58,32 @@ class Parcel:
         """Bytes of the object."""
         return self.pack.size if self.pack else self.entries[0].size
 
-    def places(self, key: str) -> dict[str, Place]:
+    def places(self, key: str) -> Iterator[tuple[str, Place]]:
         """Where its files lie by sha256, once it has this key."""
         if self.pack:
-            return self.pack.places(key)
-        size = self.entries[0].size
-        return {self.entries[0].sha256: Place(key, 0, size, size)}
+            yield from self.pack.places(key)
+        else:
+            size = self.entries[0].size
+            yield self.entries[0].sha256, Place(key, 0, size, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A parcel that is in the bucket, under which key; was it sent just now?"""
+
+    parcel: Parcel
+    key: str
+    is_new: bool
+
+    @property
+    def content(self) -> str:
+        """The sha256 of its first file: two have the same only where each is one file."""
+        return self.parcel.entries[0].sha256
+
+    @property
+    def places(self) -> Iterator[tuple[str, Place]]:
+        """Where its files lie by sha256."""
+        return self.parcel.places(self.key)
 
 
 def content_type(path: str) -> str:
@@ -144,39 +165,36 @@ def sound_objects(stock: Stock, places: Iterable[Place]) -> set[str]:
 
 def send(
     bucket: Bucket, stock: Stock, tree: Path, parcels: Iterable[Parcel], on_bytes: Transfer
-) -> tuple[dict[str, Place], list[Parcel]]:
+) -> list[Put]:
     """
-    Put what is not there yet; give where all of it lies by sha256, and what was sent.
+    Put what is not there yet; give where all of it lies.
 
     Raises:
         IntegrityError: a file of the tree changes meanwhile.
         StorageError: the bucket failed.
     """
     parcels = tuple(parcels)
-    meter = Meter(on_bytes, "sent", amount_of([e for p in parcels for e in p.entries]))
-    places: dict[str, Place] = {}
-    sent: list[Parcel] = []
+    amounts = [amount_of(p.entries) for p in parcels]
+    total = Amount(sum(a.files for a in amounts), sum(a.bytes for a in amounts))
+    meter, found = Meter(on_bytes, "sent", total), list[Put]()
 
     making = threading.Lock()
 
-    def one(parcel: Parcel) -> tuple[str, bool]:
+    def one(parcel: Parcel) -> Put:
         if parcel.pack:
             done = _send_pack(bucket, stock, tree, parcel, room, making)
         else:
             done = _send_file(bucket, stock, tree, parcel)
-        meter.add(len(parcel.entries), sum(e.size for e in parcel.entries))
-        return done
+        meter.add(*amount_of(parcel.entries))
+        return Put(parcel, *done)
 
     with scratch() as room:
         packs = [p for p in parcels if p.pack]
         files = [p for p in parcels if not p.pack and not p.source]
         copies = [p for p in parcels if p.source]  # maybe of what is sent now
         for batch, threads in ((packs, _PACKERS), (files, None), (copies, None)):
-            for parcel, (key, new) in zip(batch, each(one, batch, threads=threads), strict=True):
-                for sha256, place in parcel.places(key).items():
-                    places.setdefault(sha256, place)
-                sent += [parcel] if new else []
-    return places, sent
+            found += each(one, batch, threads=threads)
+    return found
 
 
 def _send_file(bucket: Bucket, stock: Stock, tree: Path, parcel: Parcel) -> tuple[str, bool]:
@@ -239,36 +257,61 @@ def _send_pack(
 
 def _make_pack(tree: Path, pack: Pack, path: Path) -> str:
     digest = hashlib.sha256()
+    with _room(path.parent), path.open("wb", buffering=2**20) as out:
+        for header, entry in zip(pack.headers, pack.entries, strict=True):
+            for part in (header, _read(tree, entry), padding(entry.size)):
+                digest.update(part)
+                out.write(part)
+        digest.update(END)
+        out.write(END)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
     try:
-        with path.open("wb", buffering=2**20) as out:
-            for header, entry in zip(pack.headers, pack.entries, strict=True):
-                for part in (header, _read(tree, entry), padding(entry.size)):
-                    digest.update(part)
-                    out.write(part)
-            digest.update(END)
-            out.write(END)
+        yield
     except OSError as error:
         if isinstance(error, StorageError):
             raise
         raise UsageError(
-            f"no pack can be made in {path.parent}: {error.strerror}",
+            f"no pack can be made in {folder}: {error.strerror}",
             hint=f"some {_PACKERS} packs of 64 MiB must fit; TMPDIR says where",
         ) from error
-    return digest.hexdigest()
 
 
-def rebuilt(key: str, members: Mapping[Place, Entry]) -> Parcel:
+@contextmanager
+def whole(parts: Iterable[bytes]) -> Iterator[bytes | Path]:
+    """A body that comes in parts: in memory, or where it is large in a file while it is used."""
+    left, body = iter(parts), bytearray()
+    for part in left:
+        body += part
+        if len(body) > SMALL:
+            break
+    else:
+        yield bytes(body)
+        return
+    with scratch() as room:
+        path = room / "body"
+        with _room(room), path.open("wb") as out:
+            out.write(body)
+            out.writelines(left)
+        yield path
+
+
+def rebuilt(key: str, files: Collection[tuple[Entry, Place]]) -> Parcel:
     """
-    The parcel that puts back a lost object with these files.
+    The parcel that puts back a lost object with these files, sorted by place.
 
     Raises:
         IntegrityError: other files were in it too, which this version has not.
     """
-    entries = tuple(members[place] for place in sorted(members))
-    if len(entries) == 1 and min(members).is_whole:
+    entries = Entries(entry for entry, _ in files)
+    if len(entries) == 1 and all(place.is_whole for _, place in files):
         return Parcel(entries, key)
     pack = Pack(entries)
-    if set(pack.places(key).values()) != set(members):
+    made = (place for _, place in pack.places(key))
+    if any(one != other for one, (_, other) in zip(made, files, strict=True)):
         raise _lost(key)
     return Parcel(entries, key, pack)
 

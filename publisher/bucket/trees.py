@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,10 +15,12 @@ from ..errors import IntegrityError, UsageError
 from ..files import has_digest
 from ..names import listing
 from ..progress import Amount, Progress, Transfer, silent, unwatched
+from ..spill import Many, Spill, joined
 from ..versions.documents import DOCUMENTS
-from ..versions.manifest import MANIFEST, MAX_MANIFEST, STATE, Entry, Manifest
+from ..versions.manifest import MANIFEST, STATE, Entries, Entry, Manifest, in_order
 
 THREADS = 16
+_TOGETHER = 2**12  # items of any number that are there at a time
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,14 +35,20 @@ def read_manifest(tree: Path) -> Manifest:
         FormatError, IntegrityError: it is broken.
     """
     try:
-        with (tree / MANIFEST).open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size  # read(n) takes n bytes, whatever is there
-            return Manifest.from_bytes(stream.read(min(size, MAX_MANIFEST) + 1))
+        return manifest_at(tree / MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"{tree} is no release: it has no {MANIFEST}",
             hint="make one with `publisher build` or `publisher pull`",
         ) from None
+
+
+def manifest_at(path: Path) -> Manifest:
+    """Read a file that is to be a manifest.json."""
+    with path.open("rb") as stream:
+        body = Spill.of(stream)
+    assert body is not None  # it is a file
+    return Manifest.read(body)
 
 
 def check_tree(
@@ -56,15 +66,18 @@ def check_tree(
     Raises:
         IntegrityError: files are missing, changed or too many; `.paths` names them all.
     """
-    entries = manifest.entries if entries is None else entries
-    beside = {MANIFEST, STATE, *(DOCUMENTS - {e.path for e in entries})}
-    there = set(files_in(tree)) - beside
-    here = [e for e in entries if e.path in there]
+    wanted = in_order(manifest.entries if entries is None else entries)
+    beside = {MANIFEST, STATE, *DOCUMENTS.difference(e.path for e in wanted)}
+    there = Many((path,) for path in files_in(tree) if path not in beside).sorted()
+    found = joined(wanted, there, by=attrgetter("path"))
+    missing = {e.path: None for e, row in found if row is None}
+    here = Entries(e for e in wanted if e.path not in missing) if missing else wanted
     sound = are_files_of(tree, here, on_bytes)
+    others = joined(there, here, to=attrgetter("path"))
     kinds: Mapping[str, list[str]] = {
-        "missing": [e.path for e in entries if e.path not in there],
+        "missing": list(missing),
         "changed": [e.path for e, good in zip(here, sound, strict=True) if not good],
-        "not in the manifest": sorted(there - {e.path for e in here}),
+        "not in the manifest": [path for (path,), entry in others if entry is None],
     }
     said = [f"{kind}: {listing(paths)}" for kind, paths in kinds.items() if paths]
     if said:
@@ -89,9 +102,9 @@ def files_in(tree: Path) -> Iterator[str]:
 
 
 def are_files_of(
-    tree: Path, entries: Sequence[Entry], on_bytes: Transfer = unwatched
-) -> list[bool]:
-    """Which of these are in a folder with their very bytes? Hashes them."""
+    tree: Path, entries: Collection[Entry], on_bytes: Transfer = unwatched
+) -> Iterator[bool]:
+    """Which of these are in a folder with their very bytes? Hashes them, in order."""
     meter = Meter(on_bytes, "checked", amount_of(entries))
 
     def look(entry: Entry) -> bool:
@@ -99,7 +112,7 @@ def are_files_of(
         meter.add(1, entry.size)
         return sound
 
-    return each(look, entries)
+    return flow(look, entries)
 
 
 def is_file_of(path: Path, entry: Entry) -> bool:
@@ -149,6 +162,13 @@ def each(
         finally:
             stop.set()
     return [results[i] for i in range(len(items))]
+
+
+def flow(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """The same for items in any number, of which some thousand are there at a time."""
+    left = iter(items)
+    while some := list(islice(left, _TOGETHER)):
+        yield from each(work, some)
 
 
 class Meter:

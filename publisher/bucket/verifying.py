@@ -44,10 +44,12 @@ from ..versions.inventory import (
     documents_of,
     home_of,
     items_of,
+    keys_of,
 )
 from ..versions.manifest import (
     MAX_DOCUMENT,
     ChannelState,
+    Entries,
     Entry,
     Manifest,
     Record,
@@ -358,7 +360,7 @@ class _Examination:
                     return  # nothing speaks against it either
         raise self._stranger(theirs)
 
-    def _lines(self, name: str, record: Record) -> tuple[Entry, ...] | None:
+    def _lines(self, name: str, record: Record) -> Entries | None:
         shard = record.shards[name]
         key, limit = shard_key(shard.sha256), max_shard_bytes(shard)
         return look_at(self._mirror, key, limit, lines_of(name, shard))[0]
@@ -451,10 +453,11 @@ class _Examination:
     def _documents(
         self, record: Record, manifest: Manifest, lists: Mapping[str, Lists]
     ) -> list[_Part]:
-        places = None
-        if all(known.index is not None for known in lists.values()):
+        keys = None
+        if record.layout == "packs" and all(known.index is not None for known in lists.values()):
             places = {s: place for known in lists.values() for s, place in known.index or ()}
-        what = (self._name, record.layout, self._folder, manifest.entries, places)
+            keys = keys_of(manifest.entries, places)
+        what = (self._name, record.layout, self._folder, manifest, keys)
         return [self._script(), *map(self._document, documents_of(*what))]
 
     def _document(self, document: Document) -> _Part:

@@ -27,6 +27,7 @@ import numpy as np
 from msgspec import Raw
 from numpy.typing import NDArray
 
+from ..columns import Column, Ids, Rows, Texts
 from ..conservation import Item, Tally
 from ..dataset import Category, Dataset, Sample, Segment
 from ..errors import FormatError, at
@@ -35,7 +36,7 @@ from ..json_stream import Document, Window, places
 from ..masks import Mask, Rle
 from ..names import safe_path
 from ..shapes.drawing import draw, keep_memory
-from ..spill import Column, Ids, Rows, Spill, Texts
+from ..spill import Spill
 from ..validate import Finding, finding_of
 from . import coco_records as records
 from .coco_records import Annotation, Bent, Head, Image, Row

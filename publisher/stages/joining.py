@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..card import Card, bare, categories
+from ..columns import Ids, Texts
 from ..dataset import Category, Dataset, Sample, Segment
 from ..errors import FormatError
 from ..formats.reading import Header, Picture, Reading, headers, segment_ids
 from ..lazy import Lazy
 from ..names import collision_key, portable
-from ..spill import Ids, Texts
 
 Hear = Callable[[int, Picture], None]
 """Told of each picture that is looked at, with its position, as its reading gives it."""

@@ -8,7 +8,7 @@ reads them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 from .manifest import PROVENANCE, Entry
@@ -27,7 +27,12 @@ def sums(entries: Iterable[Entry]) -> bytes:
 
     Without provenance.json: the same data built from another commit has the same bytes here.
     """
-    return "".join(f"{e.sha256}  {e.path}\n" for e in entries if e.path != PROVENANCE).encode()
+    return b"".join(sum_lines(entries))
+
+
+def sum_lines(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """The same, line by line."""
+    return (f"{e.sha256}  {e.path}\n".encode() for e in entries if e.path != PROVENANCE)
 
 
 def urls(keys: Iterable[str], folder: str) -> bytes:

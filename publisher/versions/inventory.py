@@ -9,13 +9,13 @@ it is right, wherever it comes from: what looks a bucket over, mends it or copie
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..errors import IntegrityError, UsageError
-from .documents import DOCUMENTS, SUMS, URLS, sums, urls
+from ..errors import FormatError, IntegrityError, UsageError
+from .documents import DOCUMENTS, SUMS, URLS, sum_lines, urls
 from .manifest import (
     MANIFEST,
     PROVENANCE,
@@ -78,7 +78,7 @@ class Item:
 class Lists:
     """What is known of a shard: its files, and where their bytes lie; None what is lost."""
 
-    entries: tuple[Entry, ...] | None
+    entries: Sequence[Entry] | None
     index: Index | None
 
 
@@ -146,8 +146,10 @@ def belongs(item: Item, name: str, home: Version, entries: Mapping[str, Entry]) 
 
 def knows_all(index: Index, entries: Iterable[Entry]) -> bool:
     """Does an index say of each file where it lies?"""
-    found = ((entry, index.find(entry.sha256)) for entry in entries)
-    return all(place is not None and place.size == entry.size for entry, place in found)
+    try:
+        return all(True for _ in index.places_of(entries))
+    except FormatError:
+        return False
 
 
 # ── documents for people ─────────────────────────────────────────────────────────────────────
@@ -160,15 +162,16 @@ class Document:
     name: str
     size: int
     sha256: str
-    body: bytes | None  # None of a file of the version: provenance.json
+    parts: Callable[[], Iterable[bytes]] | None  # None of a file of the version: provenance.json
+
+    @property
+    def body(self) -> bytes | None:
+        """All of its bytes."""
+        return b"".join(self.parts()) if self.parts is not None else None
 
 
 def documents_of(
-    name: str,
-    layout: Layout,
-    folder: str,
-    entries: Iterable[Entry],
-    places: Mapping[str, Place] | None,
+    name: str, layout: Layout, folder: str, manifest: Manifest, keys: Iterable[str] | None
 ) -> tuple[Document, ...]:
     """
     The documents of a version but get.py, which is the same beside all.
@@ -176,26 +179,37 @@ def documents_of(
     Args:
         name: of the dataset.
         folder: where they lie.
-        entries: all files of the version.
-        places: where the contents lie, by sha256; None where that is lost, so that nobody can
-            say what urls.txt is.
+        manifest: all files of the version.
+        keys: of the objects with those files that can be had; see `keys_of`. None where that is
+            lost, so that nobody can say what urls.txt is.
     """
-    manifest = Manifest(name, tuple(entries))
-    files = [e for e in manifest.entries if e.path != PROVENANCE]
-    bodies = {SUMS: sums(files)}
+    found = [_document(SUMS, lambda: sum_lines(manifest.entries))]
     if layout == "packs":
-        if places is not None:
-            bodies[URLS] = urls((places[e.sha256].key for e in files), folder)
-        return tuple(document(n, body) for n, body in bodies.items())
-    bodies[URLS] = urls((folder + e.path for e in files), folder)
-    bodies[MANIFEST] = manifest.to_bytes()
-    known = (e for e in manifest.entries if e.path == PROVENANCE)
+        if keys is not None:
+            found.append(document(URLS, urls(keys, folder)))
+        return tuple(found)
+    files = (e for e in manifest.entries if e.path != PROVENANCE)
     return (
-        *(document(n, body) for n, body in bodies.items()),
-        *(Document(e.path, e.size, e.sha256, None) for e in known),
+        *found,
+        document(URLS, urls((folder + e.path for e in files), folder)),
+        _document(MANIFEST, replace(manifest, name=name).parts),
+        *(Document(e.path, e.size, e.sha256, None) for e in manifest.shard_entries("provenance")),
     )
+
+
+def keys_of(entries: Iterable[Entry], places: Mapping[str, Place]) -> set[str]:
+    """The objects with the files that people can have, given where contents lie by sha256."""
+    return {places[e.sha256].key for e in entries if e.path != PROVENANCE}
 
 
 def document(name: str, body: bytes) -> Document:
     """A document with this body."""
-    return Document(name, len(body), hashlib.sha256(body).hexdigest(), body)
+    return _document(name, lambda: (body,))
+
+
+def _document(name: str, parts: Callable[[], Iterable[bytes]]) -> Document:
+    digest, size = hashlib.sha256(), 0
+    for part in parts():
+        digest.update(part)
+        size += len(part)
+    return Document(name, size, digest.hexdigest(), parts)

@@ -15,17 +15,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from io import BytesIO
+from itertools import groupby, pairwise, starmap
+from operator import itemgetter
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgspec
 
 from ..errors import FormatError, IntegrityError, PublisherError
 from ..names import check_path, collision_key
+from ..spill import Many, Row, Spill
 from .version import Channel, Version, check_name
 
 MANIFEST = "manifest.json"  # of a tree; no entry of itself
@@ -95,6 +99,18 @@ class Entry(msgspec.Struct, frozen=True, order=True, gc=False):
         return "common" if self.split is None else f"split/{self.split}"
 
 
+class Entries(Many[Entry]):
+    """Files of a version in any number, of which few are objects at any time."""
+
+    @staticmethod
+    def _rows_of(values: Iterable[Entry]) -> Iterable[Row]:
+        return map(msgspec.structs.astuple, values)
+
+    @staticmethod
+    def _made_of(rows: Iterable[Row]) -> Iterator[Entry]:
+        return starmap(Entry, rows)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """
@@ -107,24 +123,28 @@ class Manifest:
     """
 
     name: str
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     others: Mapping[str, Shard] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "entries", tuple(sorted(self.entries, key=lambda e: e.path)))
+        object.__setattr__(self, "entries", in_order(self.entries))
         _check_paths(self.entries)
-        for shard in {e.shard for e in self.entries} | set(self.others):
+        here = {e.shard for e in self.entries}
+        for shard in here | set(self.others):
             _check_shard_name(shard)
-        if clash := {e.shard for e in self.entries} & set(self.others):
+        if clash := here & set(self.others):
             raise FormatError(f"shard {min(clash)} is both here and elsewhere")
 
     @cached_property
     def shards(self) -> dict[str, Shard]:
         """All shards by name, those known by digest only too."""
-        groups: dict[str, list[Entry]] = {}
+        groups: dict[str, _Sum] = {}
         for entry in self.entries:
-            groups.setdefault(entry.shard, []).append(entry)
-        here = {name: shard_of(entries) for name, entries in groups.items()}
+            shard = entry.shard
+            if shard not in groups:
+                groups[shard] = _Sum()
+            groups[shard].add(entry)
+        here = {name: s.shard for name, s in groups.items()}
         return dict(sorted({**here, **self.others}.items()))
 
     @property
@@ -135,16 +155,17 @@ class Manifest:
     @property
     def size(self) -> int:
         """Bytes of the files here, together."""
-        return sum(e.size for e in self.entries)
+        return sum(s.bytes for name, s in self.shards.items() if name not in self.others)
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits whose files are here, sorted."""
-        return tuple(sorted({e.split for e in self.entries if e.split is not None}))
+        here = (name for name in self.shards if name not in self.others and "/" in name)
+        return tuple(sorted(name.removeprefix("split/") for name in here))
 
-    def shard_entries(self, shard: str) -> tuple[Entry, ...]:
+    def shard_entries(self, shard: str) -> Iterator[Entry]:
         """The files of one shard."""
-        return tuple(e for e in self.entries if e.shard == shard)
+        return (e for e in self.entries if e.shard == shard)
 
     def to_bytes(self) -> bytes:
         """The bytes of manifest.json: one line a file, the same for equal manifests."""
@@ -158,7 +179,8 @@ class Manifest:
             yield b' "%b":%b,\n' % (key.encode(), _json(value))
         yield b' "shards":{\n'
         yield from _listed(b"  %b:%b" % (_json(k), _json(v)) for k, v in self.shards.items())
-        yield b' },\n "files":[\n'
+        yield b" },\n"
+        yield _FILES + b"\n"
         yield from _listed(b"  " + _json(_row(e)) for e in self.entries)
         yield b" ]\n}\n"
 
@@ -171,16 +193,16 @@ class Manifest:
             FormatError: it is no manifest.
             IntegrityError: its digests do not fit its files.
         """
+        return cls.read(Spill.of_bytes(body))
+
+    @classmethod
+    def read(cls, body: Spill) -> Manifest:
+        """The same of a body that need not fit into memory."""
         if len(body) > MAX_MANIFEST:
             raise FormatError(f"more than {MAX_MANIFEST:,} bytes", path=MANIFEST)
-        document = _decode(body, _Manifest, MANIFEST)
+        document, entries = _parsed(body)
         if document.schema != "publisher/manifest/1":
             raise FormatError(f"unknown schema {document.schema!r}", path=MANIFEST)
-        split: dict[str | None, str | None] = {}  # one name a split, and not one a file
-        entries = tuple(
-            Entry(f.path, f.size, f.sha256, split.setdefault(f.split, f.split))
-            for f in _spent(document.files)
-        )
         here = {e.shard for e in entries}
         others = {name: s for name, s in document.shards.items() if name not in here}
         manifest = cls(document.name, entries, others)
@@ -189,6 +211,11 @@ class Manifest:
                 f"{MANIFEST} does not fit its own digests", [MANIFEST], hint="it was changed"
             )
         return manifest
+
+
+def in_order(entries: Iterable[Entry]) -> Entries:
+    """Sorted by path."""
+    return (entries if isinstance(entries, Entries) else Entries(entries)).sorted()
 
 
 class _File(_Strict, frozen=True, gc=False, omit_defaults=True):
@@ -204,6 +231,41 @@ class _Manifest(_Strict, frozen=True):
     root: Root
     shards: Annotated[dict[str, Shard], msgspec.Meta(max_length=MAX_SHARDS)]
     files: Annotated[list[_File], msgspec.Meta(max_length=MAX_FILES)]
+
+
+_FILES = b' "files":['
+_FILE = msgspec.json.Decoder(_File)
+
+
+def _parsed(body: Spill) -> tuple[_Manifest, Entries]:
+    """What a body says, unchecked."""
+    try:
+        return _parsed_by_lines(body.lines())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # no manifest as we write it; what is wrong with it shows in the whole
+        document = _decode(body.read(0, len(body)), _Manifest, MANIFEST)
+        return document, Entries(map(_entry, _spent(document.files)))
+
+
+def _parsed_by_lines(lines: Iterator[bytes]) -> tuple[_Manifest, Entries]:
+    head, size, entries = list[bytes](), 0, Entries()
+    for line in lines:
+        head.append(line)
+        size += len(line)
+        if line == _FILES or size > MAX_DOCUMENT:
+            break
+    document = msgspec.json.decode(b"\n".join((*head, b"]}")), type=_Manifest)
+    for line in lines:
+        if line == b" ]" or len(entries) > MAX_FILES:
+            break
+        entries.append(_entry(_FILE.decode(line.removesuffix(b","))))
+    if len(entries) > MAX_FILES:
+        raise msgspec.DecodeError("too many files")
+    return document, entries
+
+
+def _entry(file: _File) -> Entry:
+    return Entry(file.path, file.size, file.sha256, file.split)
 
 
 # ── shards ───────────────────────────────────────────────────────────────────────────────────
@@ -222,20 +284,41 @@ _LINES = msgspec.json.Decoder(_Line)
 
 def shard_bytes(entries: Iterable[Entry]) -> bytes:
     """The canonical lines of a shard: `{"path":…,"sha256":…,"size":…}` sorted by path."""
-    return _joined(_lines(entries))
+    return _joined(shard_lines(in_order(entries)))
 
 
-def _lines(entries: Iterable[Entry]) -> Iterator[bytes]:
-    for e in sorted(entries, key=lambda e: e.path):
-        yield _json(_Line(e.path, e.sha256, e.size)) + b"\n"
+def shard_lines(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """The same line by line, of files in the order of their paths."""
+    return map(_line, entries)
 
 
-def shard_of(entries: Collection[Entry]) -> Shard:
+def _line(entry: Entry) -> bytes:
+    return _json(_Line(entry.path, entry.sha256, entry.size)) + b"\n"
+
+
+class _Sum:
+    """What files of one shard are together, told in the order of their paths."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._files = self._bytes = 0
+
+    def add(self, entry: Entry) -> None:
+        self._digest.update(_line(entry))
+        self._files += 1
+        self._bytes += entry.size
+
+    @property
+    def shard(self) -> Shard:
+        return Shard(self._digest.hexdigest(), self._files, self._bytes)
+
+
+def shard_of(entries: Iterable[Entry]) -> Shard:
     """The digest, count and size of the files of one shard."""
-    digest = hashlib.sha256()
-    for line in _lines(entries):
-        digest.update(line)
-    return Shard(digest.hexdigest(), len(entries), sum(e.size for e in entries))
+    found = _Sum()
+    for entry in in_order(entries):
+        found.add(entry)
+    return found.shard
 
 
 def max_shard_bytes(shard: Shard) -> int:
@@ -243,7 +326,7 @@ def max_shard_bytes(shard: Shard) -> int:
     return min(shard.files * _LINE, MAX_MANIFEST)
 
 
-def read_shard(body: bytes, name: str, shard: Shard) -> tuple[Entry, ...]:
+def read_shard(body: bytes | Spill, name: str, shard: Shard) -> Entries:
     """
     Read the lines of a shard that may be hostile.
 
@@ -251,19 +334,28 @@ def read_shard(body: bytes, name: str, shard: Shard) -> tuple[Entry, ...]:
         IntegrityError: they are not what `shard` promises.
         FormatError: they are, but no shard can look like this.
     """
-    if hashlib.sha256(body).hexdigest() != shard.sha256:
+    body = Spill.of_bytes(body) if isinstance(body, bytes) else body
+    if sha256_of(body) != shard.sha256:
         raise IntegrityError(f"the manifest of shard {name} is damaged", [name])
     split = name.removeprefix("split/") if name.startswith("split/") else None
     try:
-        lines = _LINES.decode_lines(body)
+        lines = map(_LINES.decode, body.lines())
+        entries = Entries(Entry(x.path, x.size, x.sha256, split) for x in lines).sorted()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"not a shard: {error}", path=name) from None
-    entries = tuple(Entry(x.path, x.size, x.sha256, split) for x in _spent(lines))
     if any(e.shard != name for e in entries):
         raise FormatError("a file is not of this shard", path=name)
     if shard_of(entries) != shard:
         raise IntegrityError(f"shard {name} has not the files that it promises", [name])
     return entries
+
+
+def sha256_of(body: Spill) -> str:
+    """The digest of what was put aside."""
+    digest = hashlib.sha256()
+    for block in body.blocks():
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def root_of(shards: Mapping[str, Shard]) -> str:
@@ -368,7 +460,7 @@ class Record(Sealed, frozen=True):
         indexes: Mapping[str, str],
     ) -> Record:
         """The record that publishes a whole manifest, with the digest of the index by shard."""
-        provenance = next((e.sha256 for e in manifest.entries if e.path == PROVENANCE), None)
+        provenance = next((e.sha256 for e in manifest.shard_entries("provenance")), None)
         shards = {
             n: StoredShard(s.sha256, s.files, s.bytes, indexes[n])
             for n, s in manifest.shards.items()
@@ -381,7 +473,7 @@ class Record(Sealed, frozen=True):
             tool=tool,
             files_total=len(manifest.entries),
             bytes_total=manifest.size,
-            splits={s: _facts(manifest, s) for s in manifest.splits},
+            splits=_facts(manifest),
             shards=shards,
             layout=layout,
             provenance=provenance,
@@ -512,10 +604,13 @@ def read_status(body: bytes, name: str, version: Version) -> Status:
     return status
 
 
-def _facts(manifest: Manifest, split: str) -> SplitFacts:
-    entries = [e for e in manifest.entries if e.split == split]
-    images = sum(e.path.startswith(f"{split}/images/") for e in entries)
-    return SplitFacts(len(entries), sum(e.size for e in entries), images)
+def _facts(manifest: Manifest) -> dict[str, SplitFacts]:
+    images: Counter[str] = Counter()
+    for entry in manifest.entries:
+        if entry.split is not None and entry.path.startswith(f"{entry.split}/images/"):
+            images[entry.split] += 1
+    sums = {split: manifest.shards[f"split/{split}"] for split in manifest.splits}
+    return {s: SplitFacts(shard.files, shard.bytes, images[s]) for s, shard in sums.items()}
 
 
 # ── decisions ────────────────────────────────────────────────────────────────────────────────
@@ -525,20 +620,20 @@ def _facts(manifest: Manifest, split: str) -> SplitFacts:
 class Plan:
     """What a transfer would do; printed by --dry-run, done by push and pull."""
 
-    move: tuple[Entry, ...]  # to send, or to fetch
-    keep: tuple[Entry, ...]  # already there
+    move: Sequence[Entry]  # to send, or to fetch
+    keep: Sequence[Entry]  # already there
     requests: int = 0  # that moving the files needs, without lists and records
     transfer: int = 0  # bytes that these requests carry
-    cached: tuple[Entry, ...] = ()  # fetched before, into another folder
+    cached: Sequence[Entry] = ()  # fetched before, into another folder
 
     def __add__(self, other: Plan) -> Plan:
         """One after the other."""
         return Plan(
-            self.move + other.move,
-            self.keep + other.keep,
+            Entries((*self.move, *other.move)),
+            Entries((*self.keep, *other.keep)),
             self.requests + other.requests,
             self.transfer + other.transfer,
-            self.cached + other.cached,
+            Entries((*self.cached, *other.cached)),
         )
 
     @property
@@ -561,21 +656,18 @@ def plan(
     wanted: Iterable[Entry], present: Set[Entry], *, requests: int = 0, transfer: int = 0
 ) -> Plan:
     """Part what is wanted into what has to move and what is there, both in order."""
-    wanted = tuple(wanted)
-    return Plan(
-        tuple(e for e in wanted if e not in present),
-        tuple(e for e in wanted if e in present),
-        requests,
-        transfer,
-    )
+    move, keep = Entries(), Entries()
+    for entry in wanted:
+        (keep if entry in present else move).append(entry)
+    return Plan(move, keep, requests, transfer)
 
 
-def distinct(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def distinct(entries: Iterable[Entry]) -> Entries:
     """One entry a content, the first: equal bytes are stored once."""
-    first: dict[str, Entry] = {}
-    for entry in entries:
-        first.setdefault(entry.sha256, entry)
-    return tuple(first.values())
+    numbered = Many((e.sha256, n, e.path, e.size, e.split) for n, e in enumerate(entries))
+    groups = groupby(numbered.sorted(), key=itemgetter(0))
+    first = Many(next(rows) for _, rows in groups).sorted(key=itemgetter(1))
+    return Entries(Entry(path, size, sha256, split) for sha256, _, path, size, split in first)
 
 
 # ── location: what lies where in a bucket ────────────────────────────────────────────────────
@@ -625,19 +717,17 @@ def signatures_key(name: str, version: Version) -> str:
 
 
 def _check_paths(entries: Iterable[Entry]) -> None:
-    seen: dict[str, str] = {}
+    keys = Many[tuple[str, str]]()
     for entry in entries:
         _check_path(entry.path)
-        key = collision_key(entry.path)
-        if key in seen:
-            other = "twice" if seen[key] == entry.path else f"beside {seen[key]!r}"
-            raise FormatError(f"a version cannot hold this file {other}", path=entry.path)
-        seen[key] = entry.path
-    for key, path in seen.items():
-        while "/" in key:
-            key = key.rpartition("/")[0]
-            if key in seen:
-                raise FormatError("a file stands where this needs a folder", path=path)
+        # below all that a name may have, so that what is in a folder comes right behind its name
+        keys.append((collision_key(entry.path).replace("/", "\0"), entry.path))
+    for (key, path), (other_key, other) in pairwise(keys.sorted()):
+        if key == other_key:
+            beside = "twice" if path == other else f"beside {path!r}"
+            raise FormatError(f"a version cannot hold this file {beside}", path=other)
+        if other_key.startswith(key + "\0"):
+            raise FormatError("a file stands where this needs a folder", path=other)
 
 
 def _check_path(path: str) -> None:
@@ -714,13 +804,20 @@ def _joined(parts: Iterable[bytes]) -> bytes:
     return out.getvalue()
 
 
-def _is_made_of(body: bytes, parts: Iterable[bytes]) -> bool:
-    at = 0
+def _is_made_of(body: Spill, parts: Iterable[bytes]) -> bool:
+    at, told = 0, bytearray()
+
+    def fits() -> bool:
+        return body.read(at, len(told)) == told
+
     for part in parts:
-        if not body.startswith(part, at):
-            return False
-        at += len(part)
-    return at == len(body)
+        told += part
+        if len(told) > 2**16:
+            if not fits():
+                return False
+            at += len(told)
+            told.clear()
+    return fits() and at + len(told) == len(body)
 
 
 def _spent(items: list[T]) -> Iterator[T]:
@@ -741,5 +838,5 @@ def _json(value: Any) -> bytes:
 
 
 # msgspec 0.22 prepares a type when it is first decoded, and crashes where two threads do so at once
-for _kind in (_Manifest, _Line, Record, ChannelState, Status, ReleaseSignatures):
+for _kind in (_Manifest, _File, _Line, Record, ChannelState, Status, ReleaseSignatures):
     msgspec.json.Decoder(_kind)

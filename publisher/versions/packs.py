@@ -13,19 +13,19 @@ import re
 import struct
 import tarfile
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
-from operator import attrgetter
+from itertools import groupby, islice
+from operator import attrgetter, itemgetter
 from typing import Annotated, Literal
 
 import msgspec
 
 from ..errors import FormatError
 from ..names import safe_path
-from .manifest import MAX_MANIFEST, Entry, Shard, distinct
+from ..spill import Many, Row, Spill, joined
+from .manifest import MAX_MANIFEST, Entries, Entry, Shard, distinct, in_order
 
 TARGET = 2**26  # bytes of a pack; a file that would lead beyond begins the next one
 LARGE = 2**20  # bytes from which a file is an object of its own
@@ -35,6 +35,8 @@ END = b"\0" * 1024  # of every tar
 
 _TAR_BLOCK = 512
 _ROW = struct.Struct("<32sIQQ")  # sha256, number of the object, offset, size
+_ROWS = 2**10  # that are looked at together
+_STEPS = 20  # to find a row among a million; so many are passed in the same time
 _OBJECT = 6 * 1024 + 64  # bytes of the longest line of an object in an index
 _OWN_NAME = re.compile(r"(?:packs/../([0-9a-f]{64})\.tar|blobs/../([0-9a-f]{64}))")
 
@@ -51,6 +53,18 @@ class Place(msgspec.Struct, frozen=True, order=True, gc=False):
     def is_whole(self) -> bool:
         """Is the file all of the object?"""
         return self.size == self.whole
+
+
+class Placed(Many[tuple[str, Place]]):
+    """Where contents lie, by sha256."""
+
+    @staticmethod
+    def _rows_of(values: Iterable[tuple[str, Place]]) -> Iterable[Row]:
+        return ((sha256, p.key, p.offset, p.size, p.whole) for sha256, p in values)
+
+    @staticmethod
+    def _made_of(rows: Iterable[Row]) -> Iterator[tuple[str, Place]]:
+        return ((row[0], Place(*row[1:])) for row in rows)
 
 
 def pack_key(sha256: str) -> str:
@@ -76,37 +90,32 @@ def digest_in(key: str) -> str | None:
 class Pack:
     """A tar to be: files one after another, each behind its header."""
 
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
 
     @property
     def headers(self) -> Iterator[bytes]:
         """What stands before each file."""
         return map(_header, self.entries)
 
-    @cached_property
-    def offsets(self) -> tuple[int, ...]:
-        """Where the bytes of each file begin."""
-        return self._layout[0]
-
     @property
+    def offsets(self) -> Iterator[int]:
+        """Where the bytes of each file begin."""
+        at = 0
+        for entry in self.entries:
+            at += _header_size(entry)
+            yield at
+            at += _padded(entry.size)
+
+    @cached_property
     def size(self) -> int:
         """Bytes of the whole."""
-        return self._layout[1]
+        return sum(_header_size(e) + _padded(e.size) for e in self.entries) + len(END)
 
-    @cached_property
-    def _layout(self) -> tuple[tuple[int, ...], int]:
-        before = list(map(_header_size, self.entries))
-        taken = (b + _padded(e.size) for b, e in zip(before, self.entries, strict=True))
-        starts = list(accumulate(taken, initial=0))
-        offsets = (s + b for s, b in zip(starts, before, strict=False))
-        return tuple(offsets), starts[-1] + len(END)
-
-    def places(self, key: str) -> dict[str, Place]:
+    def places(self, key: str) -> Iterator[tuple[str, Place]]:
         """Where its files lie by sha256, once it is stored under a key."""
-        return {
-            e.sha256: Place(key, offset, e.size, self.size)
-            for e, offset in zip(self.entries, self.offsets, strict=True)
-        }
+        size = self.size
+        for entry, offset in zip(self.entries, self.offsets, strict=True):
+            yield entry.sha256, Place(key, offset, entry.size, size)
 
 
 def padding(size: int) -> bytes:
@@ -114,27 +123,30 @@ def padding(size: int) -> bytes:
     return b"\0" * (_padded(size) - size)
 
 
-def plan_packs(entries: Iterable[Entry]) -> tuple[tuple[Pack, ...], tuple[Entry, ...]]:
+def plan_packs(entries: Iterable[Entry]) -> tuple[tuple[Pack, ...], Entries]:
     """
     Part files, one a content, into packs and those that become objects of their own.
 
     A pack has files of one split and of one kind: pictures, maps, or anything else. So one
     split is a few packs, and new annotations leave the packs of pictures alone.
     """
-    groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
-    single: list[Entry] = []
-    for entry in distinct(sorted(entries)):
+    small, packed, single = Many[Row](), Entries(), Entries()
+    for entry in distinct(in_order(entries)):
         if entry.size < LARGE:
-            groups[entry.shard, _kind(entry)].append(entry)
+            small.append(
+                (entry.shard, _kind(entry), entry.path, entry.size, entry.sha256, entry.split)
+            )
         else:
             single.append(entry)
     packs: list[Pack] = []
-    for _, files in sorted(groups.items()):
-        if len(files) == 1:
-            single += files  # a tar around one file helps nobody
+    for _, rows in groupby(small.sorted(itemgetter(0, 1)), key=itemgetter(0, 1)):
+        start = len(packed)
+        packed.extend(Entry(*row[2:]) for row in rows)
+        if len(packed) == start + 1:
+            single.append(packed[start])  # a tar around one file helps nobody
         else:
-            packs += _cut(files)
-    return tuple(packs), tuple(sorted(single))
+            packs += _cut(packed, start)
+    return tuple(packs), single.sorted()
 
 
 def _kind(entry: Entry) -> str:
@@ -142,16 +154,17 @@ def _kind(entry: Entry) -> str:
     return kind if kind in {"images", "panoptic"} else "other"
 
 
-def _cut(entries: list[Entry]) -> Iterator[Pack]:
-    taken, size = list[Entry](), 0
-    for entry in entries:
+def _cut(entries: Entries, start: int) -> Iterator[Pack]:
+    """Packs of the entries from one on."""
+    size, stop = 0, start
+    for entry in entries.between(start, len(entries)):
         more = _header_size(entry) + _padded(entry.size)
-        if taken and size + more > TARGET:
-            yield Pack(tuple(taken))
-            taken, size = [], 0
-        taken.append(entry)
+        if stop > start and size + more > TARGET:
+            yield Pack(entries.part(start, stop))
+            start, size = stop, 0
+        stop += 1
         size += more
-    yield Pack(tuple(taken))
+    yield Pack(entries.part(start, stop))
 
 
 def _header(entry: Entry) -> bytes:
@@ -195,41 +208,43 @@ class Index:
 
     One line of canonical JSON names the objects; then 52 bytes a content, sorted: its sha256,
     the number of the object (uint32), offset and size (uint64 each, all little-endian). They
-    are searched as they are, so a million files take 52 MB and no more.
+    are searched as they are, and many of them lie outside of memory.
     """
 
     objects: tuple[tuple[str, int], ...]  # key and size
-    rows: bytes
+    rows: Spill
 
     @classmethod
     def of(cls, places: Mapping[str, Place]) -> Index:
         """The index of these places by sha256."""
-        objects = sorted({(p.key, p.whole) for p in places.values()})
+        return cls.made(((s, places[s]) for s in sorted(places)), places.values())
+
+    @classmethod
+    def made(cls, places: Iterable[tuple[str, Place]], all_places: Iterable[Place]) -> Index:
+        """The index of places that come by sha256 and in its order, each once; and of no others."""
+        objects = sorted({(p.key, p.whole) for p in all_places})
         number = {key: i for i, (key, _) in enumerate(objects)}
-        rows = bytearray(len(places) * _ROW.size)
-        for i, sha256 in enumerate(sorted(places)):
-            place = places[sha256]
+        rows = Spill()
+        for sha256, place in places:
             row = bytes.fromhex(sha256), number[place.key], place.offset, place.size
-            _ROW.pack_into(rows, i * _ROW.size, *row)
-        return cls(tuple(objects), bytes(rows))
+            rows.append(_ROW.pack(*row))
+        return cls(tuple(objects), rows)
 
     def __len__(self) -> int:
         return len(self.rows) // _ROW.size
 
     def __iter__(self) -> Iterator[tuple[str, Place]]:
-        for sha256, number, offset, size in _ROW.iter_unpack(self.rows):
+        for sha256, number, offset, size in self._unpacked():
             key, whole = self.objects[number]
             yield sha256.hex(), Place(key, offset, size, whole)
 
     def find(self, sha256: str) -> Place | None:
         """Where the bytes with this digest lie, if the index knows it."""
         wanted, width = bytes.fromhex(sha256), _ROW.size
-        at = bisect_left(
-            range(len(self)), wanted, key=lambda i: self.rows[i * width : i * width + 32]
-        )
+        at = bisect_left(range(len(self)), wanted, key=lambda i: self.rows.read(i * width, 32))
         if at == len(self):
             return None
-        found, number, offset, size = _ROW.unpack_from(self.rows, at * width)
+        found, number, offset, size = _ROW.unpack(self.rows.read(at * width, width))
         if found != wanted:
             return None
         key, whole = self.objects[number]
@@ -242,25 +257,41 @@ class Index:
         Raises:
             FormatError: the index does not know it, or by another size.
         """
-        place = self.find(entry.sha256)
-        if place is None or place.size != entry.size:
-            raise FormatError("the index does not say where it lies", path=entry.path)
-        return place
+        return _checked(entry, self.find(entry.sha256))
+
+    def places_of(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, Place]]:
+        """
+        Where the bytes of many files lie, in the order of their digests.
+
+        Raises:
+            FormatError: as of one.
+        """
+        files = Entries(entries).sorted(key=itemgetter(2))
+        if len(files) * _STEPS < len(self):
+            yield from ((entry, self.place_of(entry)) for entry in files)
+            return
+        for entry, found in joined(files, self, by=attrgetter("sha256")):
+            yield entry, _checked(entry, found and found[1])
 
     def to_bytes(self) -> bytes:
         """The bytes of an index; the same for equal ones."""
+        return b"".join(self.parts())
+
+    def parts(self) -> Iterator[bytes]:
+        """The same, some at a time."""
         head = _Head([_Object(key, size) for key, size in self.objects], len(self))
-        return msgspec.json.encode(head, order="sorted") + b"\n" + self.rows
+        yield msgspec.json.encode(head, order="sorted") + b"\n"
+        yield from self.rows.blocks()
 
     @classmethod
-    def from_bytes(cls, body: bytes, shard: Shard) -> Index:
+    def from_bytes(cls, body: bytes | Spill, shard: Shard) -> Index:
         """
         Read an index that may be hostile.
 
         Raises:
             FormatError: it is none, or none of this shard.
         """
-        line, _, rows = body.partition(b"\n")
+        line, rows = _parted(Spill.of_bytes(body) if isinstance(body, bytes) else body)
         try:
             head = _HEAD.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -278,12 +309,36 @@ class Index:
 
     def _check_rows(self) -> None:
         before = b""
-        for sha256, number, offset, size in _ROW.iter_unpack(self.rows):
+        for sha256, number, offset, size in self._unpacked():
             if sha256 <= before:
                 raise FormatError("not an index: its rows are not sorted")
             if number >= len(self.objects) or offset + size > self.objects[number][1]:
                 raise FormatError("not an index: a row leads out of its object")
             before = sha256
+
+    def _unpacked(self) -> Iterator[tuple[bytes, int, int, int]]:
+        for at in range(0, len(self.rows), _ROWS * _ROW.size):
+            yield from _ROW.iter_unpack(self.rows.read(at, _ROWS * _ROW.size))
+
+
+def _checked(entry: Entry, place: Place | None) -> Place:
+    if place is None or place.size != entry.size:
+        raise FormatError("the index does not say where it lies", path=entry.path)
+    return place
+
+
+def _parted(body: Spill) -> tuple[bytes, Spill]:
+    """What stands before the first end of a line, and what behind."""
+    line, rows, is_behind = bytearray(), Spill(), False
+    for block in body.blocks():
+        if is_behind:
+            rows.append(block)
+            continue
+        before, end, behind = block.partition(b"\n")
+        line += before
+        rows.append(behind)
+        is_behind = bool(end)
+    return bytes(line), rows
 
 
 def max_index_bytes(shard: Shard) -> int:
@@ -294,60 +349,78 @@ def max_index_bytes(shard: Shard) -> int:
 # ── reading ──────────────────────────────────────────────────────────────────────────────────
 
 
+class Lot(msgspec.Struct, frozen=True, gc=False):
+    """Bytes to read once, and the files that they are for."""
+
+    place: Place
+    sha256: str
+    paths: tuple[str, ...]
+
+
+class Lots(Many[Lot]):
+    """What is to be read, in any number."""
+
+    @staticmethod
+    def _rows_of(values: Iterable[Lot]) -> Iterable[Row]:
+        return ((*msgspec.structs.astuple(x.place), x.sha256, x.paths) for x in values)
+
+    @staticmethod
+    def _made_of(rows: Iterable[Row]) -> Iterator[Lot]:
+        return (Lot(Place(*row[:4]), row[4], row[5]) for row in rows)
+
+
+def lots(files: Iterable[tuple[Entry, Place]]) -> Lots:
+    """What is to be read for files, given where they lie: in that order, each content once."""
+    rows = Many((p.key, p.offset, p.size, p.whole, e.sha256, e.path) for e, p in files)
+    groups = groupby(rows.sorted(lambda row: row), key=lambda row: row[:5])
+    return Lots(Lot(Place(*k[:4]), k[4], tuple(row[5] for row in found)) for k, found in groups)
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One request: a stretch of an object, and the places in it by offset, none overlapping."""
+    """One request: a stretch of an object, and the lots in it by offset, none overlapping."""
 
-    places: tuple[Place, ...]
-
-    @property
-    def key(self) -> str:
-        return self.places[0].key
-
-    @property
-    def start(self) -> int:
-        return self.places[0].offset
-
-    @property
-    def stop(self) -> int:
-        return self.places[-1].offset + self.places[-1].size
-
-    @property
-    def is_whole(self) -> bool:
-        """Is it a file that is all of its object?"""
-        return len(self.places) == 1 and self.places[0].is_whole
+    key: str
+    start: int
+    stop: int
+    is_whole: bool  # is it a file that is all of its object?
+    lots: Sequence[Lot]
 
 
-def reads(places: Iterable[Place]) -> tuple[Read, ...]:
+def alone(lot: Lot) -> Read:
+    """The request that fetches one lot by itself."""
+    place = lot.place
+    return Read(place.key, place.offset, place.offset + place.size, place.is_whole, (lot,))
+
+
+def reads(lots: Lots) -> Iterator[Read]:
     """
-    The requests that fetch these places, each of them once.
+    The requests that fetch these lots, sorted by place, each of them once.
 
     Neighbours with at most GAP bytes between them come in one request, and any two files of
     an object of which more than half is wanted; but not many more than SPAN bytes at a time.
     """
-    by_key: dict[str, set[Place]] = defaultdict(set)
+    behind, first = iter(lots), 0  # it comes to an object when all of that is known
+    for key, group in groupby(lots, key=lambda lot: lot.place.key):
+        count = size = whole = 0
+        for lot in group:
+            count, size, whole = count + 1, size + lot.place.size, whole or lot.place.whole
+        gap = whole if size * 2 > whole else GAP
+        for start, stop, run in _runs((lot.place for lot in islice(behind, count)), gap):
+            last = first + run
+            is_whole = run == 1 and stop - start == whole
+            yield Read(key, start, stop, is_whole, lots.part(first, last))
+            first = last
+
+
+def _runs(places: Iterator[Place], gap: int) -> Iterator[tuple[int, int, int]]:
+    """Where each begins and ends, and how many places it has."""
+    head = next(places)
+    start, stop, count = head.offset, head.offset + head.size, 1
     for place in places:
-        by_key[place.key].add(place)
-    return tuple(
-        Read(tuple(run))
-        for key in sorted(by_key)
-        for run in _runs(sorted(by_key[key], key=_in_object))
-    )
-
-
-_in_object = attrgetter("offset", "size", "whole")  # tuples sort ten times as fast as places do
-
-
-def _runs(places: list[Place]) -> Iterator[list[Place]]:
-    gap = GAP
-    if sum(p.size for p in places) * 2 > places[0].whole:
-        gap = places[0].whole
-    run = [places[0]]
-    for place in places[1:]:
-        between = place.offset - (run[-1].offset + run[-1].size)
-        far = place.offset + place.size - run[0].offset > SPAN
-        if far or not 0 <= between <= gap:
-            yield run
-            run = []
-        run.append(place)
-    yield run
+        far = place.offset + place.size - start > SPAN
+        if far or not 0 <= place.offset - stop <= gap:
+            yield start, stop, count
+            start, count = place.offset, 0
+        stop, count = place.offset + place.size, count + 1
+    yield start, stop, count

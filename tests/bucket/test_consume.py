@@ -487,7 +487,7 @@ def test_packs_that_were_swapped_are_seen_by_a_shallow_look_too(packed):
     assert set(PICTURES) <= set(caught.value.paths)
 
 
-@pytest.mark.parametrize("how", ["elsewhere", "overlapping", "unknown file", "wrong size"])
+@pytest.mark.parametrize("how", ["elsewhere", "overlapping", "unknown file", "wrong size", "two"])
 def test_a_lying_index_installs_nothing_wrong(packed, tmp_path, how):
     record = resolve(packed, "hands", "1.0.0")
     stored = record.shards["split/train"]
@@ -499,6 +499,9 @@ def test_a_lying_index_installs_nothing_wrong(packed, tmp_path, how):
         there[first] = replace(a, offset=b.offset + 1)
     elif how == "unknown file":
         del there[first]
+    elif how == "two":  # contents at one place: whoever believes it gets the bytes of the other
+        same = next(s for s, p in there.items() if s != first and p.size == a.size)
+        there[same] = a
     else:
         there[first] = replace(a, size=a.size - 1)
     index = Index.of(there).to_bytes()

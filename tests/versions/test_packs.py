@@ -24,7 +24,9 @@ from publisher.versions.packs import (
     Index,
     Pack,
     Place,
+    Read,
     digest_in,
+    lots,
     max_index_bytes,
     pack_key,
     padding,
@@ -223,19 +225,41 @@ def extents(draw) -> list[Place]:
     return [Place("packs/a.tar", offset, size, at + 1024) for offset, size in chosen]
 
 
+def requests(places: list[Place]) -> list[Read]:
+    """What fetches these places; each has a digest of its own."""
+    digest = {p: hashlib.sha256(repr(p).encode()).hexdigest() for p in places}
+    files = [(Entry(str(n), p.size, digest[p]), p) for n, p in enumerate(places)]
+    return list(reads(lots(files)))
+
+
+def within(read: Read) -> list[Place]:
+    return [lot.place for lot in read.lots]
+
+
 @given(extents())
 def test_every_place_is_read_once_and_in_order(wanted):
-    made = reads(wanted)
-    assert sorted(p for r in made for p in r.places) == sorted(set(wanted))
+    made = requests(wanted)
+    assert sorted(p for r in made for p in within(r)) == sorted(set(wanted))
     for r in made:
-        assert list(r.places) == sorted(r.places)
-        assert all(p.offset + p.size <= n.offset for p, n in pairwise(r.places))
-        assert r.stop - r.start <= SPAN or len(r.places) == 1
+        assert within(r) == sorted(within(r))
+        assert all(p.offset + p.size <= n.offset for p, n in pairwise(within(r)))
+        assert r.stop - r.start <= SPAN or len(r.lots) == 1
+        first, last = within(r)[0], within(r)[-1]
+        assert (r.start, r.stop) == (first.offset, last.offset + last.size)
+
+
+def test_equal_files_are_one_lot_and_other_contents_at_one_place_are_not():
+    """An index may lie: whoever gets the bytes of another content must find out."""
+    place = Place("packs/a.tar", 512, 3, 9999)
+    files = [("b", "1"), ("a", "1"), ("c", "2")]
+    found = lots((Entry(path, 3, digest * 64), place) for path, digest in files)
+    assert [(x.sha256[0], x.paths) for x in found] == [("1", ("a", "b")), ("2", ("c",))]
+    assert len(list(reads(found))) == 2
 
 
 @given(extents())
 def test_little_is_read_that_is_not_wanted(wanted):
-    made = reads(wanted)
+    made = requests(wanted)
     useful = sum(p.size for p in set(wanted))
     asked = sum(r.stop - r.start for r in made)
     assert asked <= max(2 * useful, useful + GAP * (len(set(wanted)) - len(made)))
@@ -244,21 +268,21 @@ def test_little_is_read_that_is_not_wanted(wanted):
 def test_neighbours_come_in_one_request_and_far_ones_in_two():
     near = [Place("p", 512, 100, 10**9), Place("p", 612 + GAP, 100, 10**9)]
     far = [Place("p", 512, 100, 10**9), Place("p", 613 + GAP, 100, 10**9)]
-    assert [(r.start, r.stop) for r in reads(near)] == [(512, 712 + GAP)]
-    assert len(reads(far)) == 2
+    assert [(r.start, r.stop) for r in requests(near)] == [(512, 712 + GAP)]
+    assert len(requests(far)) == 2
 
 
 def test_a_pack_of_which_most_is_wanted_is_read_through():
     some = [Place("p", n * 10**6, 600_000, 10**7) for n in range(10)]
-    assert len(reads(some)) == 1
-    assert len(reads(some[::2])) == 5
+    assert len(requests(some)) == 1
+    assert len(requests(some[::2])) == 5
 
 
 def test_places_that_overlap_are_asked_for_apart():
-    assert len(reads([Place("p", 0, 10, 99), Place("p", 5, 10, 99)])) == 2
+    assert len(requests([Place("p", 0, 10, 99), Place("p", 5, 10, 99)])) == 2
 
 
 def test_objects_are_not_mixed():
     chance = random.Random(1)
     some = [Place(k, chance.randrange(10**6), 10, 10**6 + 10) for k in "ab" for _ in range(50)]
-    assert all(len({p.key for p in r.places}) == 1 for r in reads(some))
+    assert all(len({p.key for p in within(r)}) == 1 for r in requests(some))

@@ -288,23 +288,34 @@ def _published_is_enough(patch: Patch) -> None:
 
 
 def _pull_does_not_hash(patch: Patch) -> None:
-    receive = fetching.Fetch._receive
+    is_right = fetching.Fetch._is_right
 
-    def believed(self: Any, feed: Any, lot: Any, *rest: Any) -> bool:
-        receive(self, feed, lot, *rest)
-        return bool(self._part(lot).stat().st_size == lot.place.size)
+    def believed(self: Any, feed: Any, lot: Any, part: Path, *rest: Any) -> bool:
+        is_right(self, feed, lot, part, *rest)
+        return part.stat().st_size == lot.place.size
 
-    patch.setattr(fetching.Fetch, "_receive", believed)
+    patch.setattr(fetching.Fetch, "_is_right", believed)
+    _small_files_are_not_hashed(patch)
 
 
 def _pull_does_not_count(patch: Patch) -> None:
-    receive = fetching.Fetch._receive
+    is_right = fetching.Fetch._is_right
 
     def believed(self: Any, feed: Any, lot: Any, *rest: Any) -> bool:
-        receive(self, feed, lot, *rest)
+        is_right(self, feed, lot, *rest)
         return True
 
-    patch.setattr(fetching.Fetch, "_receive", believed)
+    patch.setattr(fetching.Fetch, "_is_right", believed)
+
+
+def _small_files_are_not_hashed(patch: Patch) -> None:
+    def believed(self: Any, body: bytes, lot: Any, bundle: object) -> bool:
+        part = self._part(lot)
+        part.write_bytes(body)
+        self._install(lot, part)
+        return True
+
+    patch.setattr(fetching.Fetch, "_take_in", believed)
 
 
 def _pull_without_parts(patch: Patch) -> None:
@@ -406,6 +417,10 @@ def mutations() -> Iterator[Mutation]:
         "etag read after the body": (_etag_after_body, racing("channel")),
         "a push moves a channel back": (_channel_moves_back, exploring("two versions")),
         "pull does not hash": (_pull_does_not_hash, pulling("new folder")),
+        "pull does not hash what comes at once": (
+            _small_files_are_not_hashed,
+            pulling("new folder"),
+        ),
         "pull does not count": (_pull_does_not_count, pulling("new folder")),
         "pull writes to final names": (_pull_without_parts, pulling("new folder")),
         "an update looks complete": (_state_stays, pulling("next version")),

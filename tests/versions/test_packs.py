@@ -286,3 +286,14 @@ def test_objects_are_not_mixed():
     chance = random.Random(1)
     some = [Place(k, chance.randrange(10**6), 10, 10**6 + 10) for k in "ab" for _ in range(50)]
     assert all(len({p.key for p in within(r)}) == 1 for r in requests(some))
+
+
+@given(
+    path=st.text(st.characters(min_codepoint=33, max_codepoint=255), min_size=1, max_size=120),
+    size=st.one_of(st.integers(0, 2**20), st.sampled_from([8**11 - 1, 8**11])),
+)
+def test_a_header_is_the_one_that_tarfile_writes(path, size):
+    info = tarfile.TarInfo(path)
+    info.size = size
+    (header,) = Pack((Entry(path, size, "0" * 64),)).headers
+    assert header == info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")

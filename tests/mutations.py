@@ -310,17 +310,17 @@ def _pull_does_not_count(patch: Patch) -> None:
 
 def _small_files_are_not_hashed(patch: Patch) -> None:
     def believed(self: Any, body: bytes, lot: Any, bundle: object) -> bool:
-        part = self._part(lot)
+        part = Path(self._part(lot))
         part.write_bytes(body)
         self._install(lot, part)
         return True
 
-    patch.setattr(fetching.Fetch, "_take_in", believed)
+    patch.setattr(fetching.Fetch, "_is_brought", believed)
 
 
 def _pull_without_parts(patch: Patch) -> None:
     """Bytes come under the final name."""
-    patch.setattr(fetching.Fetch, "_part", lambda self, lot: self._to / lot.paths[0])
+    patch.setattr(fetching.Fetch, "_part", lambda self, lot: f"{self._to}/{lot.paths[0]}")
 
 
 def _state_stays(patch: Patch) -> None:

@@ -215,6 +215,7 @@ class Bundle:
         self.size = 0  # bytes of its files
         self.failed = False
         self._stream = stream
+        self._at = 0
         self._rows = bytearray()
 
     @property
@@ -224,11 +225,14 @@ class Bundle:
 
     def begin(self) -> None:
         """A file comes; one that was begun and not ended is forgotten."""
-        self._try(lambda: self._stream.seek(self.size))
+        if self._at != self.size:  # for a seek writes what is in the buffer
+            self._try(lambda: self._stream.seek(self.size))
+            self._at = self.size
 
     def write(self, piece: bytes) -> None:
         """Some more of the file."""
         self._try(lambda: self._stream.write(piece))
+        self._at += len(piece)
 
     def end(self, sha256: str, size: int) -> None:
         """The file has come, and is right."""

@@ -22,6 +22,7 @@ from typing import BinaryIO, Protocol
 
 from ..errors import AccessDenied, IntegrityError, ObjectNotFound, StorageError
 from ..failpoint import failpoint
+from ..files import put
 from ..progress import Amount, Transfer
 from ..spill import Spill, joined
 from ..storage import LIMIT, Bucket
@@ -56,12 +57,18 @@ class Feed:
             count -= len(piece)
             yield piece
 
-    def at_once(self, count: int) -> bytes | None:
-        """The next bytes in one piece, if they have come; else None, and they are still to take."""
+    def has(self, count: int) -> bool:
+        """Have the next bytes come, in one piece?"""
+        return len(self._block) - self._at >= count
+
+    def wait_for(self, count: int) -> bool:
+        """The same, once something has come."""
         if self._at == len(self._block):
             self._block, self._at = next(self._blocks, b""), 0
-        if len(self._block) - self._at < count:
-            return None
+        return self.has(count)
+
+    def piece(self, count: int) -> bytes:
+        """The next bytes, which have come."""
         self._at += count
         return self._block[self._at - count : self._at]
 
@@ -70,9 +77,13 @@ class Feed:
         for _ in self.take(count):
             pass
 
-    def has_more(self) -> bool:
-        """Does another byte come? It is gone then."""
-        return next(self.take(1), None) is not None
+    def has_more_than(self, count: int) -> bool:
+        """Do more bytes come than these?"""
+        while self.has(count) and not self.has(count + 1):
+            if not (more := next(self._blocks, b"")):
+                return False
+            self._block, self._at = self._block[self._at :] + more, 0
+        return self.has(count)
 
 
 class Source(Protocol):
@@ -141,52 +152,64 @@ class Fetch:
         blocks = self._source.read(read.key, start=start, length=length)
         feed = Feed(blocks if start < read.stop else iter(()))
         while (lot := left.first) is not None:
-            place = lot.place
-            feed.skip(place.offset - at)
-            body = None if have else feed.at_once(place.size)
-            if body is None:
-                good = self._receive(feed, lot, have, read, bundle)
-            else:
-                good = not _goes_on(read, feed) and self._take_in(body, lot, bundle)
-            if not good:
+            skip, size = lot.place.offset - at, lot.place.size
+            if not have and feed.wait_for(skip + size) and not _goes_on(read, feed, skip + size):
+                at = self._take_in(feed, at, left, bad, bundle)
+                continue
+            feed.skip(skip)
+            if not self._receive(feed, lot, have, read, bundle):
                 bad.append(lot)
             left.pop()
-            at, have = place.offset + place.size, 0
+            at, have = lot.place.offset + size, 0
 
     def _have(self, lot: Lot) -> int:
         """How much of a file has come before; of one that is too long, nothing."""
         try:
-            size = self._part(lot).stat().st_size
+            size = Path(self._part(lot)).stat().st_size
         except FileNotFoundError:
             return 0
         return size if size <= lot.place.size else 0
 
-    def _take_in(self, body: bytes, lot: Lot, bundle: Bundle | None) -> bool:
+    def _take_in(
+        self, feed: Feed, at: int, left: _Left, bad: list[Lot], bundle: Bundle | None
+    ) -> int:
         """
-        Bring a file that has come in one piece, if its bytes are right.
+        Bring those files that have come whole, if their bytes are right; say where that ends.
 
         Threads take turns: where each lets go of the interpreter at every small write, and all
         others wait for it, small files take twice the time.
         """
         with self._turn:
-            if hashlib.sha256(body).hexdigest() != lot.sha256:
-                return False
-            part = self._part(lot)
-            with FileIO(part, "wb") as out:
-                _write(out, body)
-                failpoint("pull-part")
-            self._meter.add(0, len(body))
-            self._install(lot, part)
-            if bundle is not None:
-                bundle.begin()
-                bundle.write(body)
-                bundle.end(lot.sha256, lot.place.size)
+            while (lot := left.first) is not None:
+                skip, size = lot.place.offset - at, lot.place.size
+                if not feed.has(skip + size):
+                    break
+                feed.skip(skip)
+                if not self._is_brought(feed.piece(size), lot, bundle):
+                    bad.append(lot)
+                left.pop()
+                at = lot.place.offset + size
+        return at
+
+    def _is_brought(self, body: bytes, lot: Lot, bundle: Bundle | None) -> bool:
+        """Bring a file of which all bytes are there, if they are right."""
+        if hashlib.sha256(body).hexdigest() != lot.sha256:
+            return False
+        part = self._part(lot)
+        put(part, body)
+        failpoint("pull-part")
+        self._meter.add(0, len(body))
+        self._install(lot, part)
+        if bundle is not None:
+            bundle.begin()
+            bundle.write(body)
+            bundle.end(lot.sha256, lot.place.size)
         return True
 
     def _receive(self, feed: Feed, lot: Lot, have: int, read: Read, bundle: Bundle | None) -> bool:
         """Bring a file as it comes, from the end of its part on, if its bytes are right."""
-        part = self._part(lot)
-        if self._is_right(feed, lot, part, have, bundle) and not _goes_on(read, feed):
+        part = Path(self._part(lot))
+        if self._is_right(feed, lot, part, have, bundle) and not _goes_on(read, feed, 0):
             self._install(lot, part)
             if bundle is not None:
                 bundle.end(lot.sha256, lot.place.size)
@@ -216,19 +239,19 @@ class Fetch:
             raise
         return size == place.size and digest.hexdigest() == lot.sha256
 
-    def _install(self, lot: Lot, part: Path) -> None:
+    def _install(self, lot: Lot, part: str | Path) -> None:
         first, *others = lot.paths
         failpoint("pull-install")
         for other in others:
-            twin = part.with_suffix(".twin")
+            twin = f"{part}.twin"
             shutil.copyfile(part, twin)
             os.replace(twin, f"{self._to}/{other}")
         os.replace(part, f"{self._to}/{first}")
         failpoint("after-pull-install")
         self._meter.add(1 + len(others), 0)
 
-    def _part(self, lot: Lot) -> Path:
-        return self._parts / hashlib.sha256(lot.paths[0].encode()).hexdigest()
+    def _part(self, lot: Lot) -> str:
+        return f"{self._parts}/{hashlib.sha256(lot.paths[0].encode()).hexdigest()}"
 
 
 class _Left:
@@ -248,9 +271,9 @@ class _Left:
             self.pop()
 
 
-def _goes_on(read: Read, feed: Feed) -> bool:
-    """Is an object that is one file longer than it says?"""
-    return read.is_whole and feed.has_more()
+def _goes_on(read: Read, feed: Feed, size: int) -> bool:
+    """Is an object that is one file longer than it says, of which so many bytes are left?"""
+    return read.is_whole and feed.has_more_than(size)
 
 
 def _write(out: FileIO, piece: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -21,6 +22,9 @@ from ..versions.manifest import MANIFEST, STATE, Entries, Entry, Manifest, in_or
 
 THREADS = 16
 _TOGETHER = 2**12  # items of any number that are there at a time
+_SMALL = 2**15  # bytes, on average, of files that one thread hashes faster than two
+_HANDFUL = 2**20  # bytes of files that a thread reads before it looks for more
+_EACH = 2**13  # bytes that are read in the time of opening a file
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -104,15 +108,42 @@ def files_in(tree: Path) -> Iterator[str]:
 def are_files_of(
     tree: Path, entries: Collection[Entry], on_bytes: Transfer = unwatched
 ) -> Iterator[bool]:
-    """Which of these are in a folder with their very bytes? Hashes them, in order."""
-    meter = Meter(on_bytes, "checked", amount_of(entries))
+    """
+    Which of these are in a folder with their very bytes? Hashes them, in order.
 
-    def look(entry: Entry) -> bool:
-        sound = has_digest(f"{tree}/{entry.path}", entry.size, entry.sha256)
-        meter.add(1, entry.size)
+    Hashing large files needs no lock of the interpreter. Of small ones it goes from hand to hand
+    at each, and two threads take longer than one, unless a disk or share makes them wait.
+    """
+    meter, left = Meter(on_bytes, "checked", amount_of(entries)), iter(entries)
+
+    def look(some: Sequence[Entry]) -> list[bool]:
+        sound = [has_digest(f"{tree}/{e.path}", e.size, e.sha256) for e in some]
+        meter.add(*amount_of(some))
         return sound
 
-    return flow(look, entries)
+    while some := list(islice(left, _TOGETHER)):
+        handfuls, threads = list(_handfuls(some)), os.cpu_count() or 1
+        if amount_of(some).bytes <= _SMALL * len(some):
+            begun, worked = time.perf_counter(), time.thread_time()
+            found = look(handfuls.pop(0))
+            waits = time.perf_counter() - begun > 2 * (time.thread_time() - worked)
+            threads = THREADS if waits else 1
+            yield from found
+        for found in each(look, handfuls, threads=threads):
+            yield from found
+
+
+def _handfuls(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """Files for one thread after another, of some 1 MiB together or one that is larger."""
+    some, size = list[Entry](), 0
+    for entry in entries:
+        some.append(entry)
+        size += entry.size + _EACH
+        if size >= _HANDFUL:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def is_file_of(path: Path, entry: Entry) -> bool:

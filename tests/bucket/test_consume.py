@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tarfile
+import time
 from pathlib import Path
 
 import msgspec
@@ -30,7 +31,7 @@ from publisher.errors import (
     UsageError,
     VersionNotFound,
 )
-from publisher.files import canonical_json
+from publisher.files import canonical_json, has_digest
 from publisher.storage import MemoryBucket
 from publisher.versions.manifest import (
     Entry,
@@ -762,11 +763,42 @@ def test_each_ends_at_the_first_error():
     assert len(done) < 10_000
 
 
+def test_where_a_share_makes_them_wait_many_threads_read_small_files(tmp_path, monkeypatch):
+    tree, now, most = make_tree(tmp_path / "tree"), [], [0]
+
+    def slow(*file: object) -> bool:
+        now.append(file)
+        most[0] = max(most[0], len(now))
+        time.sleep(0.01)
+        now.remove(file)
+        return has_digest(*file)
+
+    monkeypatch.setattr(trees, "has_digest", slow)
+    monkeypatch.setattr(trees, "_HANDFUL", 1)
+    entries = [*manifest().entries] * 8
+    assert all(trees.are_files_of(tree, entries))
+    assert most[0] > 4
+
+
+@pytest.mark.parametrize("handful", [1, 2**14, 2**20])
+def test_whoever_hashes_files_says_of_each_in_its_place_whether_it_is_sound(
+    tmp_path, monkeypatch, handful
+):
+    monkeypatch.setattr(trees, "_HANDFUL", handful)
+    tree, entries = make_tree(tmp_path / "tree"), manifest().entries
+    (tree / entries[1].path).write_bytes(b"other")
+    (tree / entries[-1].path).unlink()
+    sound = [True] * len(entries)
+    sound[1] = sound[-1] = False
+    assert list(trees.are_files_of(tree, entries)) == sound
+    assert list(trees.are_files_of(tree, [])) == []
+
+
 def test_a_disk_that_takes_only_a_part_of_a_block_is_asked_to_take_the_rest(
     bucket, tmp_path, monkeypatch
 ):
     """As systems do when it runs full: the next write is the one that fails."""
-    opened = Path.open
+    opened, written = Path.open, os.write
 
     class Small(io.FileIO):
         def write(self, block):
@@ -778,5 +810,5 @@ def test_a_disk_that_takes_only_a_part_of_a_block_is_asked_to_take_the_rest(
         return opened(path, mode, buffering, **options)
 
     monkeypatch.setattr(Path, "open", small)
-    monkeypatch.setattr("publisher.bucket.fetching.FileIO", Small)
+    monkeypatch.setattr(os, "write", lambda file, block: written(file, bytes(block[:5])))
     assert read_tree(pull(bucket, "hands", "1.0.0", tmp_path / "out").path) == FILES

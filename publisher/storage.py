@@ -70,7 +70,8 @@ class Bucket(Protocol):
 
     `put` replaces by default. With `if_absent` it creates or raises ObjectExists; with
     `if_match` it replaces that very etag or raises PreconditionFailed. `sha256`, in hex, is
-    what the body should have: anything else is not stored and raises IntegrityError.
+    what the body should have: anything else is not stored and raises IntegrityError. Who puts a
+    file and gets another sha256 back, or none, cannot rely on that.
     """
 
     @property
@@ -305,7 +306,8 @@ class LocalBucket:
                         self._check_match(key, path, if_match)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     _install(tmp, path, create=if_absent)
-                    return self._head(key, path)
+                    stored = self._head(key, path)
+                    return stored if stored.sha256 else replace(stored, sha256=sha256)
             except FileExistsError:
                 raise ObjectExists(f"{self.url} has {key} already") from None
             finally:
@@ -517,7 +519,8 @@ class S3Bucket:
                 what = body if isinstance(body, bytes) else Slice(body, 0, size, digest)
                 answer = self._path.put(self._key(key), what, headers | condition, sha256=digest)
                 etag = answer.get("etag", "")
-        return ObjectInfo(key, size, etag, digest)
+        compared = isinstance(body, bytes) or isinstance(self._path, Wire)  # boto3 only promises
+        return ObjectInfo(key, size, etag, digest if compared else None)
 
     def copy(self, source: str, key: str, *, sha256: str) -> ObjectInfo:
         what = {"Bucket": self._name, "Key": self._key(source)}

@@ -107,12 +107,13 @@ class S3Contract(BucketContract):
         digest = hashlib.sha256(large.read_bytes()).hexdigest()
         info = bucket.put("k", large, sha256=digest, if_absent=True, content_type="image/tiff")
         head = bucket.head("k")
-        assert (info.size, info.etag, info.sha256) == (head.size, head.etag, head.sha256)
+        compared = digest if isinstance(bucket._path, Wire) else None  # boto3 only promises
+        assert (info.size, info.etag, info.sha256) == (head.size, head.etag, compared)
         assert head.sha256 == digest
         assert bucket.get("k") == large.read_bytes()
         with pytest.raises(ObjectExists):
             bucket.put("k", large, sha256=digest, if_absent=True)
-        assert bucket.put("k", large, if_match=info.etag).sha256 == digest
+        assert bucket.put("k", large, if_match=info.etag).sha256 == compared
         with pytest.raises(PreconditionFailed):
             bucket.put("k", large, if_match='"00000000000000000000000000000000"')
         assert _unfinished(bucket) == []

@@ -8,6 +8,7 @@ under the name is damaged; so any of it may be cut short and repeated.
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ FOR_EVER = "public, max-age=31536000, immutable"  # of what never changes under 
 NO_CACHE = "no-cache"  # of what may change under its key
 
 _PACKERS = 4  # packs that are made at a time, each in a temporary file
+_HUGE = 2**24  # bytes from which sending a file keeps a core busy, and more at a time are slower
 _FEW = 64  # objects that are asked for one by one, which also gives their checksums
 _TYPES = {
     **dict.fromkeys(("jpg", "jpeg"), "image/jpeg"),
@@ -191,8 +193,12 @@ def send(
     with scratch() as room:
         packs = [p for p in parcels if p.pack]
         files = [p for p in parcels if not p.pack and not p.source]
+        huge = [p for p in files if p.size >= _HUGE]
+        others = [p for p in files if p.size < _HUGE]
         copies = [p for p in parcels if p.source]  # maybe of what is sent now
-        for batch, threads in ((packs, _PACKERS), (files, None), (copies, None)):
+        cores = os.cpu_count() or 1
+        batches = (packs, _PACKERS), (huge, cores + 1), (others, None), (copies, None)
+        for batch, threads in batches:
             found += each(one, batch, threads=threads)
     return found
 
@@ -211,10 +217,12 @@ def _send_file(bucket: Bucket, stock: Stock, tree: Path, parcel: Parcel) -> tupl
         write(bucket, "put-blob", key, _read(tree, entry), entry.sha256, found, kind)
         return key, True
     try:
-        write(bucket, "put-blob", key, path, entry.sha256, found, kind)
+        stored = write(bucket, "put-blob", key, path, entry.sha256, found, kind)
     except IntegrityError as error:  # the bucket compared the digest
         raise _changing(entry) from error
-    if not is_file_of(path, entry):
+    if stored.sha256 is None and is_file_of(path, entry):
+        return key, True
+    if stored.sha256 != entry.sha256:
         bucket.delete(key)  # this bucket compares nothing and has kept the wrong bytes
         raise _changing(entry)
     return key, True
@@ -372,19 +380,20 @@ def write(
     found: ObjectInfo | None,
     kind: str,
     cache: str = FOR_EVER,
-) -> None:
+) -> ObjectInfo:
     """Create an object whose bytes follow from its key, or replace a damaged one."""
     failpoint(step)
 
-    def put(create: bool) -> None:
-        bucket.put(
+    def put(create: bool) -> ObjectInfo:
+        return bucket.put(
             key, body, sha256=sha256, if_absent=create, content_type=kind, cache_control=cache
         )
 
     try:
-        put(found is None)
+        stored = put(found is None)
     except ObjectExists:  # someone was quicker, or our own answer got lost
         size = len(body) if isinstance(body, bytes) else body.stat().st_size
-        if not is_sound(Stock(bucket).head(key), size, sha256):
-            put(False)
+        there = Stock(bucket).head(key)
+        stored = there if there and is_sound(there, size, sha256) else put(False)
     failpoint(f"after-{step}")
+    return stored

@@ -976,6 +976,7 @@ def quickly() -> Iterator[Cast]:
             patch.setattr(tempfile, "tempdir", str(memory))
         make_orderly(patch)
         patch.setattr(publish, "check_tree", _by_tree(publish.check_tree))
+        patch.setattr(publish, "check_paths", _by_tree(publish.check_paths))
         patch.setattr(publish, "read_manifest", _by_tree(publish.read_manifest))
         patch.setattr(publish, "script", lru_cache(publish.script))
         with tempfile.TemporaryDirectory() as home:

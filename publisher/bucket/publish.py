@@ -76,7 +76,7 @@ from .sending import (
     write,
 )
 from .signing import sign_record
-from .trees import check_tree, each, read_manifest
+from .trees import check_contents, check_paths, check_tree, each, read_manifest
 from .trust import UNSIGNED, Signers, signers_of
 
 PLAIN_FILES = 2_000  # that a version may have to lie in the bucket as a tree
@@ -84,7 +84,7 @@ PLAIN_BYTES = 2**32
 _PLAIN_PATH = 700  # bytes of the longest path of such a tree: S3's keys end at 1024
 _LOOK_BACK = 3  # versions that are asked for what they hold
 
-_content = attrgetter("sha256")
+_content, _path = attrgetter("sha256"), attrgetter("path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,8 @@ def push(
     Raises:
         UsageError: the name, version or folder cannot be published; or the channel is signed,
             and would be no more.
-        IntegrityError: the tree is not what its manifest says, or changes meanwhile.
+        IntegrityError: the tree is not what its manifest says, or changes meanwhile; then nothing
+            is published, though packs without what is wrong may have been sent.
         VersionConflict: the version is published with other content, or the tree has content
             that was retracted and must not come back.
         VersionRetracted: the version was taken down.
@@ -145,13 +146,22 @@ def push(
     wanted = _layout_of(manifest, layout)
     if goal is not None:
         check_may_move(bucket, name, goal, number, signers)
-    check_tree(tree, manifest, on_bytes)
+    is_checked = dry_run or wanted == "plain"
+    if is_checked:
+        check_tree(tree, manifest, on_bytes)
+    else:
+        check_paths(tree, manifest)
     if dry_run:
         return _Push(bucket, tree, manifest, name, number, on_bytes).planned(wanted)
     clear_scratch()
-    with held(bucket, "shared", f"a push of {name} {number}") as lease:
-        work = _Push(bucket, tree, manifest, name, number, on_bytes)
-        return work.run(wanted, created, goal, signers, lease)
+    try:
+        with held(bucket, "shared", f"a push of {name} {number}") as lease:
+            work = _Push(bucket, tree, manifest, name, number, on_bytes, is_checked)
+            return work.run(wanted, created, goal, signers, lease)
+    except IntegrityError:
+        if not is_checked:
+            check_tree(tree, manifest, on_bytes)  # names all that changed, not the first alone
+        raise
 
 
 def _layout_of(manifest: Manifest, asked: Layout | None) -> Layout:
@@ -192,6 +202,7 @@ class _Push:
         name: str,
         version: Version,
         on_bytes: Transfer,
+        is_checked: bool = True,
     ) -> None:
         self._bucket = bucket
         self._tree = tree
@@ -200,6 +211,7 @@ class _Push:
         self._version = version
         self._folder = tree_key(name, version)
         self._on_bytes = on_bytes
+        self._is_checked = is_checked
         self._stock = Stock(bucket)
         self._theirs = find_record(bucket, name, version)
         self._refuse_other(self._theirs)
@@ -222,6 +234,7 @@ class _Push:
         require_conditional_writes(self._bucket)
         failpoint("after-put-probe")
         order = self._order(layout)
+        self._check_rest(order)
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
             order, claims = self._packed(self._shards), False
@@ -416,6 +429,19 @@ class _Push:
         return parcel.key is not None and self._stock.has(parcel.key, parcel.size, digest)
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────
+
+    def _check_rest(self, order: _Order) -> None:
+        """
+        Hash what is not hashed yet, but for the files of packs: these are read once, as their
+        packs are made. So what is wrong is found before the commit, and mostly before all else.
+        """
+        if self._is_checked:
+            return
+        packed = Many((e.path,) for p in order.parcels if p.pack for e in p.entries)
+        if len(packed) < len(self._manifest.entries):
+            found = joined(in_order(self._manifest.entries), packed.sorted(), by=_path)
+            rest = Entries(entry for entry, row in found if row is None)
+            check_contents(self._tree, rest, self._on_bytes)
 
     def _claim(self) -> bool:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from operator import attrgetter
@@ -71,18 +71,56 @@ def check_tree(
         IntegrityError: files are missing, changed or too many; `.paths` names them all.
     """
     wanted = in_order(manifest.entries if entries is None else entries)
+    missing, others = _astray(tree, wanted)
+    absent = set(missing)
+    here = Entries(e for e in wanted if e.path not in absent) if absent else wanted
+    _refuse(tree, missing=missing, changed=_changed(tree, here, on_bytes), others=others)
+
+
+def check_paths(tree: Path, manifest: Manifest) -> None:
+    """
+    Has a folder the files of a manifest, and no others? Reads none of them.
+
+    Raises:
+        IntegrityError: files are missing or too many; `.paths` names them all.
+    """
+    missing, others = _astray(tree, in_order(manifest.entries))
+    _refuse(tree, missing=missing, others=others)
+
+
+def check_contents(tree: Path, entries: Collection[Entry], on_bytes: Transfer = unwatched) -> None:
+    """
+    Hash some files of a folder.
+
+    Raises:
+        IntegrityError: files are changed; `.paths` names them all.
+    """
+    _refuse(tree, changed=_changed(tree, entries, on_bytes))
+
+
+def _astray(tree: Path, wanted: Collection[Entry]) -> tuple[list[str], list[str]]:
+    """The paths that are missing, and those that nobody wants; `wanted` is in order."""
     beside = {MANIFEST, STATE, *DOCUMENTS.difference(e.path for e in wanted)}
     there = Many((path,) for path in files_in(tree) if path not in beside).sorted()
-    found = joined(wanted, there, by=attrgetter("path"))
-    missing = {e.path: None for e, row in found if row is None}
-    here = Entries(e for e in wanted if e.path not in missing) if missing else wanted
-    sound = are_files_of(tree, here, on_bytes)
-    others = joined(there, here, to=attrgetter("path"))
-    kinds: Mapping[str, list[str]] = {
-        "missing": list(missing),
-        "changed": [e.path for e, good in zip(here, sound, strict=True) if not good],
-        "not in the manifest": [path for (path,), entry in others if entry is None],
-    }
+    missing = [e.path for e, row in joined(wanted, there, by=attrgetter("path")) if row is None]
+    others = joined(there, wanted, to=attrgetter("path"))
+    return missing, [path for (path,), entry in others if entry is None]
+
+
+def _changed(tree: Path, entries: Collection[Entry], on_bytes: Transfer) -> list[str]:
+    sound = are_files_of(tree, entries, on_bytes)
+    return [e.path for e, good in zip(entries, sound, strict=True) if not good]
+
+
+def _refuse(
+    tree: Path,
+    *,
+    missing: Sequence[str] = (),
+    changed: Sequence[str] = (),
+    others: Sequence[str] = (),
+) -> None:
+    """Name all that is wrong, if anything is."""
+    kinds = {"missing": missing, "changed": changed, "not in the manifest": others}
     said = [f"{kind}: {listing(paths)}" for kind, paths in kinds.items() if paths]
     if said:
         raise IntegrityError(

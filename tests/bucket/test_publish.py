@@ -350,6 +350,47 @@ def test_a_file_that_changes_while_it_is_sent_is_caught(tree, monkeypatch, small
     assert stored("README.md") not in bucket._objects
 
 
+@pytest.mark.parametrize("is_dry", [True, False], ids=["dry run", "push"])
+def test_all_small_files_that_are_wrong_are_named_though_each_is_read_once(tmp_path, is_dry):
+    tree, bucket = many(tmp_path / "tree"), MemoryBucket()
+    wrong = ["README.md", "train/images/0001.jpg", "train/images/0007.jpg"]
+    right = {path: (tree / path).read_bytes() for path in wrong}
+    for path in wrong:
+        (tree / path).write_bytes(b"#" * len(right[path]))
+    with pytest.raises(IntegrityError) as caught:
+        put(bucket, tree, layout="packs", dry_run=is_dry)
+    assert list(caught.value.paths) == wrong
+    assert versions(bucket, "hands") == ()
+    assert not any(b"###" in body for body in packs_in(bucket).values())
+
+    for path, body in right.items():
+        (tree / path).write_bytes(body)
+    assert put(bucket, tree, layout="packs").status == "published"
+    verify_remote(bucket, "hands", deep=True)
+
+
+@pytest.mark.parametrize("which", ["large", "kept"])
+def test_a_wrong_file_that_goes_into_no_pack_is_found_before_anything_is_sent(tmp_path, which):
+    bucket, large = MemoryBucket(), b"large" * 2**18
+    put(bucket, many(tmp_path / "first"), layout="packs")
+    files = {"train/images/new.jpg": b"new", "train/images/large.tif": large}
+    tree, before = many(tmp_path / "second", **files), set(bucket._objects)
+    path = {"large": "train/images/large.tif", "kept": "train/images/0007.jpg"}[which]
+    (tree / path).write_bytes((tree / path).read_bytes()[::-1])
+    with pytest.raises(IntegrityError, match=f"changed: {path}") as caught:
+        put(bucket, tree, "1.1.0", layout="packs")
+    assert list(caught.value.paths) == [path]
+    assert set(bucket._objects) == before
+
+
+def test_of_a_version_that_stands_every_file_is_still_hashed(tmp_path):
+    bucket, tree = MemoryBucket(), many(tmp_path / "tree")
+    put(bucket, tree, layout="packs")
+    (tree / "train/images/0007.jpg").write_bytes(b"picture 9")
+    with pytest.raises(IntegrityError, match="changed: train/images/0007"):
+        put(bucket, tree, layout="packs")
+
+
 def test_large_files_are_streamed_and_sound(tree, monkeypatch):
     monkeypatch.setattr(sending, "SMALL", 0)
     bucket = MemoryBucket()

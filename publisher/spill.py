@@ -26,7 +26,7 @@ _BLOCK = 2**16  # bytes that are read at once
 _LINE = 2**20  # bytes
 _FEW = 2**18  # bytes of many values that stay in memory
 _TOGETHER = 2**7  # values that are written and read at once
-_RUN = 2**13  # values that are sorted at once
+_RUN = 2**14  # values that are sorted at once
 
 T = TypeVar("T")
 L = TypeVar("L")
@@ -171,7 +171,10 @@ class Many(Lazy[T]):
 
     def append(self, value: T) -> None:
         """Add one."""
-        self.extend((value,))
+        self._order = None
+        self._last += self._rows_of((value,))
+        if len(self._last) == _TOGETHER:
+            self._close_block()
 
     def extend(self, values: Iterable[T]) -> None:
         """Add some, one by one: those before an error are kept."""
@@ -232,9 +235,12 @@ class Many(Lazy[T]):
             self._last += islice(left, _TOGETHER - len(self._last))
             if len(self._last) < _TOGETHER:
                 return
-            self._spill.append(marshal.dumps(self._last))
-            self._ends.append(len(self._spill))
-            self._last = []
+            self._close_block()
+
+    def _close_block(self) -> None:
+        self._spill.append(marshal.dumps(self._last))
+        self._ends.append(len(self._spill))
+        self._last = []
 
     def _rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
         stop = len(self) if stop is None else stop

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from ..errors import IntegrityError, ObjectExists, ObjectNotFound, StorageError, UsageError
@@ -191,7 +192,7 @@ def send(
         return Put(parcel, *done)
 
     with scratch() as room:
-        packs = [p for p in parcels if p.pack]
+        packs = sorted((p for p in parcels if p.pack), key=attrgetter("size"))  # one is there soon
         files = [p for p in parcels if not p.pack and not p.source]
         huge = [p for p in files if p.size >= _HUGE]
         others = [p for p in files if p.size < _HUGE]

@@ -33,6 +33,7 @@ class Server:
 
     kind: str
     endpoint: str
+    process: int  # its number
 
     @property
     def environment(self) -> dict[str, str]:
@@ -68,9 +69,10 @@ def serve(
     base = _free_ports(8)
     binary = weed()
     command = _weed_command(binary, data, base, identities) if binary else _moto_command(base + 6)
-    server = Server("SeaweedFS" if binary else "moto", f"http://127.0.0.1:{base + 6}")
     with (data / "server.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    kind = "SeaweedFS" if binary else "moto"
+    server = Server(kind, f"http://127.0.0.1:{base + 6}", process.pid)
     try:
         _wait_until_ready(server, process, data / "server.log")
         yield server

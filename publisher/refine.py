@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from .dataset import Sample, Segment
 from .errors import FormatError
 from .masks import Mask, Polygons, Rle, check_size, cut, placed
-from .refinement import eligibility, prompts
-from .refinement.scoring import iou
+from .refinement import eligibility, evidence, prompts
+from .refinement.scoring import eroded, iou
 from .shapes import distance, topology
 from .shapes.components import BitMask
 
@@ -110,6 +110,8 @@ class Rules:
     least_iou: float = 0.70  # of the answer with the annotation
     most_iou: float = 0.985  # of the same; so small a change is finer than the network sees
     least_move: float = 0.5  # pixels, of the outline on average; less is finer than people mean
+    least_growth: float = -0.06  # see `_growth`; an outline that shrinks by more
+    most_strange: float = 1.0  # must lose what is this much like its surroundings, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,9 @@ class Outcome:
         reason: "refined", or why it stays as it was, in a few words.
         route: "careful" or "bold" where a network was asked; else "".
         scores: what was measured: `size` in pixels, `coarseness`, `agreement`, `steadiness`,
-            `confidence`, `iou` of the proposed mask with the annotation, and how far its outline
-            has `moved` on average, in pixels.
+            `confidence`, `iou` of the proposed mask with the annotation, how far its outline
+            has `moved` on average, in pixels, its `growth`, and where it shrinks how `strange`
+            to its surroundings is what it would lose.
         before, after: its pixels; the same object where nothing changed. None where its
             geometry is no mask.
         proposed: what the network would have made of it, believed or not; None where none
@@ -405,12 +408,34 @@ def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[s
     agreed = (chance > 0.5) == o.mask
     change = wanted ^ o.mask
     confident = np.abs(2 * chance[change] - 1)
-    return {
+    scores = {
         "agreement": float(agreed[sure].mean()) if sure.any() else 0.0,
         "iou": iou(wanted, o.mask),
         "moved": float(change.sum()) / _length(o.mask),
         "confidence": float(confident.mean()) if change.any() else 0.0,
+        "growth": _growth(o, wanted),
     }
+    if scores["growth"] < rules.least_growth:
+        far = max(rules.band * o.size, 2 * _RIM)
+        beyond = (o.depth < -_RIM) & (o.depth >= -far) & ~wanted
+        lost = o.mask & eroded(~wanted, 1)
+        scores["strange"] = evidence.strangeness(o.image, lost, beyond)
+    return scores
+
+
+_RIM = 2  # pixels beside an outline that may be of either side
+
+
+def _growth(o: _Object, wanted: BitMask) -> float:
+    """
+    How far the outline moves outwards on average, as a share of size * coarseness ** 2.
+
+    A polygon cuts corners: one with its vertices on a circle must grow by .15 of that, since a
+    chord c bulges by c ** 2 / 8 r; vertices that are astray as often inwards as outwards change
+    it by little. Only who draws too generously has to lose much.
+    """
+    grown = int(np.count_nonzero(wanted)) - int(np.count_nonzero(o.mask))
+    return grown / _length(o.mask) / (o.coarseness**2 * o.size)
 
 
 def _length(mask: BitMask) -> float:
@@ -433,6 +458,8 @@ def _objection(scores: Mapping[str, float], rules: Rules, route: str) -> str:
         return "does not know the object"
     if scores["iou"] < rules.least_iou:
         return "too large a change"
+    if scores.get("strange", 0.0) > rules.most_strange:
+        return "not its surroundings"
     if route == "bold":
         return UNSURE if scores["confidence"] < rules.bold_confidence else REFINED
     if scores["steadiness"] < rules.steadiness:

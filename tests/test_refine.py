@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from publisher.dataset import Sample, Segment
 from publisher.masks import Mask, Rle
 from publisher.refine import REFINED, Crop, Outcome, Refined, Rules, refine
-from publisher.refinement.perturb import LEVELS, draw
+from publisher.refinement.perturb import LEVELS, Hand, draw
 from publisher.shapes import distance
 from publisher.shapes.components import holes, numbered
 
@@ -183,8 +183,10 @@ def test_a_second_run_changes_nothing(seed: int, kind: str) -> None:
 def test_a_network_that_sees_the_object_improves_its_mask(level: str) -> None:
     sample, image, true = annotated(12, level)
     done = one(sample, image, seeing, USUAL)
-    assert all(o.reason == REFINED for o in done.outcomes)
-    for outcome, mask in zip(done.outcomes, true, strict=True):
+    seen = [(o, m) for o, m in zip(done.outcomes, true, strict=True) if m.area > 30**2]
+    assert len(seen) > 1
+    for outcome, mask in seen:
+        assert outcome.reason == REFINED
         assert outcome.before is not None
         assert outcome.after is not None
         assert outcome.after.iou(mask) > outcome.before.iou(mask) + 0.02
@@ -338,3 +340,30 @@ def test_a_network_is_told_how_far_an_outline_may_be_off() -> None:
         assert int((prior > 0.5).sum()) == segment.mask(200, 200).area
         unsure.append(int(((prior > 0.1) & (prior < 0.9)).sum()))
     assert unsure[0] * 2 < unsure[1]
+
+
+@pytest.mark.parametrize(("rim", "reason"), [(90, "not its surroundings"), (30, REFINED)])
+def test_only_a_generous_outline_shrinks_and_loses_nothing_but_its_surroundings(
+    rim: int, reason: str
+) -> None:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    far = np.hypot(y - 80, x - 80)
+    grey = np.select([far < 33, far < 40], [220, rim], 30).astype(np.uint8)
+    rings = draw(Mask.from_array(far < 40), LEVELS["medium"], np.random.default_rng(0))
+    sample = Sample(1, "a.png", SIDE, SIDE, (Segment(1, 1, rings),))
+    done = one(sample, np.repeat(grey[..., None], 3, axis=2), seeing, USUAL)
+    (outcome,) = done.outcomes
+    assert outcome.reason == reason
+    assert outcome.scores["growth"] < USUAL.least_growth
+    assert pixels(outcome.proposed or outcome.after).sum() < 0.8 * pixels(outcome.before).sum()
+
+
+@pytest.mark.parametrize("tolerance", [0.05, 0.08])
+def test_a_polygon_with_its_vertices_on_a_circle_grows_as_chords_bulge(tolerance: float) -> None:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    disk = np.hypot(y - 80, x - 80) < 60
+    rings = draw(Mask.from_array(disk), Hand(tolerance, 0), np.random.default_rng(0))
+    sample = Sample(1, "a.png", SIDE, SIDE, (Segment(1, 1, rings),))
+    image = np.repeat(np.where(disk, 220, 30).astype(np.uint8)[..., None], 3, axis=2)
+    (outcome,) = one(sample, image, seeing).outcomes
+    assert outcome.scores["growth"] == pytest.approx(0.15, abs=0.05)

@@ -110,8 +110,9 @@ class Rules:
     least_iou: float = 0.70  # of the answer with the annotation
     most_iou: float = 0.985  # of the same; so small a change is finer than the network sees
     least_move: float = 0.5  # pixels, of the outline on average; less is finer than people mean
-    least_growth: float = -0.06  # see `_growth`; an outline that shrinks by more
-    most_strange: float = 1.0  # must lose what is this much like its surroundings, at most
+    least_growth: float = -0.06  # see `_growth`; an outline that shrinks by more must lose what is
+    most_growth: float = 0.2  # like its surroundings, and one that grows by more take what is like
+    most_strange: float = 1.0  # the object: so many standard deviations from it, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,8 @@ class Outcome:
         route: "careful" or "bold" where a network was asked; else "".
         scores: what was measured: `size` in pixels, `coarseness`, `agreement`, `steadiness`,
             `confidence`, `iou` of the proposed mask with the annotation, how far its outline
-            has `moved` on average, in pixels, its `growth`, and where it shrinks how `strange`
-            to its surroundings is what it would lose.
+            has `moved` on average, in pixels, its `growth`, and where that is much how `strange`
+            what changes sides is to where it goes.
         before, after: its pixels; the same object where nothing changed. None where its
             geometry is no mask.
         proposed: what the network would have made of it, believed or not; None where none
@@ -415,15 +416,24 @@ def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[s
         "confidence": float(confident.mean()) if change.any() else 0.0,
         "growth": _growth(o, wanted),
     }
-    if scores["growth"] < rules.least_growth:
-        far = max(rules.band * o.size, 2 * _RIM)
-        beyond = (o.depth < -_RIM) & (o.depth >= -far) & ~wanted
-        lost = o.mask & eroded(~wanted, 1)
-        scores["strange"] = evidence.strangeness(o.image, lost, beyond)
+    if not rules.least_growth <= scores["growth"] <= rules.most_growth:
+        scores["strange"] = _strange(o, wanted, rules)
     return scores
 
 
 _RIM = 2  # pixels beside an outline that may be of either side
+
+
+def _strange(o: _Object, wanted: BitMask, rules: Rules) -> float:
+    """How unlike its new side is what changes sides for the most part; see `evidence`."""
+    far = max(rules.band * o.size, 2 * _RIM)
+    if np.count_nonzero(wanted) < np.count_nonzero(o.mask):
+        moved = o.mask & eroded(~wanted, 1)  # without the pixels at the border, which are mixed
+        there = (o.depth < -_RIM) & (o.depth >= -far) & ~wanted
+    else:
+        moved = eroded(wanted, 1) & ~o.mask
+        there = (o.depth > _RIM) & (o.depth <= far) & wanted
+    return evidence.strangeness(o.image, moved, there)
 
 
 def _growth(o: _Object, wanted: BitMask) -> float:
@@ -459,7 +469,7 @@ def _objection(scores: Mapping[str, float], rules: Rules, route: str) -> str:
     if scores["iou"] < rules.least_iou:
         return "too large a change"
     if scores.get("strange", 0.0) > rules.most_strange:
-        return "not its surroundings"
+        return "colours speak against it"
     if route == "bold":
         return UNSURE if scores["confidence"] < rules.bold_confidence else REFINED
     if scores["steadiness"] < rules.steadiness:

@@ -20,7 +20,7 @@ _WHY = {
     "nothing to change": "the network agrees with the outline",
     "does not know the object": "the network contradicts what is certain of it",
     "too large a change": "the network means something else than the annotator",
-    "not its surroundings": "it would shrink, and lose what does not look like what is around it",
+    "colours speak against it": "it would grow or shrink much, by what looks like the other side",
     "not steady": "the network says something else at another size of the picture",
     "not confident": "the network is unsure of what it would change",
     "picture of another size": "the picture does not fit its annotation",

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -357,55 +358,107 @@ def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     channels = np.flatnonzero(np.bitwise_or.reduce(pixels, axis=0).reshape(-1, 3).any(axis=0))
     filters = lines[:, 0].copy()
     filters[0] = _SUB if filters[0] == _PAETH else filters[0]  # nothing is above it
-    sub = np.flatnonzero(filters == _SUB)
-    for c in channels.tolist():
-        pixels[sub, c::3] = np.cumsum(pixels[sub, c::3], axis=1, dtype=np.uint32)  # modulo 256
     known = np.flatnonzero(np.append(True, filters[1:] != _UP))  # pixels, and no differences
-    gaps, paeth = np.flatnonzero(np.diff(known) > 1), np.flatnonzero(filters[known] == _PAETH)
+    sub, paeth = (np.flatnonzero(filters[known] == f) for f in (_SUB, _PAETH))
+    many = np.diff(known) - 1
     left = max(_LEAST, height * (stride // 3) // _PIXEL)
-    left -= _LINE * (len(gaps) + len(paeth) * max(1, len(channels)))
+    left -= _LINE * (np.count_nonzero(many) + len(paeth) * max(1, len(channels)))
     if left < 0:
         return None
-    added = np.zeros((len(known) - 1, stride - 1), dtype=np.uint8)
-    for i in gaps.tolist():
+    added = np.zeros((len(known) - 1, stride - 1), dtype=np.uint8)  # by the lines between them
+    one = np.flatnonzero(many == 1)
+    added[one] = pixels[known[one] + 1]
+    for i in np.flatnonzero(many > 1).tolist():
         added[i] = np.add.reduce(pixels[known[i] + 1 : known[i + 1]], axis=0, dtype=np.uint8)
-    for i in paeth.tolist():
-        above = pixels[known[i - 1]] + added[i - 1]
-        for c in channels.tolist():
-            left -= _undo_paeth(pixels[known[i], c::3], above[c::3])
+    for c in channels.tolist():
+        plane, between = pixels[known, c::3], np.ascontiguousarray(added[:, c::3])
+        plane[sub] = _undone_sub(plane[sub])
+        left -= _undo_paeth(plane, between, paeth, left)
         if left < 0:
             return None
-    added += pixels[known[:-1]]
-    pixels[known[1:]] -= added
+        pixels[0, c::3] = plane[0]
+        pixels[known[1:], c::3] = plane[1:] - plane[:-1] - between
     return up
 
 
-def _undo_paeth(line: NDArray[np.uint8], above: NDArray[np.uint8]) -> int:
-    """
-    Turn one channel of a line, (W,), from what filter Paeth left of it into pixels, in place.
+def _undone_sub(lines: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """One channel of lines (L, W), from what filter Sub has left: few are not 0."""
+    flat, width = lines.ravel(), lines.shape[1]
+    new = flat != 0
+    new[::width] = True
+    at = np.flatnonzero(new)
+    sums = np.cumsum(flat.take(at), dtype=np.uint32)
+    begin = at.searchsorted(np.arange(0, len(flat), width))
+    before = sums.take(begin) - flat.take(at.take(begin))
+    sums -= np.repeat(before, np.diff(begin, append=len(at)))
+    values = np.repeat(sums.astype(np.uint8), np.diff(at, append=len(flat)))
+    return values.reshape(lines.shape)
 
-    Where nothing is left of it and the line above does not change, neither does this one: so
-    there is something to do at few pixels. Gives how many they were.
+
+def _undo_paeth(lines: NDArray[np.uint8], added: NDArray[np.uint8], paeth: Ints, most: int) -> int:
     """
-    new = np.ones(len(line) + 1, dtype=np.bool_)
-    np.not_equal(above[1:], above[:-1], out=new[1:-1])
-    np.logical_or(new[1:-1], line[1:], out=new[1:-1])
-    ends = np.flatnonzero(new)
-    at = ends[:-1]
-    values = []
-    a = c = 0  # the pixel to the left, and the one above that
-    for b, rest in zip(above.take(at).tolist(), line.take(at).tolist(), strict=True):
-        if a == c:
-            a = b
-        elif b != c:
-            to_a, to_b, to_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
-            if to_a > to_b or to_a > to_c:
-                a = b if to_b <= to_c else c
-        a = (a + rest) & 0xFF
-        c = b
-        values.append(a)
-    line[:] = np.repeat(np.array(values, dtype=np.uint8), ends[1:] - at)
-    return len(values)
+    Turn one channel of lines that have filter Paeth into pixels, in place, one after the other.
+
+    Gives how many steps that took; it ends when these are more than `most`.
+
+    Args:
+        lines: (L, W), the others pixels already.
+        added: (L - 1, W), by lines between each and the next one.
+        paeth: the numbers of those to turn, ascending.
+    """
+    width, steps = lines.shape[1], 0
+    rests = lines[paeth]
+    at = np.flatnonzero(rests)
+    ends = at.searchsorted(np.arange(0, rests.size + 1, width)).tolist()
+    columns, values = (at % width).tolist(), rests.ravel().take(at).tolist()
+    for line, (begin, end) in zip(paeth.tolist(), pairwise(ends), strict=True):
+        above = (lines[line - 1] + added[line - 1]).tobytes()
+        done, more = _undone_paeth(columns[begin:end], values[begin:end], above)
+        lines[line] = np.frombuffer(done, np.uint8)
+        steps += more
+        if steps > most:
+            break
+    return steps
+
+
+_ONE = [bytes((value,)) for value in range(256)]
+
+
+def _undone_paeth(at: list[int], rests: list[int], above: bytes) -> tuple[bytearray, int]:
+    """
+    One channel of a line, from what filter Paeth has left of it and the line above, (W,).
+
+    Where nothing is left and the pixel to the left is as the one above it, so is this one. So a
+    line is that above but for stretches that begin with a rest, and in a stretch nothing happens
+    until the next rest or the next change above. Gives how often something did, too.
+
+    Args:
+        at, rests: what is left, and where: not 0.
+    """
+    line, width, steps, following = bytearray(above), len(above), len(at), 0
+    while following < len(at):
+        begin = at[following]
+        c = above[begin]
+        a = (c + rests[following]) & 0xFF
+        following += 1
+        while a != c:  # the last pixel, and the one above it
+            stop = at[following] if following < len(at) else width
+            same = above[begin + 1 : stop]
+            end = stop - len(same.lstrip(_ONE[c]))
+            line[begin:end] = _ONE[a] * (end - begin)
+            if end == width:
+                break
+            b, rest = above[end], 0
+            if end == stop:
+                rest = rests[following]
+                following += 1
+            if b != c:
+                to_a, to_b, to_c = abs(b - c), abs(a - c), abs(a + b - 2 * c)
+                if to_a > to_b or to_a > to_c:
+                    a = b if to_b <= to_c else c
+            a, c, begin = (a + rest) & 0xFF, b, end
+            steps += 1
+    return line, steps
 
 
 def _unpacked(png: Png) -> bytes:

@@ -35,19 +35,36 @@ device_option = click.option(
 
 @contextmanager
 def progress(what: str, *, quiet: bool = False) -> Iterator[Progress]:
-    """A bar on stderr while work goes on; nothing where nobody watches."""
+    """
+    How far work is, on stderr: a bar where somebody watches; else, in a log, a line each ten
+    seconds.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        yield silent
+        yield silent if quiet else _counting(what)
         return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _counting(what: str) -> Progress:
+    """A line now and then: how many of how many, and the time that is left."""
+    seldom, began, before = _Seldom(_EVERY), time.monotonic(), -1
+
+    def count(done: int, total: int) -> None:
+        nonlocal before
+        before = done - 1 if before < 0 else before  # what an earlier run has done
+        if seldom.may():
+            left = (total - done) * (time.monotonic() - began) / max(done - before, 1)
+            say(f"{what}: {done:,} of {total:,}, {_clock(left)} left")
+
+    return count
 
 
 @contextmanager

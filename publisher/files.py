@@ -84,12 +84,14 @@ def open_tree(path: Path) -> Iterator[Tree]:
     tree: Tree
     if path.is_dir():
         tree = Folder(path)
+    elif not path.is_file():  # a pipe would never end, and a device neither
+        if path.exists():
+            raise UsageError(f"{path} is neither a file nor a folder")
+        raise UsageError(f"no such file or folder: {path}")
     elif zipfile.is_zipfile(path):
         tree = Zip(path)
-    elif path.is_file():
-        tree = Folder(path.parent, only=(path.name,), label=path.name)
     else:
-        raise UsageError(f"no such file or folder: {path}")
+        tree = Folder(path.parent, only=(path.name,), label=path.name)
     try:
         yield tree
     finally:
@@ -154,7 +156,8 @@ class Folder:
             path = f"{self._root}/{place}"
             mode = _mode(os.lstat, path)
             if stat.S_ISLNK(mode):
-                if not Path(path).resolve().is_relative_to(self._root):
+                # Path.resolve raises where links go round in circles
+                if not Path(os.path.realpath(path)).is_relative_to(self._root):
                     raise FormatError("a link leads out of the folder", path=name, code="I109")
                 mode = _mode(os.stat, path)
         self._checked.update(places[1:])

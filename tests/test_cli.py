@@ -7,7 +7,7 @@ import json
 import pytest
 
 from publisher.cli import main
-from tests.makers import coco_document, coco_folder, cvat_polygon, cvat_zip
+from tests.makers import coco_document, coco_folder, cvat_polygon, cvat_zip, picture
 
 
 @pytest.fixture
@@ -292,3 +292,55 @@ def test_our_coco_keeps_the_order_so_panoptic_needs_no_policy(cli, tmp_path):
     cli("convert", export, "--to", "coco-panoptic", "-o", tmp_path / "two")
     maps = [tmp_path / n / "panoptic" / "a.png" for n in ("one", "two")]
     assert maps[0].read_bytes() == maps[1].read_bytes()
+
+
+def test_a_new_fault_in_another_image_is_not_taken_for_an_accepted_one(cli, tmp_path):
+    source, accepted = tmp_path / "instances.json", tmp_path / "accepted.json"
+
+    def lacking(*image_ids):
+        body = coco_document([{"image_id": i} for i in (1, 1, 2, 2)])
+        body["images"].append({**body["images"][0], "id": 2, "file_name": "b.jpg"})
+        for annotation in body["annotations"]:
+            if annotation["image_id"] in image_ids:
+                del annotation["iscrowd"]
+        source.write_text(json.dumps(body))
+
+    lacking(1)
+    cli("validate", source, "--write-baseline", accepted)
+    lacking(1, 2)
+    result = cli("validate", source, "--baseline", accepted, code=3)
+    assert "b.jpg: error A305" in result.stdout
+    assert "a.jpg: error A305" not in result.stdout
+
+
+@pytest.mark.parametrize("option", ["--report", "--metrics", "--write-baseline", "--baseline"])
+def test_a_folder_in_the_place_of_a_file_is_one_line(cli, export, tmp_path, option):
+    (tmp_path / "folder.html").mkdir()
+    result = cli("validate", export, option, tmp_path / "folder.html", code=2)
+    assert "folder.html" in result.stderr
+    assert "Is a directory" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_cvat_mask_that_reaches_out_of_the_image_says_what_is_cut_off(cli, tmp_path):
+    mask = '<mask label="hand" rle="0, 40" left="{}" top="2" width="10" height="4" z_order="0"/>'
+    shapes = mask.format(25) + mask.format(3)
+    source = cvat_zip(tmp_path / "a.zip", {"a.jpg": shapes})
+    result = cli("validate", source)
+    assert result.stdout.count("K822") == 1
+    assert "20 of its pixels are cut off" in result.stdout
+    odd = cvat_zip(tmp_path / "b.zip", {"a.jpg": mask.format("1_0")})
+    assert "left is '1_0', not an integer" in cli("validate", odd, code=3).stdout
+
+
+def test_a_panoptic_json_is_one_though_its_first_entry_is_broken(cli, tmp_path):
+    image = {"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}
+    entry = {"image_id": 1, "file_name": "a.png"}
+    listed = [entry, {**entry, "segments_info": []}]
+    body = {"images": [image], "annotations": listed, "categories": []}
+    (tmp_path / "panoptic.json").write_text(json.dumps(body))
+    (tmp_path / "panoptic").mkdir()
+    (tmp_path / "panoptic/a.png").write_bytes(picture(20, 30, "PNG"))
+    said = cli("validate", tmp_path, code=3).stdout
+    assert "missing required field `segments_info`" in said
+    assert "category_id" not in said

@@ -231,3 +231,20 @@ def test_what_is_no_regular_file_has_no_digest(tmp_path):
         assert files.has_digest(tmp_path / "file", 4, sha256)
         for name in ("link", "folder", "pipe", "socket", "missing", "file/below"):
             assert not files.has_digest(tmp_path / name, 4, sha256)
+
+
+def test_a_pipe_or_a_device_is_refused_before_it_is_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null"):
+        with (
+            pytest.raises(UsageError, match="neither a file nor a folder"),
+            files.open_tree(files.Path(path)),
+        ):
+            pass
+
+
+def test_a_link_that_leads_to_itself_is_no_file(tmp_path):
+    (tmp_path / "a.json").symlink_to("b.json")
+    (tmp_path / "b.json").symlink_to("a.json")
+    with files.open_tree(tmp_path) as tree, pytest.raises(FormatError, match="not a regular file"):
+        tree.read("a.json", 10)

@@ -141,3 +141,16 @@ def test_what_is_no_picture_is_refused(body):
     with pytest.raises(FormatError) as e:
         images.pixels_of(body)
     assert e.value.code == "I112"
+
+
+@pytest.mark.parametrize("cut", [1, 12, 16, 20])
+def test_a_png_without_its_end_is_found_out_though_all_pixels_are_there(cut):
+    with pytest.raises(FormatError, match="cut short"):
+        facts(picture(kind="PNG")[:-cut])
+
+
+def test_a_png_whose_pixels_fit_no_checksum_is_found_out():
+    body = bytearray(picture(kind="PNG", compress_level=0))
+    body[body.index(b"IDAT") + 40] ^= 1
+    with pytest.raises(FormatError, match="checksum of b'IDAT'"):
+        facts(bytes(body))

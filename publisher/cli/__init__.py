@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..errors import IntegrityError, InvalidDataset, PublisherError, VersionWarning
+from ..errors import IntegrityError, InvalidDataset, PublisherError, UsageError, VersionWarning
 from . import bucket, dataset, housekeeping, maintain, refine, ritm, scaffold
 from .talk import say
 
@@ -33,6 +33,11 @@ class Commands(click.Group):
         except PublisherError as error:
             _say(error, as_json)
             sys.exit(error.exit_code)
+        except OSError as error:  # a folder where a file should be, no right, a disk that is full
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            _say(UsageError(f"{error.filename}: {error.strerror}"), as_json)
+            sys.exit(UsageError.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted; run the same command again to go on", err=True)
             sys.exit(130)

@@ -280,10 +280,10 @@ def _looks_like_coco(tree: Tree, name: str, *, alone: bool) -> bool:
     with tree.open(name) as stream:
         try:
             for window in Document(stream).windows():
+                if window.key == "annotations" and b'"segments_info"' in bytes(window.text):
+                    return False  # panoptic, however broken its first entry
                 if window.key == "annotations" and window.key not in keys:
                     first = msgspec.json.decode(window.items[0]) if window.items else None
-                    if isinstance(first, dict) and "segments_info" in first:
-                        return False
                     if isinstance(first, dict) and {"image_id", "segmentation"} <= first.keys():
                         return True
                 keys.add(window.key)
@@ -546,6 +546,7 @@ class _File:
                 if fault := window.faults.get(i):
                     raise fault
                 row = records.record(bytes(memoryview(raw)), records.Category)
+                self.mended += [_found(m, self.name) for m in row.mended]
                 c = row.said
                 if c.id in self.categories:
                     raise FormatError(f"category id {c.id} is used twice", code="C201")

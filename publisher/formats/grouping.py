@@ -20,6 +20,7 @@ class Shape:
     group: str  # "" where it stands alone
     segment: Segment
     mask: Mask
+    outside: int = 0  # pixels of a brush mask that the image has not, and that are cut off
 
 
 def grouped(shapes: Iterable[Shape], file_name: str) -> tuple[list[Segment], list[Item]]:

@@ -112,16 +112,16 @@ def segment_ids(pictures: Pictures) -> Iterator[NDArray[np.int64]]:
 
 
 class Merged:
-    """One finding for all that say the same: the first, with how many there are."""
+    """One finding for all of a file that say the same: the first, with how many there are."""
 
     def __init__(self) -> None:
-        self._first: dict[tuple[str, str], Finding] = {}
-        self._times: Counter[tuple[str, str]] = Counter()
+        self._first: dict[tuple[str, str, str | None], Finding] = {}
+        self._times: Counter[tuple[str, str, str | None]] = Counter()
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Take some more."""
         for f in findings:
-            key = (f.code, f.message)
+            key = (f.code, f.message, f.file_name)
             self._first.setdefault(key, f)
             self._times[key] += 1
 

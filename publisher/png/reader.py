@@ -105,6 +105,17 @@ def parse(body: bytes) -> Png:
     return Png(*header, tuple(managed), b"".join(packed))
 
 
+def check_chunks(body: bytes) -> None:
+    """
+    Check that a PNG is whole: all chunks up to the last one, and their checksums.
+
+    Raises:
+        FormatError: I112, it is no PNG, damaged or cut short.
+    """
+    for _ in _chunks(body):
+        pass
+
+
 def changes_of(png: Png) -> Changes | None:
     """
     Unpack a map; None where its lines need a full decoder.

@@ -11,7 +11,7 @@ import numpy as np
 from ..dataset import Segment
 from ..masks import Mask, Rle
 from .polygons import normalised, outside
-from .rule import MAX_ID, Finding, Scene, Survey, dataset_rule, finite, rule
+from .rule import MAX_ID, Finding, Scene, Survey, dataset_rule, is_number, rule
 
 TINY = 4  # px
 FULL = 0.98  # of the image
@@ -278,17 +278,24 @@ def area_of_box(scene: Scene) -> Iterator[Finding]:
 def _wrong_areas(scene: Scene) -> Iterator[tuple[int, float]]:
     for index, segment in enumerate(scene.sample.segments):
         area, said = scene.areas[index], segment.origin.get("area")
-        if not area or not finite(said) or segment.origin.get("shape") == "box":
+        if not area or not is_number(said) or segment.origin.get("shape") == "box":
             continue
-        if abs(float(said) - area) <= max(1, 1.5 * math.sqrt(area), 0.02 * area):
+        if abs(said - area) <= max(1, 1.5 * math.sqrt(area), 0.02 * area):
             continue
         if outside(scene, index) <= 1:  # else the source counts what lies outside; P407 tells
-            yield index, float(said)
+            yield index, _float(said)
+
+
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # JSON may hold whole numbers of any length
+        return math.inf if number > 0 else -math.inf
 
 
 def _is_of_box(scene: Scene, index: int, area: float) -> bool:
     box = scene.claimed[index] or scene.boxes[index].tolist()
-    return box[2] > 0 and abs(area - box[2] * box[3]) <= 0.005 * area
+    return box[2] > 0 and abs(area - box[2] * box[3]) <= 0.005 * box[2] * box[3]
 
 
 def _drop_empty(scene: Scene, index: int) -> Segment | None:  # noqa: ARG001

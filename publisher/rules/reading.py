@@ -272,9 +272,11 @@ def crop_runs(scene: Scene) -> Iterator[Finding]:
 @reading_rule("K822")
 def crop_outside(scene: Scene) -> Iterator[Finding]:
     """
-    The box of a CVAT mask is empty or lies wholly outside the image.
+    The box of a CVAT mask is empty or lies outside the image.
 
-    Why it matters: the instance has no pixels; see A316 for what that costs.
+    Why it matters: what is outside has no pixels; where that is all of it, see A316 for what it
+    costs. Where it is a part, the rest is kept, and this is a warning: the mask may be of a picture
+    of another size.
     Fix: delete or draw it again in CVAT.
     Example: `left="700"` in an image 640 px wide.
     """

@@ -375,6 +375,11 @@ def _register(new: Rule) -> Any:
     return new.check
 
 
+def is_number(value: object) -> TypeGuard[float]:
+    """Is it any number, also one that no area can be?"""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
 def finite(value: object) -> TypeGuard[float]:
     """Is it a number that a box or an area can have?"""
     if isinstance(value, bool) or not isinstance(value, int | float):

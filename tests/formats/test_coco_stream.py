@@ -213,14 +213,15 @@ def test_keys_that_are_there_twice_are_said(tmp_path):
         reading(put(tmp_path / "instances.json", text[:-1] + ', "images": []}'))
 
 
-def test_an_unknown_licence_is_said_once_for_all_images(tmp_path):
+def test_an_unknown_licence_is_said_of_each_image(tmp_path):
     body = document()
     for image in body["images"]:
         image["license"] = 3
     with intake.opened(put(tmp_path / "instances.json", body)) as source:
         list(source.dataset)
-        (finding,) = source.findings
-    assert str(finding).endswith("licence 3 is not among the licences of the file (12 times)")
+        told = source.findings
+    assert len({f.file_name for f in told}) == len(told) == 12
+    assert all(f.message == "licence 3 is not among the licences of the file" for f in told)
 
 
 def test_a_sample_that_cannot_be_read_names_all_that_cannot(tmp_path):
@@ -311,3 +312,12 @@ def test_what_a_file_says_of_its_dataset_is_named_where_it_is_left(tmp_path):
     document = {"info": {"description": "Hands", "year": 0}, **licensed("a", [], None)}
     notes = reading(put(tmp_path / "a.json", document)).notes
     assert any("info (description) is not kept" in note for note in notes)
+
+
+@pytest.mark.parametrize("number", ["1", 1.0])
+def test_a_category_id_that_is_cast_is_said(tmp_path, number):
+    body = coco_document([{}])
+    body["categories"][0]["id"] = number
+    (said,) = reading(put(tmp_path / "instances.json", body)).mended
+    assert said.code == "J005"
+    assert "id is" in said.message

@@ -36,6 +36,7 @@ from .shapes import (
     described,
     drawn,
     integer,
+    overhang,
     shape_of,
     write_aside,
 )
@@ -138,6 +139,7 @@ class _Reader:
     counted: Tally = field(default_factory=Tally)
     items: list[Item] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    mended: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     aside: Counter[str] = field(default_factory=Counter)
 
@@ -166,6 +168,7 @@ class _Reader:
             items=tuple(self.items),
             notes=tuple(self.notes),
             findings=tuple(self.findings),
+            mended=tuple(self.mended),
         )
 
     def _image(self, node: Element) -> None:
@@ -214,6 +217,7 @@ class _Reader:
             except FormatError as error:
                 self.findings.append(finding_of(error, file_name))
                 continue
+            self.mended += overhang(shape, file_name)
             pixels[shape.label] += shape.mask.area
             shapes.append(shape)
         self.counted += Tally(segments=len(nodes), pixels=pixels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -21,6 +21,7 @@ from ...masks import (
     mask_from_crop,
     rotate,
 )
+from ...validate import Finding, finding_of
 from ..grouping import Shape, merged
 from ..xml import Xml
 from .meta import CROWD, Labels, Meta, attributes_in, attributes_of, plain
@@ -52,16 +53,25 @@ def shape_of(node: Element, meta: Meta, height: int, width: int) -> Shape:
     group = "" if group == "0" else group
     origin: dict[str, Any] = {"shape": str(node.tag), "source": node.get("source", "")}
     origin["group"] = group
+    geometry, outside = _geometry(node, height, width, origin)
     segment = Segment(
         id=0,
         category_id=category.id,
-        segmentation=_geometry(node, height, width, origin),
+        segmentation=geometry,
         iscrowd=crowd,
         z_order=integer(node, "z_order") if "z_order" in node.attrib else None,
         attributes=attributes,
         origin={k: v for k, v in origin.items() if v},
     )
-    return Shape(label, group, segment, segment.mask(height, width))
+    return Shape(label, group, segment, segment.mask(height, width), outside)
+
+
+def overhang(shape: Shape, file_name: str) -> list[Finding]:
+    """What is said of a mask that is cut off at the border of the image."""
+    if not shape.outside:
+        return []
+    said = f"mask reaches out of the image: {shape.outside} of its pixels are cut off"
+    return [replace(finding_of(FormatError(said, code="K822"), file_name), severity="warning")]
 
 
 def described(node: Element, kinds: Mapping[tuple[str, str], str]) -> dict[str, Any]:
@@ -89,7 +99,7 @@ def integer(node: Element, key: str) -> int:
     """
     text = node.get(key, "")
     try:
-        return int(text)
+        return int(_ascii(text))
     except ValueError:
         raise FormatError(f"{key} is {text[:40]!r}, not an integer") from None
 
@@ -103,12 +113,24 @@ def number(node: Element, key: str, default: str = "") -> float:
     """
     text = node.get(key, default)
     try:
-        value = float(text)
+        value = float(_ascii(text))
     except ValueError:
         raise FormatError(f"{key} is {text[:40]!r}, not a number") from None
     if not abs(value) <= 1e6:
         raise FormatError(f"{key} is {text[:40]!r}", code="P406")
     return value
+
+
+def _ascii(text: str) -> str:
+    """
+    Numbers as XML has them.
+
+    Raises:
+        ValueError: Python would read more than that, as "1_0" and the digits of other scripts.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(text[:40])
+    return text
 
 
 def points(node: Element) -> tuple[float, ...]:
@@ -119,16 +141,17 @@ def points(node: Element) -> tuple[float, ...]:
         FormatError: P401, they are not written as x,y;x,y;...
     """
     try:
-        pairs = [p.split(",") for p in node.get("points", "").split(";")]
+        pairs = [p.split(",") for p in _ascii(node.get("points", "")).split(";")]
         return tuple(float(v) for x, y in pairs for v in (x, y))
     except ValueError:
         raise FormatError("points are not x,y;x,y;...", code="P401") from None
 
 
-def _geometry(node: Element, height: int, width: int, origin: dict[str, Any]) -> Any:
+def _geometry(node: Element, height: int, width: int, origin: dict[str, Any]) -> tuple[Any, int]:
+    """The segmentation, and how many pixels of a brush mask the image has not."""
     match node.tag:
         case "polygon":
-            return (points(node),)
+            return (points(node),), 0
         case "mask":
             return _brush(node, height, width)
         case "box":
@@ -136,24 +159,25 @@ def _geometry(node: Element, height: int, width: int, origin: dict[str, Any]) ->
             degrees = number(node, "rotation", "0")
             if degrees:
                 origin["box"] = {"bbox": [x0, y0, x1 - x0, y1 - y0], "rotation": degrees}
-            return (box_ring(x0, y0, x1, y1, degrees),)
+            return (box_ring(x0, y0, x1, y1, degrees),), 0
         case "ellipse":
             cx, cy, rx, ry = (number(node, k) for k in ("cx", "cy", "rx", "ry"))
             degrees = number(node, "rotation", "0")
             origin["ellipse"] = {"centre": [cx, cy], "radii": [rx, ry], "rotation": degrees}
-            return (ellipse(cx, cy, rx, ry, degrees),)
+            return (ellipse(cx, cy, rx, ry, degrees),), 0
         case tag:
             raise FormatError(f"unknown shape <{tag}>", code="L817")
 
 
-def _brush(node: Element, height: int, width: int) -> Rle:
+def _brush(node: Element, height: int, width: int) -> tuple[Rle, int]:
+    text = node.get("rle", "")
     try:
-        runs = [int(run) for run in node.get("rle", "").split(",")]
+        runs = [int(run) for run in _ascii(text).split(",")]
     except ValueError:
         raise FormatError("rle is not a list of integers", code="K821") from None
     left, top, w, h = (integer(node, k) for k in ("left", "top", "width", "height"))
     mask = mask_from_crop(runs, left, top, w, h, (height, width))
-    return Rle(height, width, mask.counts.decode())
+    return Rle(height, width, mask.counts.decode()), sum(runs[1::2]) - mask.area
 
 
 # ── segments as shapes ───────────────────────────────────────────────────────────────────────

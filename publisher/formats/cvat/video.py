@@ -32,7 +32,7 @@ from .images import aside_notes, content_of
 from .interpolation import Gap, Shown, fill, gaps
 from .members import Members
 from .meta import Meta, Task
-from .shapes import NOT_SEGMENTS, described, integer, shape_of
+from .shapes import NOT_SEGMENTS, described, integer, overhang, shape_of
 
 MAX_FILLED = 2**17  # shapes that are interpolated: a few keyframes can ask for millions
 MAX_TEXT = 2**27  # characters of them
@@ -283,6 +283,7 @@ class _File:
             frame.aside.append({**said, "attributes": attributes} if attributes else said)
             return
         shape = shape_of(element, self.meta, frame.height, frame.width)
+        self.mended += overhang(shape, frame.file_name)
         pixels[shape.label] += shape.mask.area
         segment = replace(shape.segment, attributes={**identity, **shape.segment.attributes})
         frame.shapes.append((track.position, replace(shape, segment=segment)))

@@ -344,3 +344,17 @@ def test_a_panoptic_json_is_one_though_its_first_entry_is_broken(cli, tmp_path):
     said = cli("validate", tmp_path, code=3).stdout
     assert "missing required field `segments_info`" in said
     assert "category_id" not in said
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "code"),
+    [("a.jpg", "a.jpg", "I102"), ("a.jpg", "aux.jpg", "I110"), ("a.jpg", "A.jpg", "I111")],
+)
+def test_pictures_of_an_export_that_cannot_keep_their_names_are_told(cli, tmp_path, one, two, code):
+    body = coco_document([{}, {"image_id": 2}])
+    body["images"][0]["file_name"] = one
+    body["images"].append({**body["images"][0], "id": 2, "file_name": two})
+    (tmp_path / "instances.json").write_text(json.dumps(body))
+    said = cli("validate", tmp_path / "instances.json").stdout
+    assert f"warning {code}: {two!r} is called so here" in said
+    assert code not in cli("validate", tmp_path / "instances.json", "--ignore", code).stdout

@@ -37,6 +37,7 @@ from ..files import (
 )
 from ..formats import Picture, Reading
 from ..formats.reading import Merged
+from ..names import portable
 from ..progress import Progress, silent
 from ..validate import Beside, Finding, Unclaimed, finding_of
 from .joining import Joined, join
@@ -204,9 +205,23 @@ def opened(path: Path, format_name: str | None = None) -> Iterator[Opened]:
         joined = join([reading], [tree.label], None, hear=heard)
         pictured = any(m is not None for m in joined.samples.members())
         picture = partial(_picture, tree, joined.member_of) if pictured else None
-        opened = Opened(joined.dataset, picture, heard.findings, heard.unread)
+        renamed = tuple(_renamed(joined))
+        said: Callable[[], tuple[Finding, ...]] = lambda: (*heard.findings(), *renamed)  # noqa: E731
+        opened = Opened(joined.dataset, picture, said, heard.unread)
         left: Unclaimed = lambda _: _unclaimed(tree, joined.samples.members())  # noqa: E731
         yield replace(opened, unclaimed=left) if pictured else opened
+
+
+def _renamed(joined: Joined) -> Iterator[Finding]:
+    """What is said of pictures that could not keep their names, which other findings now use."""
+    for before, name in joined.renames:
+        if portable(before) != before:
+            code, why = "I110", "its own name is not portable"
+        elif joined.samples.find(before) is not None:
+            code, why = "I102", "another has that name"
+        else:
+            code, why = "I111", "another's name differs by case or extension only"
+        yield Finding(code, "warning", f"{before!r} is called so here, since {why}", name)
 
 
 class _Heard:

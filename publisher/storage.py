@@ -1217,7 +1217,11 @@ def _check_body(body: bytes, sha256: str | None, key: str) -> None:
 
 
 def _wrong_body(key: str) -> IntegrityError:
-    return IntegrityError(f"what was sent as {key} has not the digest that was promised", [key])
+    return IntegrityError(
+        f"what was sent as {key} has not the digest that was promised",
+        [key],
+        hint="run the same command again; if that does not help, something changes bytes on their way",
+    )
 
 
 def _too_large(url: str, key: str, limit: int) -> IntegrityError:

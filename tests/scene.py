@@ -112,6 +112,8 @@ class Scene:
             assert "\n" not in str(failed)
             assert failed.hint, str(failed)
         allowed = {0}.union(*(self._codes.get(kind, {0}) for kind in self.injector.done))
+        if self.injector.done.count("bit flipped on its way up") > 1:
+            allowed.add(7)  # what comes wrong is sent once more, and no more than that
         assert code in allowed, (schedule, code)
         for kind in schedule.values():
             self.figures.fault(kind, self.injector.done.count(kind))

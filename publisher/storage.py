@@ -1220,7 +1220,7 @@ def _wrong_body(key: str) -> IntegrityError:
     return IntegrityError(
         f"what was sent as {key} has not the digest that was promised",
         [key],
-        hint="run the same command again; if that does not help, something changes bytes on their way",
+        hint="run the same command again; if that is no help, something changes bytes on the way",
     )
 
 

@@ -90,12 +90,23 @@ def open_tree(path: Path) -> Iterator[Tree]:
         raise UsageError(f"no such file or folder: {path}")
     elif zipfile.is_zipfile(path):
         tree = Zip(path)
+    elif _begins_a_zip(path):
+        raise FormatError(
+            "the archive is cut short: its list of files, which stands at its end, is not there",
+            path=path.name,
+            hint="export or download it again",
+        )
     else:
         tree = Folder(path.parent, only=(path.name,), label=path.name)
     try:
         yield tree
     finally:
         tree.close()
+
+
+def _begins_a_zip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(4) == b"PK\x03\x04"
 
 
 class Folder:

@@ -224,7 +224,9 @@ def mask_from_crop(
     check_size(image_height, image_width)
     if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
         raise FormatError(f"mask box is {width} x {height} px", code="K822")
-    if any(r < 0 for r in runs) or sum(runs) != width * height:
+    if (least := min(runs, default=0)) < 0:
+        raise FormatError(f"mask has a run of {least} pixels", code="K821")
+    if sum(runs) != width * height:
         raise FormatError(
             f"mask has runs for {sum(runs)} pixels, its box has {width * height}", code="K821"
         )

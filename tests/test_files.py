@@ -248,3 +248,10 @@ def test_a_link_that_leads_to_itself_is_no_file(tmp_path):
     (tmp_path / "b.json").symlink_to("a.json")
     with files.open_tree(tmp_path) as tree, pytest.raises(FormatError, match="not a regular file"):
         tree.read("a.json", 10)
+
+
+def test_a_zip_that_is_cut_short_is_said_to_be(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"annotations.xml": "x" * 1000})
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(FormatError, match="cut short"), files.open_tree(path):
+        pass

@@ -7,12 +7,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from .bucket import catalog, consume, locking
 from .bucket.cache import open_cache
 from .bucket.consume import Release
 from .bucket.trust import Trust
+from .conservation import Item
 from .dataset import Dataset
+from .errors import UsageError
 from .files import cache_folder
 from .panoptic import Overlap
 from .stages import conversion, intake
@@ -39,14 +42,20 @@ def read(path: str | os.PathLike[str], format: str | None = None) -> Dataset:
 
 def write(
     dataset: Dataset, out: str | os.PathLike[str], format: str, *, overlap: Overlap | None = None
-) -> None:
+) -> tuple[Item, ...]:
     """
-    Write annotations into the folder `out`, as "coco", "coco-panoptic" or "publisher".
+    Write annotations into the folder `out`, in any format that `publisher convert` writes.
+
+    Returns:
+        Every difference between what was given and what was written, with its reason.
 
     Raises:
+        UsageError: there is no such format or policy.
         OverlapError: a panoptic map was asked for and nothing says who wins.
     """
-    conversion.write(dataset, Path(out), format, overlap)
+    if overlap is not None and overlap not in get_args(Overlap):
+        raise UsageError(f"overlap={overlap!r}", hint=f"one of {', '.join(get_args(Overlap))}")
+    return conversion.write(dataset, Path(out), format, overlap)
 
 
 def pull(

@@ -41,6 +41,11 @@ class Tally:
     def __bool__(self) -> bool:
         return bool(self.images or self.segments or any(self.pixels.values()))
 
+    def __str__(self) -> str:
+        counts = [(self.images, "image(s)"), (self.segments, "segment(s)")]
+        counts += [(n, f"px of {name!r}") for name, n in sorted(self.pixels.items())]
+        return ", ".join(f"{n:+,} {what}" for n, what in counts if n)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, without classes that have no pixels."""
         pixels = {k: v for k, v in self.pixels.items() if v}
@@ -57,8 +62,11 @@ class Item:
     times: int = 1
 
     def __str__(self) -> str:
-        often = f" ({self.times} times)" if self.times > 1 else ""
-        return f"{self.file_name}: {self.reason}{often}" if self.file_name else self.reason + often
+        said = f"{self.reason}: {self.change}" if self.change else self.reason
+        if self.times > 1:
+            first = f", first: {self.file_name}" if self.file_name else ""
+            return f"{said} ({self.times} times{first})"
+        return f"{self.file_name}: {said}" if self.file_name else said
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

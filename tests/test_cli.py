@@ -358,3 +358,54 @@ def test_pictures_of_an_export_that_cannot_keep_their_names_are_told(cli, tmp_pa
     said = cli("validate", tmp_path / "instances.json").stdout
     assert f"warning {code}: {two!r} is called so here" in said
     assert code not in cli("validate", tmp_path / "instances.json", "--ignore", code).stdout
+
+
+def test_convert_says_what_has_no_pixels_and_is_lost(cli, tmp_path):
+    marks = '<points label="hand" points="3,4"/><tag label="hand"/>' + cvat_polygon()
+    source = cvat_zip(tmp_path / "a.zip", {"a.jpg": marks})
+    said = cli("convert", source, "--to", "datumaro", "-o", tmp_path / "d").stderr
+    assert "datumaro cannot hold tags, points, lines and what else has no pixels (2)" in said
+    said = cli("convert", source, "--to", "cvat", "-o", tmp_path / "c").stderr
+    assert "cannot hold tags" not in said
+
+
+def test_convert_says_what_it_calls_otherwise_and_what_it_set_right(cli, tmp_path):
+    body = coco_document([{"iscrowd": "0"}])
+    body["images"][0]["file_name"] = "aux.jpg"
+    (tmp_path / "instances.json").write_text(json.dumps(body))
+    source = tmp_path / "instances.json"
+    said = cli("convert", source, "--to", "coco", "-o", tmp_path / "out").stderr
+    assert "'aux.jpg' is called so here, since its own name is not portable" in said
+    assert "iscrowd" in said
+
+
+def test_convert_replaces_neither_its_source_nor_later_work(cli, export, tmp_path):
+    out = tmp_path / "out"
+    cli("convert", export, "--to", "labelme", "-o", out)
+    cli("convert", export, "--to", "labelme", "-o", out)
+    kept = {p.name: p.read_bytes() for p in out.iterdir()}
+    said = cli("convert", out, "--to", "semantic", "-o", out, code=2).stderr
+    assert "holds what is read" in said
+    drawn = next(out.glob("*.json"))
+    drawn.write_text(drawn.read_text() + " ")
+    said = cli("convert", export, "--to", "labelme", "-o", out, code=2).stderr
+    assert f"{drawn.name} is newer than what was written there" in said
+    assert {p.name for p in out.iterdir()} == kept.keys()
+
+
+def test_two_categories_of_one_name_are_not_merged_in_silence(cli, tmp_path):
+    body = coco_document([{}])
+    body["categories"] = [{"id": n, "name": "hand"} for n in (1, 2)]
+    (tmp_path / "instances.json").write_text(json.dumps(body))
+    source = tmp_path / "instances.json"
+    said = cli("convert", source, "--to", "cvat", "-o", tmp_path / "out", code=3).stderr
+    assert "two categories are called 'hand', and cvat knows them by their names" in said
+
+
+def test_each_loss_is_told_with_its_pixels(cli, tmp_path):
+    left = {"segmentation": [[1, 1, 9, 1, 9, 9, 1, 9]]}
+    right = {"segmentation": [[5, 1, 12, 1, 12, 9, 5, 9]]}
+    source = coco_folder(tmp_path / "in", coco_document([left, right]))
+    command = ("convert", source, "--to", "coco-panoptic", "-o", tmp_path / "out")
+    said = cli(*command, "--overlap", "z-order").stderr
+    assert "-32 px of 'hand'" in said

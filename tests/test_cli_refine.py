@@ -32,7 +32,8 @@ def test_it_prints_what_went_in_what_came_out_and_why(cli, coarse, tmp_path):
     assert ["segments", "6", "6"] in lines
     assert ["refined", "3"] in lines
     assert ["brush", "mask", "3"] in lines
-    assert "note: 000.png: mask refined (3 times)" in result.stderr
+    assert "note: mask refined: " in result.stderr
+    assert "(3 times, first: 000.png)" in result.stderr
     assert f"{tmp_path / 'out'}: written; see {tmp_path / 'report' / 'index.html'}" in result.stderr
 
 

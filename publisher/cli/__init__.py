@@ -34,9 +34,10 @@ class Commands(click.Group):
             _say(error, as_json)
             sys.exit(error.exit_code)
         except OSError as error:  # a folder where a file should be, no right, a disk that is full
-            if error.filename is None or isinstance(error, BrokenPipeError):
+            if error.strerror is None or isinstance(error, BrokenPipeError):
                 raise
-            _say(UsageError(f"{error.filename}: {error.strerror}"), as_json)
+            where = "writing or reading a file" if error.filename is None else error.filename
+            _say(UsageError(f"{where}: {error.strerror}"), as_json)
             sys.exit(UsageError.exit_code)
         except KeyboardInterrupt:
             click.echo("interrupted; run the same command again to go on", err=True)

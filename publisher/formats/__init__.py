@@ -75,7 +75,7 @@ FORMATS = {
         Format(
             "datumaro",
             "Datumaro 1.0",
-            everything_but("isthing", "category ids"),
+            everything_but("isthing", "category ids", "marks"),
             datumaro.detect,
             datumaro.read,
             datumaro.write,
@@ -89,7 +89,9 @@ FORMATS = {
             labelme.read,
             labelme.write,
         ),
-        Format("coco", "COCO instances", everything_but(), coco.detect, coco.read, coco.write),
+        Format(
+            "coco", "COCO instances", everything_but("marks"), coco.detect, coco.read, coco.write
+        ),
         Format(
             "coco-panoptic",
             "COCO panoptic",

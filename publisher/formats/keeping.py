@@ -24,6 +24,7 @@ Trait = Literal[
     "crowds",  # iscrowd
     "z-order",  # which segment is nearer
     "attributes",  # what else was said of a segment
+    "marks",  # tags, points, lines: what was annotated and has no pixels
     "isthing",  # which classes are things, which stuff
     "colors",  # the colours of classes
     "supercategories",
@@ -97,6 +98,7 @@ _SAID: Mapping[Trait, str] = {  # after "voc cannot hold "
     "crowds": "crowds ({n} segments)",
     "z-order": "z-order ({n} images with several levels)",
     "attributes": "attributes ({n} segments)",
+    "marks": "tags, points, lines and what else has no pixels ({n})",
     "isthing": "which classes are stuff ({n})",
     "colors": "colours of classes ({n})",
     "supercategories": "supercategories ({n} classes)",
@@ -143,6 +145,7 @@ _OF_SAMPLE: Mapping[Trait, Callable[[_View], int]] = {
     "crowds": lambda v: sum(s.iscrowd for s in v.segments),
     "z-order": lambda v: len({s.z_order for s in v.segments}) > 1,
     "attributes": lambda v: sum(bool(s.attributes) for s in v.segments),
+    "marks": lambda v: len(v.sample.source.get("not_segments") or ()),
     "ids": lambda _: 1,
     "splits": lambda v: v.sample.split is not None,
     "extensions": lambda v: PurePosixPath(v.sample.file_name).suffix != ".jpg",

@@ -17,13 +17,14 @@ from typing import Any
 from .. import formats, workspace
 from ..conservation import Item, Tally, balance, tally
 from ..dataset import Dataset
-from ..errors import UsageError
+from ..errors import FormatError, UsageError
 from ..files import new_folder
 from ..formats.keeping import Shortfall, forecast
 from ..panoptic import Overlap
 from . import intake
 
 _MARKER = ".publisher-format"
+_ELSEWHERE = "choose another folder, or remove that one first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Plan:
     target: str
     source: intake.Source
     shortfalls: tuple[Shortfall, ...]
+    path: Path  # of the source
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,14 @@ def plan(
 
     Raises:
         UsageError: the target is not written.
-        InvalidDataset, FormatError: `path` cannot be read whole.
+        InvalidDataset, FormatError: `path` cannot be read whole; or, with C202, two of its
+            categories share a name that has to tell them apart.
     """
     kept = _writer(target).keeps if target != "publisher" else frozenset(formats.TRAITS)
     source = intake.source(path, format_name, images)
-    return Plan(target, source, forecast(source.dataset, kept))
+    if "category ids" not in kept:
+        _refuse_namesakes(source.dataset, target)
+    return Plan(target, source, forecast(source.dataset, kept), path)
 
 
 def run(plan: Plan, out: Path, overlap: Overlap | None = None) -> Converted:
@@ -75,11 +80,13 @@ def run(plan: Plan, out: Path, overlap: Overlap | None = None) -> Converted:
     Write the plan's dataset into the folder `out`, read it back, and compare.
 
     Raises:
-        UsageError: `out` holds something else.
+        UsageError: `out` holds something else, later work, or the source itself.
         OverlapError: a flat format was asked for and nothing says who wins.
         IntegrityError: what was written is not what was read (a bug, or a failing disk).
     """
-    source = plan.source
+    source, read = plan.source, plan.path.resolve()
+    if out.resolve() in (read, *read.parents):
+        raise UsageError(f"{out} holds what is read; it would be replaced", hint=_ELSEWHERE)
     with _new_folder(out, plan.target, source.dataset) as part:
         items = (*source.items, *_fill(source.dataset, part, plan.target, overlap))
         kept = _count(intake.read(part, plan.target))
@@ -111,9 +118,31 @@ def _fill(dataset: Dataset, folder: Path, target: str, overlap: Overlap | None) 
 def _new_folder(out: Path, target: str, dataset: Dataset) -> Iterator[Path]:
     if target == "publisher":
         workspace.keep_images(dataset, out)
+    elif (later := _later_work(out)) is not None:
+        raise UsageError(f"{later} is newer than what was written there", hint=_ELSEWHERE)
     marker = workspace.MARKER if target == "publisher" else _MARKER
     with new_folder(out, marker=marker) as part:  # beside `out`, so what is relative stays right
         yield part
+
+
+def _later_work(out: Path) -> Path | None:
+    """A file that somebody has put into a folder of ours, or changed, since we wrote it."""
+    marker = out / _MARKER
+    if not marker.is_file():
+        return None
+    written = marker.stat().st_mtime_ns  # it was written last
+    files = (path for path in sorted(out.rglob("*")) if not path.is_dir())
+    return next((p for p in files if p.lstat().st_mtime_ns > written), None)
+
+
+def _refuse_namesakes(dataset: Dataset, target: str) -> None:
+    names = [c.name for c in dataset.categories]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise FormatError(
+            f"two categories are called {twice[0]!r}, and {target} knows them by their names",
+            code="C202",
+            hint="rename one of them",
+        )
 
 
 def _writer(target: str) -> formats.Format:

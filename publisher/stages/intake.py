@@ -138,7 +138,10 @@ def source(path: Path, format_name: str | None = None, images: Path | None = Non
         reading = _read(tree, format_name).whole()
         _refuse_findings([reading])
         joined = join([reading], [tree.label], None)
-    return Source(joined.dataset, reading.counted, reading.items, joined.notes)
+    mended = Merged()
+    mended.add([*reading.mended, *(f for p in reading.pictures for f in p.mended)])
+    said = (str(f) for f in (*mended, *_renamed(joined)))
+    return Source(joined.dataset, reading.counted, reading.items, (*joined.notes, *said))
 
 
 def read(path: Path, format_name: str | None = None) -> Dataset:

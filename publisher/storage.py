@@ -215,7 +215,7 @@ class MemoryBucket:
             if if_absent and old is not None:
                 raise ObjectExists(f"{self.url} has {key} already")
             if if_match is not None and (old is None or _info(key, old).etag != if_match):
-                raise PreconditionFailed(f"{key} in {self.url} changed since it was read")
+                raise _changed(self.url, key)
             self._objects[key], self._times[key] = body, self._clock()
         return _info(key, body)
 
@@ -366,7 +366,7 @@ class LocalBucket:
         with suppress(FileNotFoundError):
             if self._head(key, path).etag == etag:
                 return
-        raise PreconditionFailed(f"{key} in {self.url} changed since it was read")
+        raise _changed(self.url, key)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -597,7 +597,7 @@ class S3Bucket:
         if "if-none-match" in condition and etag is not None:
             raise ObjectExists(f"{self.url} has {key} already")
         if condition.get("if-match", etag) != etag:
-            raise PreconditionFailed(f"{key} in {self.url} changed since it was read")
+            raise _changed(self.url, key)
 
     def _put_part(self, at: Mapping[str, str], number: int, part: Slice) -> dict[str, Any]:
         query = {"partNumber": str(number), "uploadId": at["UploadId"]}
@@ -624,8 +624,7 @@ class S3Bucket:
                 raise ObjectExists(f"{self.url} has {key} already") from refused
             gone = code in {"NoSuchKey", "NotFound", "404"}
             if code in {"PreconditionFailed", "412"} or (gone and if_match is not None):
-                changed = f"{key} in {self.url} changed since it was read"
-                raise PreconditionFailed(changed) from refused
+                raise _changed(self.url, key) from refused
             raise self._translated(refused, key, right) from refused
         except Unanswered as unanswered:
             raise self._unsent(unanswered.kind, key) from unanswered
@@ -1214,6 +1213,13 @@ def _checked(key: str) -> str:
 def _check_body(body: bytes, sha256: str | None, key: str) -> None:
     if sha256 is not None and hashlib.sha256(body).hexdigest() != sha256:
         raise _wrong_body(key)
+
+
+def _changed(url: str, key: str) -> PreconditionFailed:
+    return PreconditionFailed(
+        f"{key} in {url} changed since it was read",
+        hint="somebody else writes there; run the same command again",
+    )
 
 
 def _wrong_body(key: str) -> IntegrityError:

@@ -55,7 +55,7 @@ from ..versions.manifest import (
     shard_lines,
     tree_key,
 )
-from ..versions.packs import Index, Place, Placed, index_key, plan_packs
+from ..versions.packs import Index, Place, Placed, digest_in, index_key, plan_packs
 from ..versions.version import Channel, Version, check_name
 from .catalog import find_record, find_relocation, find_status, read_index, versions
 from .consume import is_partial
@@ -518,7 +518,9 @@ class _Push:
             if put.content not in seen:
                 seen.add(put.content)
                 _, reused[put.key] = next(put.places)
-        lost = reused.keys() - sound_objects(Stock(self._bucket), reused.values())
+        missing = reused.keys() - sound_objects(Stock(self._bucket), reused.values())
+        asked = Stock(self._bucket)  # one by one: a list may be older than what it lists
+        lost = [k for k in missing if not asked.has(k, reused[k].whole, digest_in(k))]
         if lost and find_record(self._bucket, self._name, self._version) is None:
             raise StorageError(  # else another has committed, and cleared the folder
                 f"{listing(sorted(lost), 3)} went away while {self._name} {self._version} "

@@ -548,6 +548,27 @@ def test_new_annotations_send_no_picture(tmp_path):
     assert pictures in bucket._objects
 
 
+def test_a_list_that_is_older_than_what_it_lists_ends_no_push(tmp_path):
+    class Stale(MemoryBucket):
+        """Lists nothing of what is there, from the moment an index was put."""
+
+        is_stale = False
+
+        def put(self, key, body, **options):
+            self.is_stale |= key.startswith("index/")
+            return super().put(key, body, **options)
+
+        def list(self, prefix=""):
+            return iter(()) if self.is_stale and prefix == "packs/" else super().list(prefix)
+
+    bucket = Stale()
+    put(bucket, many(tmp_path / "t1"), layout="packs")
+    bucket.is_stale = False
+    later = many(tmp_path / "t2", count=60)
+    assert put(bucket, later, "1.1.0", layout="packs").status == "published"
+    verify_remote(bucket, "hands", "1.1.0", deep=True)
+
+
 def test_content_that_comes_back_from_an_older_version_is_not_sent_again(tmp_path):
     bucket = MemoryBucket()
     first = many(tmp_path / "t1")

@@ -38,8 +38,10 @@ publisher convert PATH --to FORMAT -o OUT      # annotations from any format to 
 PATH is a file, a folder or a zip; its format is told by its content (`--format` overrides that).
 `convert` first says what the target cannot hold of this very dataset, then writes, reads back what
 it wrote, and prints images, segments and pixels by class on both sides. They must differ by exactly
-the reasons it lists, or nothing is kept. Where PATH knows no image sizes (YOLO labels), say where
-the pictures are: `--images DIR`. Formats that give each pixel to one segment take `--overlap`.
+the reasons it lists, or nothing is kept. It replaces a folder that it has written, but neither PATH
+nor one in which something is newer; and two classes of one name only go where classes have ids.
+Tags, points and lines are "marks": they have no pixels. Where PATH knows no image sizes (YOLO
+labels), say where the pictures are: `--images DIR`. Formats that give each pixel to one segment take `--overlap`.
 """
 
 

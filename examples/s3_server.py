@@ -154,8 +154,6 @@ def _free_ports(count: int) -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe, suppress(OSError):
-        # as servers do: connections that are closed keep their ports for a minute
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", port))
         return True
     return False

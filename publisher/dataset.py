@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ class Category:
     supercategory: str = ""
     isthing: bool = True
     color: tuple[int, int, int] | None = None  # RGB, 0-255
+
+
+def namesakes(categories: Iterable[Category]) -> list[str]:
+    """The names that several of these categories have, sorted."""
+    return sorted(name for name, n in Counter(c.name for c in categories).items() if n > 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -409,25 +409,27 @@ def _scores(o: _Object, chance: Floats, wanted: BitMask, rules: Rules) -> dict[s
     agreed = (chance > 0.5) == o.mask
     change = wanted ^ o.mask
     confident = np.abs(2 * chance[change] - 1)
+    length = _length(o.mask)
+    growth = _growth(o, wanted, length)
     scores = {
         "agreement": float(agreed[sure].mean()) if sure.any() else 0.0,
         "iou": iou(wanted, o.mask),
-        "moved": float(change.sum()) / _length(o.mask),
+        "moved": float(change.sum()) / length,
         "confidence": float(confident.mean()) if change.any() else 0.0,
-        "growth": _growth(o, wanted),
+        "growth": growth,
     }
-    if not rules.least_growth <= scores["growth"] <= rules.most_growth:
-        scores["strange"] = _strange(o, wanted, rules)
+    if not rules.least_growth <= growth <= rules.most_growth:
+        scores["strange"] = _strange(o, wanted, rules, shrinks=growth < 0)
     return scores
 
 
 _RIM = 2  # pixels beside an outline that may be of either side
 
 
-def _strange(o: _Object, wanted: BitMask, rules: Rules) -> float:
+def _strange(o: _Object, wanted: BitMask, rules: Rules, *, shrinks: bool) -> float:
     """How unlike its new side is what changes sides for the most part; see `evidence`."""
     far = max(rules.band * o.size, 2 * _RIM)
-    if np.count_nonzero(wanted) < np.count_nonzero(o.mask):
+    if shrinks:
         moved = o.mask & eroded(~wanted, 1)  # without the pixels at the border, which are mixed
         there = (o.depth < -_RIM) & (o.depth >= -far) & ~wanted
     else:
@@ -436,7 +438,7 @@ def _strange(o: _Object, wanted: BitMask, rules: Rules) -> float:
     return evidence.strangeness(o.image, moved, there)
 
 
-def _growth(o: _Object, wanted: BitMask) -> float:
+def _growth(o: _Object, wanted: BitMask, length: float) -> float:
     """
     How far the outline moves outwards on average, as a share of size * coarseness ** 2.
 
@@ -445,7 +447,7 @@ def _growth(o: _Object, wanted: BitMask) -> float:
     it by little. Only who draws too generously has to lose much.
     """
     grown = int(np.count_nonzero(wanted)) - int(np.count_nonzero(o.mask))
-    return grown / _length(o.mask) / (o.coarseness**2 * o.size)
+    return grown / length / (o.coarseness**2 * o.size)
 
 
 def _length(mask: BitMask) -> float:

@@ -342,17 +342,21 @@ def test_a_network_is_told_how_far_an_outline_may_be_off() -> None:
     assert unsure[0] * 2 < unsure[1]
 
 
+def ringed(radius: int, rim: int, drawn: int) -> tuple[Sample, NDArray[np.uint8]]:
+    """A bright disk in a ring of some grey, to radius 40, outlined at one of the two borders."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    far = np.hypot(y - 80, x - 80)
+    grey = np.select([far < radius, far < 40], [220, rim], 30).astype(np.uint8)
+    rings = draw(Mask.from_array(far < drawn), LEVELS["medium"], np.random.default_rng(0))
+    sample = Sample(1, "a.png", SIDE, SIDE, (Segment(1, 1, rings),))
+    return sample, np.repeat(grey[..., None], 3, axis=2)
+
+
 @pytest.mark.parametrize(("rim", "reason"), [(90, "colours speak against it"), (30, REFINED)])
 def test_only_a_generous_outline_shrinks_and_loses_nothing_but_its_surroundings(
     rim: int, reason: str
 ) -> None:
-    y, x = np.mgrid[:SIDE, :SIDE]
-    far = np.hypot(y - 80, x - 80)
-    grey = np.select([far < 33, far < 40], [220, rim], 30).astype(np.uint8)
-    rings = draw(Mask.from_array(far < 40), LEVELS["medium"], np.random.default_rng(0))
-    sample = Sample(1, "a.png", SIDE, SIDE, (Segment(1, 1, rings),))
-    done = one(sample, np.repeat(grey[..., None], 3, axis=2), seeing, USUAL)
-    (outcome,) = done.outcomes
+    (outcome,) = one(*ringed(33, rim, drawn=40), seeing, USUAL).outcomes
     assert outcome.reason == reason
     assert outcome.scores["growth"] < USUAL.least_growth
     assert pixels(outcome.proposed or outcome.after).sum() < 0.8 * pixels(outcome.before).sum()
@@ -360,13 +364,7 @@ def test_only_a_generous_outline_shrinks_and_loses_nothing_but_its_surroundings(
 
 @pytest.mark.parametrize(("rim", "reason"), [(140, "colours speak against it"), (220, REFINED)])
 def test_only_a_tight_outline_grows_and_takes_nothing_but_its_own(rim: int, reason: str) -> None:
-    y, x = np.mgrid[:SIDE, :SIDE]
-    far = np.hypot(y - 80, x - 80)
-    grey = np.select([far < 36, far < 40], [220, rim], 30).astype(np.uint8)
-    rings = draw(Mask.from_array(far < 36), LEVELS["medium"], np.random.default_rng(0))
-    sample = Sample(1, "a.png", SIDE, SIDE, (Segment(1, 1, rings),))
-    done = one(sample, np.repeat(grey[..., None], 3, axis=2), seeing, USUAL)
-    (outcome,) = done.outcomes
+    (outcome,) = one(*ringed(36, rim, drawn=36), seeing, USUAL).outcomes
     assert outcome.reason == reason
     assert outcome.scores["growth"] > USUAL.most_growth
     assert pixels(outcome.proposed or outcome.after).sum() > 1.15 * pixels(outcome.before).sum()

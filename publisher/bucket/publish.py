@@ -156,8 +156,8 @@ def push(
     clear_scratch()
     try:
         with held(bucket, "shared", f"a push of {name} {number}") as lease:
-            work = _Push(bucket, tree, manifest, name, number, on_bytes, is_checked)
-            return work.run(wanted, created, goal, signers, lease)
+            work = _Push(bucket, tree, manifest, name, number, on_bytes)
+            return work.run(wanted, created, goal, signers, lease, is_checked=is_checked)
     except IntegrityError:
         if not is_checked:
             check_tree(tree, manifest, on_bytes)  # names all that changed, not the first alone
@@ -202,7 +202,6 @@ class _Push:
         name: str,
         version: Version,
         on_bytes: Transfer,
-        is_checked: bool = True,
     ) -> None:
         self._bucket = bucket
         self._tree = tree
@@ -211,7 +210,6 @@ class _Push:
         self._version = version
         self._folder = tree_key(name, version)
         self._on_bytes = on_bytes
-        self._is_checked = is_checked
         self._stock = Stock(bucket)
         self._theirs = find_record(bucket, name, version)
         self._refuse_other(self._theirs)
@@ -227,14 +225,22 @@ class _Push:
         return self._pushed("planned", order, missing, self._theirs)
 
     def run(
-        self, layout: Layout, created: str, goal: Channel | None, signers: Signers, lease: Lease
+        self,
+        layout: Layout,
+        created: str,
+        goal: Channel | None,
+        signers: Signers,
+        lease: Lease,
+        *,
+        is_checked: bool,
     ) -> Pushed:
         """Send what is missing, then commit, as long as the lease is good."""
         failpoint("put-probe")
         require_conditional_writes(self._bucket)
         failpoint("after-put-probe")
         order = self._order(layout)
-        self._check_rest(order)
+        if not is_checked:
+            self._check_rest(order)
         claims = self._theirs is None and order.layout == "plain"
         if claims and not self._claim():
             order, claims = self._packed(self._shards), False
@@ -435,8 +441,6 @@ class _Push:
         Hash what is not hashed yet, but for the files of packs: these are read once, as their
         packs are made. So what is wrong is found before the commit, and mostly before all else.
         """
-        if self._is_checked:
-            return
         packed = Many((e.path,) for p in order.parcels if p.pack for e in p.entries)
         if len(packed) < len(self._manifest.entries):
             found = joined(in_order(self._manifest.entries), packed.sorted(), by=_path)

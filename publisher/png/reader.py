@@ -371,15 +371,13 @@ def _all_up(lines: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     filters[0] = _SUB if filters[0] == _PAETH else filters[0]  # nothing is above it
     known = np.flatnonzero(np.append(True, filters[1:] != _UP))  # pixels, and no differences
     sub, paeth = (np.flatnonzero(filters[known] == f) for f in (_SUB, _PAETH))
-    many = np.diff(known) - 1
+    gaps = np.flatnonzero(np.diff(known) > 1)
     left = max(_LEAST, height * (stride // 3) // _PIXEL)
-    left -= _LINE * (np.count_nonzero(many) + len(paeth) * max(1, len(channels)))
+    left -= _LINE * (len(gaps) + len(paeth) * max(1, len(channels)))
     if left < 0:
         return None
     added = np.zeros((len(known) - 1, stride - 1), dtype=np.uint8)  # by the lines between them
-    one = np.flatnonzero(many == 1)
-    added[one] = pixels[known[one] + 1]
-    for i in np.flatnonzero(many > 1).tolist():
+    for i in gaps.tolist():
         added[i] = np.add.reduce(pixels[known[i] + 1 : known[i + 1]], axis=0, dtype=np.uint8)
     for c in channels.tolist():
         plane, between = pixels[known, c::3], np.ascontiguousarray(added[:, c::3])

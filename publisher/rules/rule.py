@@ -382,9 +382,7 @@ def is_number(value: object) -> TypeGuard[float]:
 
 def finite(value: object) -> TypeGuard[float]:
     """Is it a number that a box or an area can have?"""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return -1e12 < value < 1e12
+    return is_number(value) and -1e12 < value < 1e12
 
 
 def _four(raw: object) -> tuple[float, float, float, float] | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import formats, workspace
 from ..conservation import Item, Tally, balance, tally
-from ..dataset import Dataset
+from ..dataset import Dataset, namesakes
 from ..errors import FormatError, UsageError
 from ..files import new_folder
 from ..formats.keeping import Shortfall, forecast
@@ -136,8 +136,7 @@ def _later_work(out: Path) -> Path | None:
 
 
 def _refuse_namesakes(dataset: Dataset, target: str) -> None:
-    names = [c.name for c in dataset.categories]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := namesakes(dataset.categories):
         raise FormatError(
             f"two categories are called {twice[0]!r}, and {target} knows them by their names",
             code="C202",

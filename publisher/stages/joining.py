@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..card import Card, bare, categories
 from ..columns import Ids, Texts
-from ..dataset import Category, Dataset, Sample, Segment
+from ..dataset import Category, Dataset, Sample, Segment, namesakes
 from ..errors import FormatError
 from ..formats.reading import Header, Picture, Reading, headers, segment_ids
 from ..lazy import Lazy
@@ -205,7 +205,7 @@ def _categories(
         return readings[0].categories, [same]
     found: dict[str, Category] = {}
     for reading in readings:
-        if len({c.name for c in reading.categories}) < len(reading.categories):
+        if namesakes(reading.categories):
             raise FormatError("two categories share a name", path=reading.name, code="C202")
         for c in reading.categories:
             found.setdefault(c.name, c)

@@ -18,7 +18,7 @@ from typing import Any
 
 from .. import card as cards
 from ..card import Card
-from ..dataset import Category, Dataset, Sample, Segment
+from ..dataset import Category, Dataset, Sample, Segment, namesakes
 from ..engine import ordered
 from ..errors import InvalidDataset, UsageError
 from ..files import canonical_json, new_folder, sha256_of, write_atomic
@@ -98,7 +98,7 @@ def build(
 
 def _under(card: Card, dataset: Dataset) -> Dataset:
     """The dataset with the card's categories; segments follow their category by its name."""
-    if len({c.name for c in dataset.categories}) < len(dataset.categories):
+    if namesakes(dataset.categories):
         raise InvalidDataset("two categories share a name (C202)", hint="rename one of them")
     known = cards.categories(card, dataset.categories)
     number = {c.name: c.id for c in known}

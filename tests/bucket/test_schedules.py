@@ -11,6 +11,7 @@ from tests.schedules import ALONE, PASSING, TOGETHER, Cast, Trial, quickly, refu
 pytestmark = pytest.mark.filterwarnings("ignore::publisher.errors.VersionWarning")
 
 LAYOUTS = ["plain", "packs"]
+FEW = {"channel": 300, "yank and push": 2_500}  # cases of scenes that ask the bucket little
 REACHED = {  # what must have gone wrong at least once, else nothing was tried
     *("crash before", "crash after", "slow down", "ack lost", "short", "flip"),
 }
@@ -46,7 +47,7 @@ def test_failures_of_two_maintainers_in_any_order_do_no_harm(cast, name, layout)
     trial = Trial(cast.scenes(layout)[name])
     trial.explore(failing=2)
     trial.late_arrivals()
-    assert trial.tally.total >= 300  # of a channel alone; of two pushes tens of thousands
+    assert trial.tally.total >= FEW.get(name, 5_000)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -25,7 +25,7 @@ CODES = {  # with which a command may end, where it does not go on by itself
     "bit flipped on its way down": {7, 8},
     "bit flipped in a request's head": {4, 5, 6, 7, 8},
     "bit flipped in an answer's head": {4, 5, 6, 7, 8},
-    "wrong ETag": {6, 8},  # 6 where a read that broke off goes on: as if it had been changed
+    "wrong ETag": {8},
 }
 PULLED = [kind for kind in FAULTS if kind not in {*BODY, "stale list"}]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -21,7 +21,7 @@ from ...masks import (
     mask_from_crop,
     rotate,
 )
-from ...validate import Finding, finding_of
+from ...validate import Finding
 from ..grouping import Shape, merged
 from ..xml import Xml
 from .meta import CROWD, Labels, Meta, attributes_in, attributes_of, plain
@@ -71,7 +71,7 @@ def overhang(shape: Shape, file_name: str) -> list[Finding]:
     if not shape.outside:
         return []
     said = f"mask reaches out of the image: {shape.outside} of its pixels are cut off"
-    return [replace(finding_of(FormatError(said, code="K822"), file_name), severity="warning")]
+    return [Finding("K822", "warning", said, file_name)]
 
 
 def described(node: Element, kinds: Mapping[tuple[str, str], str]) -> dict[str, Any]:
@@ -170,9 +170,8 @@ def _geometry(node: Element, height: int, width: int, origin: dict[str, Any]) ->
 
 
 def _brush(node: Element, height: int, width: int) -> tuple[Rle, int]:
-    text = node.get("rle", "")
     try:
-        runs = [int(run) for run in _ascii(text).split(",")]
+        runs = [int(run) for run in _ascii(node.get("rle", "")).split(",")]
     except ValueError:
         raise FormatError("rle is not a list of integers", code="K821") from None
     left, top, w, h = (integer(node, k) for k in ("left", "top", "width", "height"))

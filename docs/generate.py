@@ -41,7 +41,8 @@ it wrote, and prints images, segments and pixels by class on both sides. They mu
 the reasons it lists, or nothing is kept. It replaces a folder that it has written, but neither PATH
 nor one in which something is newer; and two classes of one name only go where classes have ids.
 Tags, points and lines are "marks": they have no pixels. Where PATH knows no image sizes (YOLO
-labels), say where the pictures are: `--images DIR`. Formats that give each pixel to one segment take `--overlap`.
+labels), say where the pictures are: `--images DIR`. Formats that give each pixel to one segment
+take `--overlap`.
 """
 
 

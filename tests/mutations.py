@@ -134,7 +134,7 @@ def _puts(part: str, put: Callable[..., object]) -> Callable[[Patch], None]:
 
 def _record_before_content(patch: Patch) -> None:
     def run(
-        self: Any, layout: Layout, created: str, goal: object, signers: Any, lease: object
+        self: Any, layout: Layout, created: str, goal: object, signers: Any, lease: object, **_: bool
     ) -> publish.Pushed:
         publish.require_conditional_writes(self._bucket)
         order = self._order(layout)
@@ -281,8 +281,8 @@ def _published_is_enough(patch: Patch) -> None:
     """The record is there, so there is nothing to do."""
     run = publish._Push.run
 
-    def quick(self: Any, *rest: Any) -> Any:
-        return None if self._theirs is not None else run(self, *rest)
+    def quick(self: Any, *rest: Any, **said: bool) -> Any:
+        return None if self._theirs is not None else run(self, *rest, **said)
 
     patch.setattr(publish._Push, "run", quick)
 

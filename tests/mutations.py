@@ -134,7 +134,13 @@ def _puts(part: str, put: Callable[..., object]) -> Callable[[Patch], None]:
 
 def _record_before_content(patch: Patch) -> None:
     def run(
-        self: Any, layout: Layout, created: str, goal: object, signers: Any, lease: object, **_: bool
+        self: Any,
+        layout: Layout,
+        created: str,
+        goal: object,
+        signers: Any,
+        *_: object,
+        **__: object,
     ) -> publish.Pushed:
         publish.require_conditional_writes(self._bucket)
         order = self._order(layout)

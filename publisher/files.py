@@ -217,6 +217,30 @@ class Overlay:
         return (self._spare, name.removeprefix(f"{SPARE}/")) if spare else (self._tree, name)
 
 
+class Part:
+    """Some of a tree's files."""
+
+    def __init__(self, tree: Tree, names: Iterable[str]) -> None:
+        self.label = tree.label
+        self._tree = tree
+        self._names = sorted(names)
+
+    def names(self) -> Sequence[str]:
+        return self._names
+
+    def size(self, name: str) -> int:
+        return self._tree.size(name)
+
+    def open(self, name: str) -> BinaryIO:
+        return self._tree.open(name)
+
+    def read(self, name: str, limit: int) -> bytes:
+        return self._tree.read(name, limit)
+
+    def close(self) -> None:
+        """Whoever opened the whole closes it."""
+
+
 def read_limited(stream: BinaryIO, limit: int) -> bytes:
     """All that is left of a stream, but no more than `limit` + 1 bytes, taking no more memory."""
     return _read_limited(stream.read, limit)

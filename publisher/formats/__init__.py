@@ -5,13 +5,14 @@ the table below is all there is to plugging one in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ..conservation import Item
 from ..errors import FormatError, UsageError
-from ..files import Tree
+from ..files import Part, Tree, own_names
+from ..names import listing
 from . import (
     cityscapes,
     coco,
@@ -171,6 +172,22 @@ def get(name: str) -> Format:
         raise UsageError(f"unknown format {name!r}", hint=f"known formats: {known}") from None
 
 
+def read(tree: Tree, name: str | None = None) -> Reading:
+    """
+    Read a tree, in the format that its content tells or in the one that is named.
+
+    Raises:
+        UsageError: there is no such format.
+        FormatError: it cannot be read; or J009, it holds annotations that would be left out.
+    """
+    found = get(name) if name else detect(tree)
+    if found.read is None:
+        raise UsageError(f"{found.name} is written, but not read, so far")
+    reading = found.read(tree)
+    _refuse_to_leave(tree, reading, named=name is not None)
+    return reading
+
+
 def detect(tree: Tree) -> Format:
     """
     Tell a format by content.
@@ -184,6 +201,40 @@ def detect(tree: Tree) -> Format:
     raise FormatError(
         f"{_looks_like(tree)}: not a format I read", path=tree.label, hint=f"I read: {READABLE}"
     )
+
+
+_BY_DOCUMENT = {"cvat", "cvat-video", "datumaro", "labelme", "labelme-xml"}
+_COCO = {"coco", "coco-panoptic"}  # the same images twice, which `validate` compares
+_BY_FOLDER = {"voc", "yolo"}
+
+
+def _refuse_to_leave(tree: Tree, reading: Reading, *, named: bool) -> None:
+    """Refuse a tree that holds more than was read; but whoever names a format wants no other."""
+    rest = Part(tree, set(own_names(tree)) - set(reading.documents))
+    left: dict[str | None, list[str]] = {}
+    for name in rest.names():
+        if name.lower().endswith((".json", ".xml")):
+            other = _first(Part(rest, [name]), _BY_DOCUMENT | _COCO)
+            if other == reading.format or not (named or {other, reading.format} <= _COCO):
+                left.setdefault(other, []).append(name)
+    if not named:
+        left.setdefault(_first(rest, _BY_FOLDER - {reading.format}), [])
+    left.pop(None, None)
+    for other, names in left.items():
+        title = FORMATS[str(other)].title
+        raise FormatError(
+            f"{listing(names)} would be left out: {title}" if names else f"{title} is here, too",
+            path=tree.label,
+            code="J009",
+            hint="read each by its own path"
+            + ("" if named else ", or say by --format which of them are meant"),
+        )
+
+
+def _first(tree: Tree, candidates: Collection[str]) -> str | None:
+    """The first of these formats that a tree seems to have."""
+    kinds = (f for f in FORMATS.values() if f.name in candidates)
+    return next((f.name for f in kinds if f.detect is not None and f.detect(tree)), None)
 
 
 def _looks_like(tree: Tree) -> str:

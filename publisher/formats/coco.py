@@ -34,7 +34,7 @@ from ..errors import FormatError, at
 from ..files import SPARE, Tree, canonical_json, fast_json, own_names
 from ..json_stream import Document, Window, places
 from ..masks import Mask, Rle
-from ..names import safe_path
+from ..names import listing, safe_path
 from ..shapes.drawing import draw, keep_memory
 from ..spill import Spill
 from ..validate import Finding, finding_of
@@ -73,7 +73,7 @@ def read(tree: Tree) -> Reading:
         except FormatError as error:
             error.path = error.path or f"{tree.label}: {name}"
             raise
-    return _joined(files)
+    return _joined(files, _beside(tree) if any(map(_NAMED.search, names)) else [])
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────
@@ -263,7 +263,8 @@ def _extra(source: Mapping[str, Any]) -> Mapping[str, Any]:
 
 # ── documents ────────────────────────────────────────────────────────────────────────────────
 
-_NAMED = re.compile(r"(^|/)(instances(_[^/]*)?|_annotations\.coco)\.json$")
+_NAMED = re.compile(r"(^|/)(instances(_[^/]*)?|_annotations\.coco)\.json$", re.IGNORECASE)
+_BESIDE = re.compile(r"(^|/)(captions|person_keypoints|stuff|image_info)_[^/]*\.json$")  # COCO's
 
 
 def _documents(tree: Tree) -> Iterator[str]:
@@ -272,6 +273,11 @@ def _documents(tree: Tree) -> Iterator[str]:
     named = [n for n in found if _NAMED.search(n)]
     alone = len(found) == 1 and len(own_names(tree)) == 1
     return iter(named) if named else (n for n in found if _looks_like_coco(tree, n, alone=alone))
+
+
+def _beside(tree: Tree) -> list[str]:
+    """COCO's other files, whose images the instance files list, too."""
+    return [n for n in own_names(tree) if _BESIDE.search(n)]
 
 
 def _looks_like_coco(tree: Tree, name: str, *, alone: bool) -> bool:
@@ -297,9 +303,9 @@ def _looks_like_coco(tree: Tree, name: str, *, alone: bool) -> bool:
 
 def _subset(name: str) -> str:
     stem = PurePosixPath(name).stem
-    if stem == "_annotations.coco":  # Roboflow: one folder a subset
+    if stem.lower() == "_annotations.coco":  # Roboflow: one folder a subset
         return PurePosixPath(name).parent.name
-    subset = stem.removeprefix("instances_") if stem.startswith("instances_") else ""
+    subset = stem[len("instances_") :] if stem.lower().startswith("instances_") else ""
     return "" if subset == "default" else subset  # CVAT's name for no subset
 
 
@@ -733,7 +739,7 @@ class _Pictures:
             yield from f.ids.chunks()
 
 
-def _joined(files: Sequence[_File]) -> Reading:
+def _joined(files: Sequence[_File], beside: Sequence[str]) -> Reading:
     """All files of one export as one reading; ids that collide are given anew."""
     notes = _ids_given_anew(files)
     owners = _shared(files)
@@ -741,6 +747,8 @@ def _joined(files: Sequence[_File]) -> Reading:
         f.shared = frozenset(owners)
     notes += [_overwritten(member, owners[member]) for member in sorted(owners)]
     notes += [note for f in files if (note := f.info_left())]
+    if beside:
+        notes.append(f"not read, since they are of the same images: {listing(beside)}")
     counted = Tally(sum(map(len, files)), sum(f.annotations for f in files))
     reading = Reading(
         name="",
@@ -751,6 +759,7 @@ def _joined(files: Sequence[_File]) -> Reading:
         notes=tuple(notes),
         findings=tuple(x for f in files for x in f.findings),
         mended=tuple(x for f in files for x in (*f.mended, *_repeated_segments(f))),
+        documents=(*(f.name for f in files), *beside),
     )
     return replace(reading, look_through=lambda: _look_through(files, reading))
 

@@ -147,6 +147,7 @@ class _Reader:
     items: list[Item] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     aside: Counter[str] = field(default_factory=Counter)
+    documents: list[str] = field(default_factory=list)
     by_cvat: bool = False
 
     def take(self, name: str, document: Any) -> None:
@@ -155,6 +156,7 @@ class _Reader:
         with at("categories"):
             labels = self._labels(document.get("categories"))
         self.by_cvat |= "info" in document and "dm_format_version" not in document
+        self.documents.append(name)
         subset = PurePosixPath(name).stem
         for index, raw in enumerate(document["items"]):
             try:
@@ -182,6 +184,7 @@ class _Reader:
             items=tuple(self.items),
             notes=tuple(notes),
             findings=tuple(self.findings),
+            documents=tuple(self.documents),
         )
 
     def _labels(self, raw: Any) -> list[Category]:

@@ -101,6 +101,7 @@ def read(tree: Tree) -> Reading:
             with tree.open(name) as stream:
                 reader.take(name, read_json(stream, tree.size(name)))
         except FormatError as error:
+            reader.taken.append(name)
             reader.findings.append(finding_of(error, name))
     nearest = min(labels, key=lambda n: (n.count("/"), n), default=None)
     return reader.result(None if nearest is None else _listed(tree, nearest))
@@ -131,6 +132,7 @@ class _Reader:
     finder: _Pictures
     numbers: dict[str, int] = field(default_factory=dict)  # labels as they come up
     pictures: list[Picture] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
     documents: dict[str, str] = field(default_factory=dict)  # by the picture that they are about
     shapes: int = 0  # that have, or should have, pixels
     pixels: Counter[str] = field(default_factory=Counter)
@@ -147,6 +149,7 @@ class _Reader:
         if not isinstance(raw, dict) or "shapes" not in raw:
             self.others.append(name)
             return
+        self.taken.append(name)
         document = converted(raw, _Document)
         file_name, member, why = self.finder.find(name, document.image_path)
         if why:
@@ -203,6 +206,7 @@ class _Reader:
             notes=tuple(self._notes(extra if listed is not None else [])),
             findings=tuple(self.findings),
             mended=tuple(self.mended),
+            documents=tuple(self.taken),
         )
 
     def _notes(self, unlisted: Sequence[str]) -> Iterator[str]:

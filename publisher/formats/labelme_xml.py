@@ -98,6 +98,7 @@ class _Reader:
     pixels: Counter[str] = field(default_factory=Counter)
     items: list[Item] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
     deleted: int = 0
 
     def take(self, name: str) -> None:
@@ -106,6 +107,7 @@ class _Reader:
             parts = list(elements(stream))
         if parts[0].tag != "annotation":
             return  # another tool's
+        self.documents.append(name)
         head = {e.tag: e for e in parts[1:] if e.tag != "object"}
         place = _Place.of(name, _text(head.get("folder")))
         file_name = place.folder + safe_path(_text(head.get("filename"))).name
@@ -146,6 +148,7 @@ class _Reader:
             items=tuple(self.items),
             notes=tuple(self._notes()),
             findings=tuple(self.findings),
+            documents=tuple(self.documents),
         )
 
     def _notes(self) -> Iterator[str]:

@@ -69,6 +69,7 @@ class Reading:
     `counted` is what the source holds, counted on its own elements; `items` say how the
     pictures differ from that; `notes` say what the export itself has lost or bent;
     `findings` are spots that could not be read, `mended` those that reading set right.
+    `documents` are the JSON and XML files that it is from.
 
     Where `pictures` are lazy, part of this is known only once all have been looked at:
     `whole` does that.
@@ -83,6 +84,7 @@ class Reading:
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     mended: tuple[Finding, ...] = ()
+    documents: tuple[str, ...] = ()
     look_through: Callable[[], Reading] | None = None
 
     def whole(self) -> Reading:

@@ -116,6 +116,20 @@ def around_the_json(scene: Scene) -> Iterator[Finding]:
     yield from ()
 
 
+@reading_rule("J009")
+def left_out(scene: Scene) -> Iterator[Finding]:
+    """
+    There are more annotation files than would be read.
+
+    Why it matters: a folder with two exports, one of which is passed over, looks like one with a
+    single export; nobody misses the images of the other.
+    Fix: read each by its own path (`publisher import A B`), say with `--format` which are meant,
+    or take away what is not. COCO's instances and panoptic files may stand side by side.
+    Example: `extra.json` beside `instances_train.json`.
+    """
+    yield from ()
+
+
 @reading_rule("I118", "warning")
 def unknown_licence(scene: Scene) -> Iterator[Finding]:
     """

@@ -24,7 +24,7 @@ from .. import images as pictures
 from ..card import Card
 from ..conservation import Item, Tally, balance, tally
 from ..dataset import Dataset, Sample
-from ..errors import FormatError, InvalidDataset, UsageError, at
+from ..errors import FormatError, InvalidDataset, at
 from ..files import (
     Overlay,
     Tree,
@@ -95,7 +95,7 @@ def take_in(
         if images is not None:
             spare = stack.enter_context(open_tree(images))
             trees = [Overlay(tree, spare) for tree in trees]
-        readings = [_read(tree, format_name).whole() for tree in trees]
+        readings = [formats.read(tree, format_name).whole() for tree in trees]
         _refuse_findings(readings)
         joined = join(readings, [t.label for t in trees], card)
         with new_folder(out, marker=workspace.MARKER) as part:
@@ -135,7 +135,7 @@ def source(path: Path, format_name: str | None = None, images: Path | None = Non
         tree: Tree = stack.enter_context(open_tree(path))
         if images is not None:
             tree = Overlay(tree, stack.enter_context(open_tree(images)))
-        reading = _read(tree, format_name).whole()
+        reading = formats.read(tree, format_name).whole()
         _refuse_findings([reading])
         joined = join([reading], [tree.label], None)
     mended = Merged()
@@ -153,7 +153,7 @@ def read(path: Path, format_name: str | None = None) -> Dataset:
     if _is_workspace(path, format_name):
         return workspace.read(path)
     with open_tree(path) as tree:
-        reading = _read(tree, format_name)
+        reading = formats.read(tree, format_name)
         _refuse_findings([reading])
         return join([reading], [tree.label], None, hear=partial(_refuse_picture, reading)).dataset
 
@@ -203,7 +203,7 @@ def opened(path: Path, format_name: str | None = None) -> Iterator[Opened]:
             yield Opened(dataset, own, unclaimed=partial(_unclaimed, tree))
         return
     with open_tree(path) as tree:
-        reading = _read(tree, format_name)
+        reading = formats.read(tree, format_name)
         heard = _Heard(reading)
         joined = join([reading], [tree.label], None, hear=heard)
         pictured = any(m is not None for m in joined.samples.members())
@@ -318,13 +318,6 @@ def pixels_for(sample: Sample, body: bytes) -> NDArray[np.uint8]:
 
 def _is_workspace(path: Path, format_name: str | None) -> bool:
     return format_name in (None, "publisher") and workspace.is_workspace(path)
-
-
-def _read(tree: Tree, format_name: str | None) -> Reading:
-    found = formats.get(format_name) if format_name else formats.detect(tree)
-    if found.read is None:
-        raise UsageError(f"{found.name} is written, but not read, so far")
-    return found.read(tree)
 
 
 def _refuse_findings(readings: Sequence[Reading]) -> None:

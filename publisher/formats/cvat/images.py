@@ -12,14 +12,14 @@ points and lines of an export as what they were. A crowd has the attribute `is_c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from xml.etree.ElementTree import Element
 
 from ...conservation import Item, Ledger, Tally
-from ...dataset import Dataset, Sample, Segment
+from ...dataset import Category, Dataset, Sample, Segment
 from ...errors import FormatError, at
 from ...files import Tree, own_names
 from ...names import listing, safe_path
@@ -44,34 +44,40 @@ from .shapes import (
 XML = "annotations.xml"
 NO_SHAPE = "CVAT has no such shape as was set aside"
 Content = Literal["image", "track"]
+_LOOKED_AT = 8  # XML files; other formats have one an image
 
 
 def detect(tree: Tree) -> bool:
-    """Does the tree hold an `annotations.xml` of CVAT's whose first content is an image?"""
-    name = _xml_name(tree)
-    return name is not None and content_of(tree, name) == "image"
+    """Is CVAT's XML nearest to the root one whose first content is an image?"""
+    return first_content(tree) == "image"
 
 
 def read(tree: Tree) -> Reading:
     """
-    Read an export of a project, task or job.
+    Read the exports of projects, tasks or jobs that a tree holds, as one dataset.
 
     Raises:
         FormatError: the XML is broken, hostile, or CVAT's video format.
     """
-    name = _xml_name(tree)
-    if name is None:
+    documents = xml_names(tree)
+    names = [n for n in documents if content_of(tree, n) == "image"] or documents[:1]
+    if not names:
         raise FormatError(f"no {XML}", path=tree.label)
-    members = Members(tree.names(), base=str(PurePosixPath(name).parent))
-    reader = _Reader(members)
-    try:
-        with tree.open(name) as stream:
-            for element in elements(stream):
-                reader.take(element)
-    except FormatError as error:
-        error.path = error.path or f"{tree.label}: {name}"
-        raise
-    return reader.result()
+    members: dict[str, Members] = {}
+    categories: dict[str, Category] = {}
+    readers = []
+    for name in names:
+        base = str(PurePosixPath(name).parent)
+        beside = members.setdefault(base, Members(tree.names(), base))
+        readers.append(_Reader(beside, Meta(categories=categories)))
+        try:
+            with tree.open(name) as stream:
+                for element in elements(stream):
+                    readers[-1].take(element)
+        except FormatError as error:
+            error.path = error.path or f"{tree.label}: {name}"
+            raise
+    return _joined(readers, names, sorted({n for m in members.values() for n in m.unused()}))
 
 
 def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
@@ -94,20 +100,23 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
     return writer.items(xml)
 
 
-def content_of(tree: Tree, name: str) -> Content | None:
+def content_of(tree: Tree, name: str, *, alone: bool = False) -> Content | None:
     """
     What a file of CVAT's holds, or None where it is not CVAT's.
 
-    Without either, a task that has frames is one of the video format: the other names images.
+    One that is no XML is CVAT's where its name says it, or where it is `alone`: reading it
+    says what is wrong. Without image and track, a task that has frames is one of the video
+    format: the other names images.
     """
-    ours = False
+    ours = alone or PurePosixPath(name).name == XML
     sized = False
     try:
         with tree.open(name) as stream:
-            for element in elements(stream):
-                if not ours and element.tag != "annotations":
-                    return None
-                ours = True
+            parts = elements(stream)
+            if next(parts).tag != "annotations":
+                return None
+            ours = True
+            for element in parts:
                 if element.tag in ("image", "track"):
                     return "image" if element.tag == "image" else "track"
                 sized |= any((size.text or "0") != "0" for size in element.iter("size"))
@@ -117,13 +126,17 @@ def content_of(tree: Tree, name: str) -> Content | None:
     return "track" if sized else "image"
 
 
-def _xml_name(tree: Tree) -> str | None:
-    """The annotation file nearest to the root."""
-    names = own_names(tree)
-    found = [n for n in names if PurePosixPath(n).name == XML]
-    if not found and len(names) == 1 and names[0].lower().endswith(".xml"):
-        found = names
-    return min(found, key=lambda n: (n.count("/"), n), default=None)
+def first_content(tree: Tree) -> Content | None:
+    """What the first of CVAT's XML files in a tree holds, or None where the first few are not."""
+    names, alone = xml_names(tree), len(own_names(tree)) == 1
+    contents = (content_of(tree, name, alone=alone) for name in names[:_LOOKED_AT])
+    return next(filter(None, contents), None)
+
+
+def xml_names(tree: Tree) -> list[str]:
+    """All XML files: first those that are called as CVAT calls them, the nearest to the root."""
+    names = [n for n in own_names(tree) if n.lower().endswith(".xml")]
+    return sorted(names, key=lambda n: (PurePosixPath(n).name != XML, n.count("/"), n))
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────
@@ -131,16 +144,15 @@ def _xml_name(tree: Tree) -> str | None:
 
 @dataclass(slots=True)
 class _Reader:
-    """Collects what one export says; `take` each element, then ask for the `result`."""
+    """Collects what one export says; `take` each element, then ask for the `notes`."""
 
     members: Members
-    meta: Meta = field(default_factory=Meta)
+    meta: Meta
     pictures: list[Picture] = field(default_factory=list)
     counted: Tally = field(default_factory=Tally)
     items: list[Item] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     mended: list[Finding] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     aside: Counter[str] = field(default_factory=Counter)
 
     def take(self, element: Element) -> None:
@@ -156,20 +168,6 @@ class _Reader:
                 )
             case _:
                 pass  # <version>
-
-    def result(self) -> Reading:
-        self._note_the_lost()
-        return Reading(
-            name=self.meta.name,
-            format="cvat",
-            categories=tuple(self.meta.categories.values()),
-            pictures=tuple(self.pictures),
-            counted=self.counted,
-            items=tuple(self.items),
-            notes=tuple(self.notes),
-            findings=tuple(self.findings),
-            mended=tuple(self.mended),
-        )
 
     def _image(self, node: Element) -> None:
         name, height, width = node.get("name", ""), _size(node, "height"), _size(node, "width")
@@ -225,20 +223,12 @@ class _Reader:
         self.items += items
         return segments
 
-    def _note_the_lost(self) -> None:
+    def notes(self) -> Iterator[str]:
         """What the export, or its format, does not hold."""
-        self.notes += aside_notes(self.aside)
-        if extra := self.members.unused():
-            self.notes.append(
-                f"{len(extra)} image file(s) have no entry in {XML} and were left out "
-                f"(a ground-truth job's export holds its whole task): {listing(sorted(extra))}"
-            )
         if any(t.video for t in self.meta.tasks.values()):
-            self.notes.append(
-                "tracks are not in this format: objects of a video keep no identity over frames"
-            )
+            yield "tracks are not in this format: objects of a video keep no identity over frames"
         if mangled := self._mangled():
-            self.notes.append(
+            yield (
                 f"project exports rename files of one stem; maybe renamed: {listing(mangled)} "
                 "(export task by task to keep names)"
             )
@@ -255,6 +245,31 @@ class _Reader:
             if number.isdigit() and not number.startswith("0") and base in stems:
                 found.append(picture.sample.file_name)
         return found
+
+
+def _joined(readers: Sequence[_Reader], names: Sequence[str], extra: Sequence[str]) -> Reading:
+    """All exports as one; `extra` are pictures that none of them has an entry for."""
+    notes = []
+    if len(names) > 1:
+        notes.append(f"{len(names)} exports are read as one: {listing(names)}")
+    notes += aside_notes(sum((r.aside for r in readers), start=Counter[str]()))
+    if extra:
+        notes.append(
+            f"{len(extra)} image file(s) have no entry in {XML} and were left out "
+            f"(a ground-truth job's export holds its whole task): {listing(extra)}"
+        )
+    return Reading(
+        name=next((r.meta.name for r in readers if r.meta.name), ""),
+        format="cvat",
+        categories=tuple(readers[0].meta.categories.values()),
+        pictures=tuple(p for r in readers for p in r.pictures),
+        counted=sum((r.counted for r in readers), start=Tally()),
+        items=tuple(i for r in readers for i in r.items),
+        notes=(*notes, *dict.fromkeys(n for r in readers for n in r.notes())),
+        findings=tuple(f for r in readers for f in r.findings),
+        mended=tuple(f for r in readers for f in r.mended),
+        documents=tuple(names),
+    )
 
 
 def aside_notes(aside: Mapping[str, int]) -> list[str]:

@@ -21,14 +21,14 @@ from xml.etree.ElementTree import Element
 from ...conservation import Item, Tally
 from ...dataset import Category, Sample
 from ...errors import FormatError, at
-from ...files import Tree, own_names
+from ...files import Tree
 from ...names import listing
 from ...validate import Finding, finding_of
 from ..grouping import grouped
 from ..reading import Picture, Reading
 from ..xml import elements
 from .frames import MAX_FRAMES, Frame, frames_of
-from .images import aside_notes, content_of
+from .images import aside_notes, content_of, first_content, xml_names
 from .interpolation import Gap, Shown, fill, gaps
 from .members import Members
 from .meta import Meta, Task
@@ -40,9 +40,8 @@ TRACK = "track_id"  # the attribute that says which segments are one object over
 
 
 def detect(tree: Tree) -> bool:
-    """Does the tree's nearest XML hold tracks of CVAT's?"""
-    names = _xml_names(tree)
-    return bool(names) and content_of(tree, names[0]) == "track"
+    """Does CVAT's XML nearest to the root hold tracks?"""
+    return first_content(tree) == "track"
 
 
 def read(tree: Tree) -> Reading:
@@ -54,9 +53,8 @@ def read(tree: Tree) -> Reading:
     """
     shared = _Shared(tree)
     files = []
-    for name in _xml_names(tree):
-        if content_of(tree, name) != "track":
-            continue
+    names = [n for n in xml_names(tree) if content_of(tree, n) == "track"]
+    for name in names:
         members = shared.members(str(PurePosixPath(name).parent))
         file = _File(shared, members, Meta(categories=shared.categories))
         try:
@@ -80,13 +78,8 @@ def read(tree: Tree) -> Reading:
         notes=(*(n for f in files for n in f.notes), *shared.notes()),
         findings=tuple(x for f in files for x in f.findings),
         mended=tuple(x for f in files for x in f.mended),
+        documents=tuple(names),
     )
-
-
-def _xml_names(tree: Tree) -> list[str]:
-    """All XML files, the nearest to the root first."""
-    names = [n for n in own_names(tree) if n.lower().endswith(".xml")]
-    return sorted(names, key=lambda n: (n.count("/"), n))
 
 
 class _Shared:

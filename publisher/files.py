@@ -41,6 +41,7 @@ MAX_UNPACKED = 2**40  # bytes of one archive, all members together
 MAX_MEMBER = 2**32  # bytes of one member
 MAX_RATIO = 200  # unpacked : packed; photographs have 1, XML and JSON up to 100
 MAX_JSON = 2**30  # bytes of one JSON document
+_MAX_LINKS = 1_000  # to folders of one tree
 _CHUNK = 2**20
 _PLAINLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # no link is followed, no pipe waited for
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
@@ -110,7 +111,7 @@ def _begins_a_zip(path: Path) -> bool:
 
 
 class Folder:
-    """A folder, or chosen files of one. Links that lead out of it are not followed."""
+    """A folder, or chosen files of one. Links that lead out of it are refused."""
 
     def __init__(self, root: Path, *, only: tuple[str, ...] = (), label: str = "") -> None:
         self._root = root.resolve()
@@ -121,13 +122,27 @@ class Folder:
     def names(self) -> Sequence[str]:
         if self._only:
             return self._only
-        found = []
-        for folder, folders, files in os.walk(self._root):
+        found, links = [], 0
+        for folder, folders, files in os.walk(self._root, followlinks=True):
             folders[:] = sorted(f for f in folders if not f.startswith("."))
+            inner = folder[len(str(self._root)) :]
+            for name in folders:
+                if os.path.islink(f"{folder}/{name}"):  # noqa: PTH114
+                    links += 1
+                    self._check_link(folder, f"{inner}/{name}".lstrip("/"), links)
             for file in files:
                 if not file.startswith("."):
-                    found.append(f"{folder[len(str(self._root)) :]}/{file}".lstrip("/"))
+                    found.append(f"{inner}/{file}".lstrip("/"))
         return sorted(found)
+
+    def _check_link(self, folder: str, name: str, number: int) -> None:
+        """Whoever follows a link to a folder must stay in the tree, and come to an end."""
+        target = Path(os.path.realpath(self._root / name))
+        if not target.is_relative_to(self._root):
+            raise FormatError("a link leads out of the folder", path=name, code="I109")
+        above = {Path(os.path.realpath(p)) for p in (Path(folder), *Path(folder).parents)}
+        if target in above or number > _MAX_LINKS:
+            raise FormatError("links to folders lead round in circles", path=name, code="I109")
 
     def size(self, name: str) -> int:
         return os.stat(self._inside(name)[0]).st_size  # noqa: PTH116
@@ -168,7 +183,9 @@ class Folder:
             mode = _mode(os.lstat, path)
             if stat.S_ISLNK(mode):
                 # Path.resolve raises where links go round in circles
-                if not Path(os.path.realpath(path)).is_relative_to(self._root):
+                if name not in self._only and not Path(os.path.realpath(path)).is_relative_to(
+                    self._root
+                ):
                     raise FormatError("a link leads out of the folder", path=name, code="I109")
                 mode = _mode(os.stat, path)
         self._checked.update(places[1:])

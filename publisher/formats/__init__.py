@@ -76,7 +76,7 @@ FORMATS = {
         Format(
             "datumaro",
             "Datumaro 1.0",
-            everything_but("isthing", "category ids", "marks"),
+            everything_but("isthing", "category ids", "marks", "subsets"),
             datumaro.detect,
             datumaro.read,
             datumaro.write,
@@ -91,7 +91,12 @@ FORMATS = {
             labelme.write,
         ),
         Format(
-            "coco", "COCO instances", everything_but("marks"), coco.detect, coco.read, coco.write
+            "coco",
+            "COCO instances",
+            everything_but("marks", "subsets"),
+            coco.detect,
+            coco.read,
+            coco.write,
         ),
         Format(
             "coco-panoptic",

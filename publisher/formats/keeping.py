@@ -32,6 +32,7 @@ Trait = Literal[
     "unused categories",  # classes that no segment has
     "ids",  # the numbers of images and segments
     "splits",  # train, val, test
+    "subsets",  # names of subsets that mean none of these
     "extensions",  # .jpg or .png; else .jpg is assumed
     "empty images",  # images without a segment
 ]
@@ -106,6 +107,7 @@ _SAID: Mapping[Trait, str] = {  # after "voc cannot hold "
     "unused categories": "classes that no segment has ({n})",
     "ids": "ids of images and segments ({n} images)",
     "splits": "splits ({n} images)",
+    "subsets": "names of subsets other than train, val and test ({n} images)",
     "extensions": "extensions of images, .jpg is assumed ({n} images)",
     "empty images": "images without segments ({n})",
 }
@@ -128,6 +130,12 @@ class _View:
         things = [s.category_id for s in self.segments if self._categories[s.category_id].isthing]
         return sum(n for c in set(things) if (n := things.count(c)) > 1)
 
+    def other_subset(self) -> bool:
+        """Was it in a subset that is no split, and that its name does not tell?"""
+        subset = str(self.sample.source.get("subset", ""))
+        told = PurePosixPath(self.sample.file_name).parts[:-1]
+        return self.sample.split is None and bool(subset) and subset not in told
+
     def overlap(self) -> bool:
         """Does any pixel belong to two segments?"""
         runs = runs_of(self.masks)
@@ -148,6 +156,7 @@ _OF_SAMPLE: Mapping[Trait, Callable[[_View], int]] = {
     "marks": lambda v: len(v.sample.source.get("not_segments") or ()),
     "ids": lambda _: 1,
     "splits": lambda v: v.sample.split is not None,
+    "subsets": lambda v: v.other_subset(),
     "extensions": lambda v: PurePosixPath(v.sample.file_name).suffix != ".jpg",
     "empty images": lambda v: not v.segments,
 }

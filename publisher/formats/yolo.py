@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from ..errors import FormatError, UsageError, at
 from ..files import Tree, own_names
 from ..images import size_of
 from ..masks import Mask, check_polygons
-from ..names import collision_key, safe_path
+from ..names import collision_key, listing, safe_path
 from ..shapes.outlines import joined, trace
 from ..validate import Finding, finding_of
 from .reading import Picture, Reading
@@ -57,7 +57,7 @@ def read(tree: Tree) -> Reading:
     if said is None:
         raise FormatError("no data.yaml with names of classes, and no obj.data", path=tree.label)
     reader = _Reader(tree, said)
-    found = list(entries(tree, said))
+    found, missing = entries(tree, said)
     sized = [(e, size) for e in found if (size := reader.size(e)) is not None]
     if len(sized) < len(found):
         lost = sorted({e.name for e in found} - {e.name for e, _ in sized})
@@ -74,7 +74,7 @@ def read(tree: Tree) -> Reading:
         categories=reader.categories,
         pictures=tuple(pictures),
         counted=Tally(len(pictures), reader.rows, dict(reader.pixels)),
-        notes=reader.notes(),
+        notes=tuple(reader.notes(missing)),
         findings=tuple(reader.findings),
     )
 
@@ -131,10 +131,11 @@ class _Reader:
         )
         return Picture(sample, entry.picture)
 
-    def notes(self) -> tuple[str, ...]:
-        if not self._boxes:
-            return ()
-        return (f"{self._boxes} box(es) have no outline; kept with their sample's source",)
+    def notes(self, missing: Sequence[str]) -> Iterator[str]:
+        if missing:
+            yield f"not there, though the description names them: {listing(missing)}"
+        if self._boxes:
+            yield f"{self._boxes} box(es) have no outline; kept with their sample's source"
 
     def _lines(self, entry: Entry) -> Iterator[tuple[int, list[str]]]:
         """The lines of a label file that say something, by number from 1, as words."""

@@ -22,7 +22,7 @@ from ..card import is_plain_yaml
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, own_names
 from ..images import SUFFIXES
-from ..names import safe_path
+from ..names import listing, safe_path
 
 SIZES = "images.csv"  # ours: file_name,width,height; a label says neither size nor extension
 NO_SPLIT = "unsplit"
@@ -69,16 +69,22 @@ def config(tree: Tree) -> Config | None:
     return None
 
 
-def entries(tree: Tree, config: Config) -> Iterator[Entry]:
-    """Every image that the description leads to, then labels that it does not mention."""
+def entries(tree: Tree, config: Config) -> tuple[list[Entry], list[str]]:
+    """
+    Every image that the description leads to, then labels that it does not mention; and the
+    places of the description that are not there.
+
+    Raises:
+        FormatError: it leads to none, or an image of images.csv has no label file.
+    """
     files = _Files(tree, config)
     places = [(split, place) for split, found in config.splits.items() for place in found]
+    found: list[Entry] = []
     for split, place in sorted(places, key=lambda p: -len(p[1])):  # images/val before images
-        if place.endswith(".txt"):
-            yield from files.listed(split, place)
-        else:
-            yield from files.within(split, place)
-    yield from files.rest()
+        found += (files.listed if place.endswith(".txt") else files.within)(split, place)
+    found += files.rest()
+    files.check(places)
+    return found, files.missing
 
 
 class _Files:
@@ -93,28 +99,35 @@ class _Files:
         self._folders: set[str] = set()
         for n in sorted(self._names, reverse=True):
             path = PurePosixPath(n)
-            self._folders.update(f"{p}/" for p in path.parents)
+            self._folders.update(f"{p}/".removeprefix("./") for p in path.parents)
             if path.suffix.lower() in SUFFIXES:
                 self._pictures[str(path.with_suffix(""))] = n
+        self.missing: list[str] = []  # places of the description that are not there
         self._taken: set[tuple[str, str]] = set()
         self._labels: set[str] = set()
+        self._sized: set[str] = set()  # the images of images.csv that have a label file
 
     def within(self, split: str, folder: str) -> Iterator[Entry]:
         """The images of a folder, by their pictures and by their labels."""
         images = self._place(f"{folder.rstrip('/')}/")
         if images is None:
+            self.missing.append(folder)
             return
         labels = _labels_of(images)
-        found = {n[len(labels) : -4] for n in self._names if _is_in(n, labels, ".txt")}
-        found |= {n[len(images) :] for n in self._pictures if n.startswith(images)}
+        found = {n[len(images) :] for n in self._pictures if n.startswith(images)}
+        if images:  # else any text would be a label
+            found |= {n[len(labels) : -4] for n in self._names if _is_in(n, labels, ".txt")}
         for name in sorted(found):
-            if (label := f"{labels}{name}.txt") not in self._labels:
-                yield from self._entry(split, name, label, f"{images}{name}")
+            label = f"{labels}{name}.txt" if images else _label_of(name)
+            if label not in self._labels:
+                inner = name if images else _inside(name, split)
+                yield from self._entry(split, inner, label, f"{images}{name}")
 
     def listed(self, split: str, file: str) -> Iterator[Entry]:
         """The images of a list."""
         found = self._file(file)
         if found is None:
+            self.missing.append(file)
             return
         with self._tree.open(found) as stream:
             body = stream.read(_MAX_LIST + 1)
@@ -126,9 +139,9 @@ class _Files:
                 continue
             stem = str(PurePosixPath(path).with_suffix(""))
             image = self._stem(stem)
-            label = PurePosixPath(_labels_of(f"{image}/")[:-1] + ".txt")
+            label = _label_of(image)
             name = _inside(image[len(self._folder) :], split, PurePosixPath(file).stem)
-            yield from self._entry(split, name, str(label), image, PurePosixPath(path).suffix)
+            yield from self._entry(split, name, label, image, PurePosixPath(path).suffix)
 
     def rest(self) -> Iterator[Entry]:
         """Labels in folders called `labels` that no entry has taken."""
@@ -143,6 +156,18 @@ class _Files:
             image = "/".join((*parts[:last], "images", *inner))[:-4]
             yield from self._entry(split, name, n, image)
 
+    def check(self, places: Sequence[tuple[str, str]]) -> None:
+        """Refuse a description that leads to nothing, or images.csv where labels are missing."""
+        if places and not self._taken:
+            wanted = listing([place for _, place in places])
+            raise FormatError(f"no image and no label in {wanted}", path=self._tree.label)
+        if lost := sorted(self._sizes.keys() - self._sized):
+            raise FormatError(
+                f"{len(lost)} image(s) of {SIZES} have no label file: {listing(lost)}",
+                path=self._tree.label,
+                hint=f"an image without an object has an empty one; or take it out of {SIZES}",
+            )
+
     def _entry(
         self, split: str, name: str, label: str, image: str, suffix: str = ""
     ) -> Iterator[Entry]:
@@ -153,6 +178,8 @@ class _Files:
         safe_path(name)
         picture = self._pictures.get(image) or self._spare(split, name)
         row = self._sizes.get(name)
+        if label in self._names:
+            self._sized.add(name)
         if row is not None:
             name, size = row
         else:
@@ -174,7 +201,7 @@ class _Files:
     def _place(self, folder: str) -> str | None:
         """A folder of images that is there, or whose labels are; paths may be of elsewhere."""
         parts = PurePosixPath(_relative(folder)).parts
-        for start in range(len(parts) + 1):
+        for start in range(len(parts) or 1):  # "." is the folder itself
             place = self._folder + "".join(f"{p}/" for p in parts[start:])
             if place in self._folders or _labels_of(place) in self._folders:
                 return place
@@ -190,9 +217,14 @@ class _Files:
         parts = PurePosixPath(stem).parts
         for start in range(len(parts)):
             place = self._folder + "/".join(parts[start:])
-            if place in self._pictures or _labels_of(f"{place}/")[:-1] + ".txt" in self._names:
+            if place in self._pictures or _label_of(place) in self._names:
                 return place
         return self._folder + stem
+
+
+def _label_of(image: str) -> str:
+    """The label file of an image, given without its extension."""
+    return _labels_of(f"{image}/")[:-1] + ".txt"
 
 
 def _labels_of(images: str) -> str:

@@ -7,6 +7,7 @@ looked at: a million images take some tens of bytes each.
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
@@ -124,7 +125,7 @@ class Samples(Lazy[Sample]):
             s.width,
             self._segments(s.segments, source, index),
             s.group,
-            SPLITS.get(str(s.source.get("subset", "")).casefold()),
+            split_of(str(s.source.get("subset", ""))),
             s.source,
         )
         return source, Picture(_grouped(sample), found.member, found.findings, found.mended)
@@ -231,6 +232,12 @@ SPLITS = {  # what annotators call their subsets, and the split they mean
     "test": "test",
     "testing": "test",
 }
+_YEAR = re.compile(r"[-_]?(19|20)\d\d$")  # as in COCO's train2017
+
+
+def split_of(subset: str) -> str | None:
+    """The split that a subset's name means, if it means one."""
+    return SPLITS.get(_YEAR.sub("", subset.casefold()))
 
 
 def _grouped(sample: Sample) -> Sample:

@@ -45,6 +45,7 @@ from .reading import Header, Picture, Reading
 _LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
 _BATCH = 512  # segments that are drawn together
 _LISTS = ("images", "annotations", "categories")
+_KNOWN = {*_LISTS, "info", "licenses", "type"}  # "type": "instances" was COCO's in 2014
 
 
 def detect(tree: Tree) -> bool:
@@ -515,6 +516,9 @@ class _File:
                 self._take_categories(window)
             elif window.key in ("info", "licenses"):
                 self._take_other(window)
+            elif window.key not in seen and window.key not in _KNOWN:
+                said = f"unknown key {window.key[:40]!r} at the top level; not kept"
+                self.mended.append(Finding("J007", "info", said, self.name))
             seen[window.key] = window.first is not None
         for key in _LISTS:
             if not seen.get(key):
@@ -758,7 +762,7 @@ def _joined(files: Sequence[_File], beside: Sequence[str]) -> Reading:
         counted=counted,
         notes=tuple(notes),
         findings=tuple(x for f in files for x in f.findings),
-        mended=tuple(x for f in files for x in (*f.mended, *_repeated_segments(f))),
+        mended=tuple(x for f in files for x in (*f.mended, *_bent_ids(f))),
         documents=(*(f.name for f in files), *beside),
     )
     return replace(reading, look_through=lambda: _look_through(files, reading))
@@ -827,11 +831,18 @@ def _together(ids: Sequence[Ids]) -> Ids:
     return everything
 
 
-def _repeated_segments(f: _File) -> Iterator[Finding]:
-    """Annotation ids that one file uses twice: readers that index by id lose all but one."""
+def _bent_ids(f: _File) -> Iterator[Finding]:
+    """Ids of annotations that cannot stay, and categories that are not in order."""
     for i, n in f.ids.repeated().items():
         if i != 0:  # 0 stands for an id that is missing
             yield Finding("A301", "error", f"annotation id {i} is used {n} times", f.name)
+    if not f.ids.usable:
+        bad = sum(int(((ids < 1) | (ids >= 2**53)).sum()) for ids in f.ids.chunks())
+        said = f"{bad:,} annotation id(s) are missing, below 1 or beyond 2^53"
+        yield Finding("A302", "error", said, f.name)
+    if [*f.categories] != sorted(f.categories):
+        said = "categories are not in the order of their ids; sorted"
+        yield Finding("C212", "info", said, f.name)
 
 
 def _categories(files: Sequence[_File]) -> tuple[Category, ...]:

@@ -44,7 +44,7 @@ class Image(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     date_captured: Any | UnsetType = UNSET
 
 
-class Category(msgspec.Struct):
+class Category(msgspec.Struct, forbid_unknown_fields=True):
     """A category; the panoptic keys may be there."""
 
     id: Whole
@@ -182,7 +182,7 @@ def record(raw: bytes, kind: type[T]) -> Row[T]:
             known[key] = value
         else:
             extra[key] = value
-            mended += _about(key, said)
+            mended += _about(key, said, "not kept" if kind is Category else "kept aside")
     if kind is Annotation:
         mended += _mend_annotation(known, extra)
     for key in _WHOLE & known.keys():
@@ -227,12 +227,14 @@ def _whole(key: str, value: Any) -> tuple[Any, list[Mended]]:
     return value, []
 
 
-def _about(key: str, said: Mapping[str, Any]) -> Iterator[Mended]:
+def _about(key: str, said: Mapping[str, Any], fate: str) -> Iterator[Mended]:
     """What is said of a key that is not the format's."""
-    if key == "score":
+    if fate == "not kept":
+        yield "J007", f"unknown field {key[:40]!r}; {fate}"
+    elif key == "score":
         yield "A320", "a score is there, as if it were a prediction; kept aside"
     elif key not in _KEYPOINTS:
-        yield "J007", f"unknown field {key!r}; kept aside"
+        yield "J007", f"unknown field {key!r}; {fate}"
     elif key == "keypoints" and not _consistent(said):
         yield "A321", "keypoints are not x, y, v each, or num_keypoints is not their number"
 
@@ -388,7 +390,7 @@ def _geometry(raw: Rings | Counts | None) -> Rings | Rle:
         if n == 4 and not index:
             said = "ring has 2 points, needs 3; pycocotools takes it for a box and stops"
             raise FormatError(said, where=(index,), code="P405")
-        if n < 6:
+        if n < 6 and len(raw) == 1:  # beside others, it can be dropped
             raise FormatError(f"ring has {n // 2} points, needs 3", where=(index,), code="P404")
     return raw
 

@@ -209,7 +209,10 @@ class Collector:
             notes.append(f"{self.unnumbered} segment(s) have no number of their own: {what}")
         if self.ignored:
             share = 100 * self.ignored / self.pixels
-            notes.append(f"{self.ignored:,} px ({share:.1f} %) are void: of no segment")
+            notes.append(
+                f"{self.ignored:,} px ({share:.1f} %) are void: of no segment, and background in "
+                "what is written"
+            )
         return notes
 
 

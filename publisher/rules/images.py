@@ -35,7 +35,9 @@ def duplicate_id(survey: Survey) -> Iterator[Finding]:
     Two images share an id.
 
     Why it matters: pycocotools keeps the last, and shows it with the annotations of both.
-    Fix: automatic; all images get new ids, as they do where `import` meets such a source.
+    Fix: automatic where each image still has its own annotations, as in two files that are both
+    numbered from 1; all images get new ids. In one COCO file nobody can tell whose an annotation
+    is: export again.
     Example: files of two tasks, both numbered from 1, joined by hand.
     """
     for first, s in survey.seen.repeated(lambda s: s.id):

@@ -20,6 +20,7 @@ from ..dataset import Dataset, namesakes
 from ..errors import FormatError, UsageError
 from ..files import new_folder
 from ..formats.keeping import Shortfall, forecast
+from ..names import check_path
 from ..panoptic import Overlap
 from . import intake
 
@@ -97,9 +98,30 @@ def run(plan: Plan, out: Path, overlap: Overlap | None = None) -> Converted:
 def write(
     dataset: Dataset, out: Path, target: str, overlap: Overlap | None = None
 ) -> tuple[Item, ...]:
-    """Write a dataset's annotations into the folder `out`; gives how they differ. See `run`."""
+    """
+    Write a dataset's annotations into the folder `out`; gives how they differ. See `run`.
+
+    Raises:
+        FormatError: I109, a name would leave the folder; A304, a segment is of no category.
+    """
+    _check(dataset)
     with _new_folder(out, target, dataset) as part:
         return _fill(dataset, part, target, overlap)
+
+
+def _check(dataset: Dataset) -> None:
+    """Readers have looked at the names and categories that they give; others have not."""
+    known = dataset.category_of
+    for sample in dataset:
+        check_path(sample.file_name)
+        if sample.split is not None:
+            check_path(sample.split)
+            if "/" in sample.split:
+                raise FormatError(f"a split is called {sample.split!r}", code="I109")
+        for index, segment in enumerate(sample.segments):
+            if segment.category_id not in known:
+                said = f"no category has id {segment.category_id}"
+                raise FormatError(said, where=(sample.file_name, index), code="A304")
 
 
 def _fill(dataset: Dataset, folder: Path, target: str, overlap: Overlap | None) -> tuple[Item, ...]:

@@ -321,3 +321,43 @@ def test_a_category_id_that_is_cast_is_said(tmp_path, number):
     (said,) = reading(put(tmp_path / "instances.json", body)).mended
     assert said.code == "J005"
     assert "id is" in said.message
+
+
+@pytest.mark.parametrize("number", [0, -5, 2**53, None])
+def test_an_id_that_is_none_is_said(tmp_path, number):
+    body = coco_document([{}, {"id": number}])
+    if number is None:
+        del body["annotations"][1]["id"]
+    (said,) = reading(put(tmp_path / "instances.json", body)).mended
+    assert (said.code, said.severity) == ("A302", "error")
+    assert "1 annotation id(s) are missing, below 1" in said.message
+
+
+def test_categories_out_of_order_are_sorted_and_said(tmp_path):
+    body = coco_document([{}])
+    body["categories"].reverse()
+    read = reading(put(tmp_path / "instances.json", body))
+    assert [c.id for c in read.categories] == [1, 2]
+    assert [(f.code, f.severity) for f in read.mended] == [("C212", "info")]
+
+
+def test_what_is_not_kept_is_named(tmp_path):
+    body = coco_document([{}], videos=[{"id": 1}], answer=42)
+    body["categories"][0]["skeleton"] = [[1, 2]]
+    said = {f.message for f in reading(put(tmp_path / "instances.json", body)).mended}
+    assert said == {
+        "unknown key 'videos' at the top level; not kept",
+        "unknown key 'answer' at the top level; not kept",
+        "unknown field 'skeleton'; not kept",
+    }
+
+
+def test_a_short_ring_beside_others_goes_by_fix_and_takes_nothing_along(cli, tmp_path):
+    rings = [*SQUARE, [5.0, 5.0]]
+    source = put(tmp_path / "instances.json", coco_document([{}, {"segmentation": rings}]))
+    told = cli("validate", source, code=3).stdout
+    assert told.count("P404") == 1
+    assert "P404" in cli("convert", source, "--to", "coco", "-o", tmp_path / "c", code=3).stderr
+    told = cli("validate", source, "--fix", "-o", tmp_path / "out").stdout
+    assert "info P404: fixed:" in told
+    assert "P404" not in cli("validate", tmp_path / "out").stdout

@@ -240,7 +240,8 @@ def test_a_classic_mask_has_twenty_classes_a_border_and_objects(tmp_path):
     assert [s.mask(2, 4).area for s in picture.sample.segments] == [2, 2]
     assert {c.id: c.name for c in found.categories}[15] == "person"
     assert found.counted.pixels == {"person": 4}
-    assert "2 px (25.0 %) are void: of no segment" in found.notes
+    said = "2 px (25.0 %) are void: of no segment, and background in what is written"
+    assert said in found.notes
     assert not found.mended
     assert not found.findings
 

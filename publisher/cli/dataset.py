@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..stages.intake import Intake
     from ..stages.release import Built
 
+_LINES = 20  # of one kind
 _existing = click.Path(exists=True, path_type=Path)
 _new = click.Path(path_type=Path)
 _card_option = click.option(
@@ -195,11 +197,13 @@ def convert(
     converted = conversion.run(plan, out, cast("Overlap | None", overlap))
     if as_json:
         shortfalls = [{"trait": s.trait, "count": s.count} for s in plan.shortfalls]
-        show_json({"cannot_hold": shortfalls, **converted.to_json()})
+        notes = list(plan.source.notes)
+        show_json({"cannot_hold": shortfalls, **converted.to_json(), "notes": notes})
         return
     show_tallies(converted.counted, converted.kept)
-    for note in (*plan.source.notes, *converted.items):
-        say(f"note: {note}")
+    for item in converted.items:
+        say(f"note: {item}")
+    _show_some([f"note: {n}" for n in plan.source.notes])
     say(f"{out}: {target}; every difference above has its reason")
 
 
@@ -267,11 +271,18 @@ def _show_intake(taken: Intake, out: Path) -> None:
     show_tallies(taken.counted, taken.kept)
     for item in taken.items:
         say(f"note: {item}")
-    for old, new in taken.renames:
-        say(f"renamed: {old} -> {new}")
+    _show_some([f"renamed: {old} -> {new}" for old, new in taken.renames])
     for note in taken.notes:
         say(f"note: {note}")
     say(f"{out}: every difference above has its reason; kept in {out / 'import.json'}")
+
+
+def _show_some(lines: Sequence[str]) -> None:
+    """What may be a line an image: a terminal takes some of it."""
+    for line in lines[:_LINES]:
+        say(line)
+    if len(lines) > _LINES:
+        say(f"and {len(lines) - _LINES:,} more; --json tells all")
 
 
 def _codes(given: tuple[str, ...]) -> tuple[str, ...]:

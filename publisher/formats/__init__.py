@@ -60,7 +60,7 @@ FORMATS = {
         Format(
             "cvat",
             "CVAT for images 1.1",
-            everything_but("isthing", "supercategories", "category ids", "ids"),
+            everything_but("isthing", "supercategories", "category ids", "ids", "extras"),
             cvat.detect,
             cvat.read,
             cvat.write,
@@ -68,7 +68,7 @@ FORMATS = {
         Format(
             "cvat-video",
             "CVAT for video 1.1",
-            everything_but("isthing", "supercategories", "category ids", "ids"),
+            everything_but("isthing", "supercategories", "category ids", "ids", "extras"),
             cvat_video.detect,
             cvat_video.read,
             cvat_tracks.write,
@@ -76,7 +76,7 @@ FORMATS = {
         Format(
             "datumaro",
             "Datumaro 1.0",
-            everything_but("isthing", "category ids", "marks", "subsets"),
+            everything_but("isthing", "category ids", "marks", "subsets", "extras"),
             datumaro.detect,
             datumaro.read,
             datumaro.write,

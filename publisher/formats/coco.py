@@ -31,7 +31,7 @@ from ..columns import Column, Ids, Rows, Texts
 from ..conservation import Item, Tally
 from ..dataset import Category, Dataset, Sample, Segment
 from ..errors import FormatError, at
-from ..files import SPARE, Tree, canonical_json, fast_json, own_names
+from ..files import SPARE, Tree, canonical_json, fast_json, json_error, own_names
 from ..json_stream import Document, Window, places
 from ..masks import Mask, Rle
 from ..names import listing, safe_path
@@ -546,8 +546,11 @@ class _File:
     def _take_other(self, window: Window) -> None:
         try:
             said = msgspec.json.decode(window.text)
-        except _ERRORS:
-            return  # what nobody reads need not be sound
+        except _ERRORS as error:  # no mask needs it
+            fault = json_error(error, bytes(memoryview(window.text)))
+            said = f"{window.key} cannot be read, and is not kept: {fault.message}"
+            self.mended.append(Finding(fault.code, "error", said, self.name))
+            return
         self._others[window.key] = said if window.first is not None else said[0]
 
     def _take_categories(self, window: Window) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..dataset import Category, Dataset, Sample
+from ..dataset import Category, Dataset, Sample, Segment
 from ..masks import Mask
 from ..shapes.outlines import has_holes, parts
 from ..shapes.runs import runs_of
@@ -25,6 +25,7 @@ Trait = Literal[
     "z-order",  # which segment is nearer
     "attributes",  # what else was said of a segment
     "marks",  # tags, points, lines: what was annotated and has no pixels
+    "extras",  # keypoints and other fields that a source has beyond its format
     "isthing",  # which classes are things, which stuff
     "colors",  # the colours of classes
     "supercategories",
@@ -100,6 +101,7 @@ _SAID: Mapping[Trait, str] = {  # after "voc cannot hold "
     "z-order": "z-order ({n} images with several levels)",
     "attributes": "attributes ({n} segments)",
     "marks": "tags, points, lines and what else has no pixels ({n})",
+    "extras": "keypoints and other fields beyond the format ({n})",
     "isthing": "which classes are stuff ({n})",
     "colors": "colours of classes ({n})",
     "supercategories": "supercategories ({n} classes)",
@@ -136,12 +138,20 @@ class _View:
         told = PurePosixPath(self.sample.file_name).parts[:-1]
         return self.sample.split is None and bool(subset) and subset not in told
 
+    def extras(self) -> int:
+        """Its segments, and itself, with fields beyond the format."""
+        return sum("extra" in said for said in (self.sample.source, *map(_origin, self.segments)))
+
     def overlap(self) -> bool:
         """Does any pixel belong to two segments?"""
         runs = runs_of(self.masks)
         order = np.argsort(runs.start)
         reach = np.maximum.accumulate(runs.stop[order])
         return bool(np.any(runs.start[order][1:] < reach[:-1]))
+
+
+def _origin(segment: Segment) -> Mapping[str, object]:
+    return segment.origin
 
 
 _OF_SAMPLE: Mapping[Trait, Callable[[_View], int]] = {
@@ -154,6 +164,7 @@ _OF_SAMPLE: Mapping[Trait, Callable[[_View], int]] = {
     "z-order": lambda v: len({s.z_order for s in v.segments}) > 1,
     "attributes": lambda v: sum(bool(s.attributes) for s in v.segments),
     "marks": lambda v: len(v.sample.source.get("not_segments") or ()),
+    "extras": lambda v: v.extras(),
     "ids": lambda _: 1,
     "splits": lambda v: v.sample.split is not None,
     "subsets": lambda v: v.other_subset(),

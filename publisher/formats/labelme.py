@@ -103,6 +103,9 @@ def read(tree: Tree) -> Reading:
         except FormatError as error:
             reader.taken.append(name)
             reader.findings.append(finding_of(error, name))
+    if documents and not labels and not reader.taken:
+        said = f"none of {len(documents)} JSON file(s) is Labelme's"
+        raise FormatError(said, path=tree.label, hint="leave out --format to have it told")
     nearest = min(labels, key=lambda n: (n.count("/"), n), default=None)
     return reader.result(None if nearest is None else _listed(tree, nearest))
 
@@ -337,6 +340,9 @@ class _Reader:
             if all(v == round(v) for point in said.points for v in point):
                 crop = crop[: max(extent[0], 0), : max(extent[1], 0)]
         mask = placed(crop, left, top, (height, width))
+        if lost := int(crop.sum()) - mask.area:
+            said_ = f"{lost} px of a mask lie outside of the image, and are cut off"
+            self.mended.append(Finding("L818", "warning", said_, file_name))
         return Rle(height, width, mask.counts.decode())
 
 

@@ -21,7 +21,9 @@ def book(
 ) -> None:
     """Book what painting loses: hidden pixels and segments, patches that become one; and ties."""
     for loss in painted.losses:
-        reason = "a segment is wholly hidden" if loss.hidden else "others cover a part"
+        reason = "others cover a part"
+        if loss.hidden:
+            reason = "a segment is wholly hidden" if loss.pixels else "a segment has no pixels"
         name = categories[sample.segments[loss.segment].category_id].name
         pixels = {name: -loss.pixels}
         ledger.note(reason, sample.file_name, segments=-int(loss.hidden), pixels=pixels)

@@ -97,3 +97,16 @@ def unknown_shape(scene: Scene) -> Iterator[Finding]:
     Example: `"shape_type": "linestrip"`.
     """
     yield from ()
+
+
+@reading_rule("L818", "warning")
+def mask_outside(scene: Scene) -> Iterator[Finding]:
+    """
+    A mask shape reaches over the border of its image.
+
+    Why it matters: the pixels outside belong to nothing and are cut off; where they are many, the
+    mask was drawn on another picture, or its points have moved.
+    Fix: look at the mask in Labelme and save it again.
+    Example: a PNG of 10 x 10 px whose first point is (95, 40), in an image that is 100 px wide.
+    """
+    yield from ()

@@ -81,13 +81,14 @@ def run(plan: Plan, out: Path, overlap: Overlap | None = None) -> Converted:
     Write the plan's dataset into the folder `out`, read it back, and compare.
 
     Raises:
-        UsageError: `out` holds something else, later work, or the source itself.
+        UsageError: `out` holds something else, later work, or the source; or lies within it.
         OverlapError: a flat format was asked for and nothing says who wins.
         IntegrityError: what was written is not what was read (a bug, or a failing disk).
     """
     source, read = plan.source, plan.path.resolve()
     if out.resolve() in (read, *read.parents):
         raise UsageError(f"{out} holds what is read; it would be replaced", hint=_ELSEWHERE)
+    intake.refuse_within(out, [plan.path])
     with _new_folder(out, plan.target, source.dataset) as part:
         items = (*source.items, *_fill(source.dataset, part, plan.target, overlap))
         kept = _count(intake.read(part, plan.target))

@@ -24,7 +24,7 @@ from .. import images as pictures
 from ..card import Card
 from ..conservation import Item, Tally, balance, tally
 from ..dataset import Dataset, Sample
-from ..errors import FormatError, InvalidDataset, at
+from ..errors import FormatError, InvalidDataset, UsageError, at
 from ..files import (
     Overlay,
     Tree,
@@ -86,10 +86,12 @@ def take_in(
         on_image: called with (pictures copied, pictures in all).
 
     Raises:
+        UsageError: `out` lies within a source, or holds something else.
         FormatError: a source is broken, hostile, or of no known format.
         InvalidDataset: parts of it cannot be read, or pictures are missing.
         IntegrityError: what was written is not what was read (a bug, or a failing disk).
     """
+    refuse_within(out, sources)
     with ExitStack() as stack:
         trees: list[Tree] = [stack.enter_context(open_tree(path)) for path in sources]
         if images is not None:
@@ -105,6 +107,21 @@ def take_in(
             intake = _account(joined, readings, workspace.read(part))
             write_atomic(part / REPORT, canonical_json(intake.to_json(), indent=1))
     return replace(intake, dataset=workspace.read(out))
+
+
+def refuse_within(out: Path, sources: Sequence[Path]) -> None:
+    """
+    See to it that what is written will not be read the next time.
+
+    Raises:
+        UsageError: `out` lies within a source.
+    """
+    for path in sources:
+        if path.resolve() in out.resolve().parents:
+            raise UsageError(
+                f"{out} lies within {path}, and would be read with it the next time",
+                hint="choose a folder beside it",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from publisher.files import open_tree
 from publisher.formats import coco
 from publisher.rules.rule import RULES
 from publisher.stages import conversion, intake
-from tests.makers import SQUARE, coco_document
+from tests.makers import SQUARE, coco_document, coco_folder
 
 
 def document(images: int = 12, annotations: int = 40, seed: int = 0) -> dict:
@@ -298,8 +298,8 @@ def test_licences_of_pictures_come_back_with_what_they_are_called(tmp_path):
 
 
 def test_licences_of_two_files_that_share_a_number_stay_two(tmp_path):
-    folder = tmp_path / "annotations"
-    folder.mkdir()
+    folder = tmp_path / "in/annotations"
+    folder.mkdir(parents=True)
     for name, licence in (("a", "CC0"), ("b", "CC BY 4.0")):
         put(folder / f"instances_{name}.json", licensed(name, [{"id": 1, "name": licence}], 1))
     written = converted(folder.parent, tmp_path / "out")
@@ -361,3 +361,41 @@ def test_a_short_ring_beside_others_goes_by_fix_and_takes_nothing_along(cli, tmp
     told = cli("validate", source, "--fix", "-o", tmp_path / "out").stdout
     assert "info P404: fixed:" in told
     assert "P404" not in cli("validate", tmp_path / "out").stdout
+
+
+def test_text_that_is_no_utf_8_is_said_wherever_it_stands(tmp_path):
+    text = json.dumps(coco_document([{}], info={"description": "main"})).encode()
+    read = reading(put(tmp_path / "instances.json", text.replace(b"main", b"ma\xee")))
+    (said,) = read.mended
+    assert (said.code, said.severity) == ("J001", "error")
+    assert "info cannot be read, and is not kept" in said.message
+
+
+def test_keypoints_are_announced_where_they_go(tmp_path):
+    body = coco_document([{"keypoints": [1, 2, 2], "num_keypoints": 1}])
+    path = put(tmp_path / "instances.json", body)
+    for target, announced in (("coco", False), ("cvat", True), ("labelme", True)):
+        traits = {s.trait for s in conversion.plan(path, target).shortfalls}
+        assert ("extras" in traits) == announced
+
+
+@pytest.mark.parametrize("command", [["convert", "--to", "coco"], ["import"]])
+def test_what_is_written_is_not_read_the_next_time(cli, tmp_path, command):
+    source = coco_folder(tmp_path / "in", coco_document([{}]))
+    told = cli(*command, source, "-o", source / "deep/out", code=2).stderr
+    assert "lies within" in told
+    assert not (source / "deep").exists()
+
+
+def test_a_line_an_image_is_cut_short_on_a_terminal(cli, tmp_path):
+    body = coco_document()
+    names = [f"{n}?.jpg" for n in range(50)]
+    body["images"] = [
+        {"id": i, "file_name": n, "height": 20, "width": 30} for i, n in enumerate(names, 1)
+    ]
+    source = put(tmp_path / "instances.json", body)
+    told = cli("convert", source, "--to", "coco", "-o", tmp_path / "a")
+    assert (told.stderr + told.stdout).count("I110") == 20
+    assert "and 30 more" in told.stderr + told.stdout
+    told = cli("convert", source, "--to", "coco", "-o", tmp_path / "b", "--json")
+    assert len(json.loads(told.stdout)["notes"]) == 50

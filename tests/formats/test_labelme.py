@@ -153,9 +153,12 @@ def test_every_value_of_a_mask_but_0_is_its_own(tmp_path, mode, values):
 
 
 @pytest.mark.parametrize(("left", "top"), [(-2, -1), (28, 18), (-2, 18), (28, -1), (40, 5)])
-def test_a_mask_that_hangs_over_the_image_is_cut(tmp_path, left, top):
+def test_a_mask_that_hangs_over_the_image_is_cut_and_said(tmp_path, left, top):
     said = shape("mask", [(left, top), (left + 3, top + 2)], mask=png(CROP))
-    (segment,) = segments_of(tmp_path, said)
+    reading = reading_of(tmp_path, said)
+    (segment,) = reading.pictures[0].sample.segments
+    lost = np.count_nonzero(CROP) - segment.mask(20, 30).area
+    assert [(f.code, f.message.split()[0]) for f in reading.mended] == [("L818", str(lost))]
     wide = np.zeros((60, 90), bool)
     wide[20 + top : 23 + top, 30 + left : 34 + left] = CROP > 0
     assert (segment.mask(20, 30).to_array() == wide[20:40, 30:60]).all()
@@ -706,3 +709,9 @@ def test_pictures_of_one_stem_keep_apart(tmp_path):
         "a.png",
         "b.jpg",
     )
+
+
+def test_another_formats_json_is_no_empty_labelme_dataset(tmp_path):
+    path = folder(tmp_path, {"a.json": {"images": [], "annotations": [], "categories": []}})
+    with pytest.raises(FormatError, match=r"none of 1 JSON file\(s\) is Labelme's"):
+        read(path)

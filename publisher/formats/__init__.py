@@ -5,7 +5,7 @@ the table below is all there is to plugging one in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -208,9 +208,9 @@ def detect(tree: Tree) -> Format:
     )
 
 
-_BY_DOCUMENT = {"cvat", "cvat-video", "datumaro", "labelme", "labelme-xml"}
-_COCO = {"coco", "coco-panoptic"}  # the same images twice, which `validate` compares
-_BY_FOLDER = {"voc", "yolo"}
+_COCO = ("coco-panoptic", "coco")  # the same images twice, which `validate` compares
+_BY_DOCUMENT = ("cvat", "cvat-video", "datumaro", "labelme", "labelme-xml", *_COCO)
+_BY_FOLDER = ("voc", "yolo")
 
 
 def _refuse_to_leave(tree: Tree, reading: Reading, *, named: bool) -> None:
@@ -219,11 +219,11 @@ def _refuse_to_leave(tree: Tree, reading: Reading, *, named: bool) -> None:
     left: dict[str | None, list[str]] = {}
     for name in rest.names():
         if name.lower().endswith((".json", ".xml")):
-            other = _first(Part(rest, [name]), _BY_DOCUMENT | _COCO)
-            if other == reading.format or not (named or {other, reading.format} <= _COCO):
+            other = _first(Part(rest, [name]), _BY_DOCUMENT)
+            if other == reading.format or not (named or {other, reading.format} <= {*_COCO}):
                 left.setdefault(other, []).append(name)
     if not named:
-        left.setdefault(_first(rest, _BY_FOLDER - {reading.format}), [])
+        left.setdefault(_first(rest, [f for f in _BY_FOLDER if f != reading.format]), [])
     left.pop(None, None)
     for other, names in left.items():
         title = FORMATS[str(other)].title
@@ -236,10 +236,10 @@ def _refuse_to_leave(tree: Tree, reading: Reading, *, named: bool) -> None:
         )
 
 
-def _first(tree: Tree, candidates: Collection[str]) -> str | None:
+def _first(tree: Tree, candidates: Iterable[str]) -> str | None:
     """The first of these formats that a tree seems to have."""
-    kinds = (f for f in FORMATS.values() if f.name in candidates)
-    return next((f.name for f in kinds if f.detect is not None and f.detect(tree)), None)
+    found = (f.name for f in map(get, candidates) if f.detect is not None and f.detect(tree))
+    return next(found, None)
 
 
 def _looks_like(tree: Tree) -> str:

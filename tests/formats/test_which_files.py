@@ -111,6 +111,16 @@ def test_what_would_be_left_out_is_an_error_that_names_it(tmp_path, files):
     assert "more." in str(caught.value)
 
 
+def test_panoptic_files_beside_instances_are_no_rest(tmp_path):
+    empty = json.dumps({"images": [], "annotations": [], "categories": []})
+    files = {
+        "instances.json": coco_of("a.jpg"),
+        "panoptic_train.json": empty,
+        "panoptic_val.json": empty,
+    }
+    assert len(intake.source(folder(tmp_path, files)).dataset) == 1
+
+
 def test_yolo_beside_coco_has_to_be_chosen(tmp_path):
     files = {
         "instances.json": coco_of("a.jpg"),

@@ -142,10 +142,29 @@ def _client(remote: str) -> tuple[Any, str, str]:
     return boto3.client("s3", config=config), name, prefix
 
 
+def child_verify(remote: str, deep: str) -> dict[str, Any]:
+    from publisher.bucket.verifying import verify_remote
+
+    bucket, counted = _counted(remote)
+    verify_remote(bucket, "bench", "1.0.0", deep=deep == "True")
+    return dict(counted)
+
+
+def child_mirror(remote: str, target: str) -> dict[str, Any]:
+    from publisher.bucket.mirroring import mirror
+    from publisher.storage import open_bucket
+
+    bucket, counted = _counted(remote)
+    mirror(bucket, open_bucket(target), "bench")
+    return dict(counted)
+
+
 CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {
     "tree": child_tree,
     "push": child_push,
     "pull": child_pull,
+    "verify": child_verify,
+    "mirror": child_mirror,
     "boto3-push": child_boto3_push,
     "boto3-pull": child_boto3_pull,
 }
@@ -280,7 +299,7 @@ def deltas(remote: str, tree: Path, files: int, size: int, work: Path) -> None:
 
 
 def memory(place: Path, tree: Path, work: Path) -> None:
-    """What pushing and pulling takes at most, in processes of their own."""
+    """What pushing, pulling, verifying and mirroring take at most, in processes of their own."""
     remote, cache = f"file://{place}/bucket", work / "cache"
     steps = {
         "first push": ("push", remote, tree, "1.0.0"),
@@ -289,6 +308,9 @@ def memory(place: Path, tree: Path, work: Path) -> None:
         "first pull": ("pull", remote, work / "a", "1.0.0", cache),
         "into the same folder": ("pull", remote, work / "a", "1.1.0", cache),
         "from the cache": ("pull", remote, work / "b", "1.0.0", cache),
+        "verify --remote": ("verify", remote, False),
+        "verify --deep": ("verify", remote, True),
+        "mirror": ("mirror", remote, f"file://{place}/mirror"),
     }
     print(f"{'':22}{'peak MB':>8}{'CPU s':>8}")
     for name, step in steps.items():

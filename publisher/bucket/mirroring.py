@@ -338,7 +338,7 @@ class _Mirroring:
             for batch, threads in ((large, PORTERS), (small, None)):
                 for (w, _), wrong in zip(batch, each(one, batch, threads=threads), strict=True):
                     if wrong is not None:
-                        work.damages.append(Damage(w.what.key, w.kind, wrong, w.files))
+                        work.damages.append(w.damage(wrong))
                     else:
                         work.objects += 1
                         work.size += w.what.size
@@ -485,7 +485,7 @@ class _Mirroring:
         wanted = {
             d.name: Wanted(Bytes(folder + d.name, d.size, d.sha256), "document") for d in documents
         }
-        bodies = {d.name: d.body for d in documents}
+        named = {d.name: d for d in documents}
         for w, found in self._missing(wanted.values()):
             name, what = w.what.key.removeprefix(folder), w.what
             work.objects += 1
@@ -494,7 +494,7 @@ class _Mirroring:
                 continue
             self._prove()
             with scratch() as room:
-                right: bytes | Path | None = bodies[name]
+                right: bytes | Path | None = named[name].body
                 if right is None:  # provenance.json, which the target has as a blob by now
                     blob = Bytes(blob_key(what.sha256), what.size, what.sha256)
                     right = carry(self._target, blob, room)[0]

@@ -132,7 +132,7 @@ def manifest_of(record: Record, lists: Iterable[Lists]) -> Manifest:
         IntegrityError: they cannot live side by side; no push of ours publishes such a thing.
     """
     try:
-        return Manifest(record.name, tuple(e for known in lists for e in known.entries or ()))
+        return Manifest(record.name, Entries(e for known in lists for e in known.entries or ()))
     except FormatError as error:
         raise IntegrityError(f"{record.name} {record.version}: {error}") from None
 

@@ -45,6 +45,7 @@ from .catalog import in_force
 from .objects import (
     Bytes,
     Damage,
+    State,
     index_of,
     lines_of,
     look_at,
@@ -63,7 +64,11 @@ class Wanted:
 
     what: Bytes
     kind: Kind
-    files: tuple[str, ...] = ()
+    item: Item | None = None  # of one that holds files
+
+    def damage(self, state: State) -> Damage:
+        """That it is lost or damaged, and what that hits."""
+        return Damage(self.what.key, self.kind, state, self.item.paths if self.item else ())
 
 
 @dataclass
@@ -114,10 +119,9 @@ class Source:
         if found.damages:
             return found
         lists = {n: known for n, (known, _, _) in zip(record.shards, read, strict=True)}
-        places = {s: place for known in lists.values() for s, place in known.index or ()}
         found.manifest = manifest_of(record, lists.values())
         folder = tree_key(self._name, version)
-        keys = keys_of(found.manifest.entries, places) if record.layout == "packs" else None
+        keys = keys_of(lists.values()) if record.layout == "packs" else None
         found.documents = documents_of(self._name, record.layout, folder, found.manifest, keys)
         for item in items_of(record, lists):
             self._want(found, item)
@@ -136,7 +140,7 @@ class Source:
             found.homes.add(home)
             found.plain.append((home, item))
         what = Bytes(item.key, item.size, item.sha256)
-        found.contents.append(Wanted(what, item.kind, item.paths))
+        found.contents.append(Wanted(what, item.kind, item))
 
     def _lists_of(self, name: str, shard: StoredShard) -> tuple[Lists, list[Wanted], list[Damage]]:
         wanted, damages = list[Wanted](), list[Damage]()

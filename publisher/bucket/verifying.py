@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,7 +39,7 @@ from ..versions.inventory import (
     Item,
     Kind,
     Lists,
-    Member,
+    amounts_in,
     belongs,
     documents_of,
     home_of,
@@ -62,7 +62,7 @@ from ..versions.manifest import (
     status_key,
     tree_key,
 )
-from ..versions.packs import Place, index_key, max_index_bytes
+from ..versions.packs import index_key, max_index_bytes
 from ..versions.version import Channel, Selector, Version, parse_selector
 from .catalog import (
     find_record,
@@ -96,7 +96,7 @@ from .objects import (
 )
 from .publish import script
 from .sending import FOR_EVER, NO_CACHE, Stock, content_type, put_over, write
-from .trees import Meter, each
+from .trees import Meter, each, flow
 from .trust import NOBODY, Trust
 
 _NOTHING = Amount(0, 0)
@@ -277,12 +277,10 @@ class _Examination:
         if record is not None:
             lists = self._lists(record)
             unseen = _unseen(record, lists)
-            parts = self._contents(items_of(record, lists))
+            self._look(self._contents(record, lists), _amount(record, lists), on_bytes)
             if all(known.entries is not None for known in lists.values()):
                 manifest = manifest_of(record, lists.values())
-                self._files[self._version] = {e.path: e for e in manifest.entries}
-                parts += self._documents(record, manifest, lists)
-            self._look(parts, on_bytes)
+                self._look(self._documents(record, manifest, lists))
         self._look([*self._said(), *self._channels(record)])
         damages = [d for _, d in self._wrong.values()]
         if self._mends and damages:
@@ -291,18 +289,18 @@ class _Examination:
         damages = sorted(damages, key=order_of)
         return Report(self._name, self._version, root, manifest, self._seen, tuple(damages), unseen)
 
-    def _look(self, parts: Sequence[_Part], on_bytes: Transfer = unwatched) -> None:
-        total = Amount(sum(p.amount.files for p in parts), sum(p.amount.bytes for p in parts))
+    def _look(
+        self, parts: Iterable[_Part], total: Amount = _NOTHING, on_bytes: Transfer = unwatched
+    ) -> None:
         meter = Meter(on_bytes, "checked", total)
 
-        def look(part: _Part) -> Damage | None:
+        def look(part: _Part) -> tuple[_Part, Damage | None]:
             found = part.damage(self._deep)
             if part.amount.files:
                 meter.add(*part.amount)
-            return found
+            return part, found
 
-        found = each(look, parts)
-        for part, damage in zip(parts, found, strict=True):
+        for part, damage in flow(look, parts):
             self._note(part, damage)
 
     def _note(self, part: _Part, damage: Damage | None) -> None:
@@ -405,14 +403,10 @@ class _Examination:
 
     # ── contents and documents ───────────────────────────────────────────────────────────────
 
-    def _contents(self, items: Sequence[Item]) -> list[_Part]:
-        """The objects that hold files. Of equal files one may lie in several."""
-        parts, counted = list[_Part](), set[str]()
-        for item in items:
-            sizes = {p: m.place.size for m in item.members for p in m.paths if p not in counted}
-            counted |= sizes.keys()
-            parts.append(self._content(item, Amount(len(sizes), sum(sizes.values()))))
-        return parts
+    def _contents(self, record: Record, lists: Mapping[str, Lists]) -> Iterator[_Part]:
+        """The objects that hold files."""
+        for item in items_of(record, lists):
+            yield self._content(item, Amount(*amounts_in(item, record)))
 
     def _content(self, item: Item, amount: Amount) -> _Part:
         def check(deep: bool) -> Wrong | None:
@@ -453,17 +447,14 @@ class _Examination:
     def _documents(
         self, record: Record, manifest: Manifest, lists: Mapping[str, Lists]
     ) -> list[_Part]:
-        keys = None
-        if record.layout == "packs" and all(known.index is not None for known in lists.values()):
-            places = {s: place for known in lists.values() for s, place in known.index or ()}
-            keys = keys_of(manifest.entries, places)
+        keys = keys_of(lists.values()) if record.layout == "packs" else None
         what = (self._name, record.layout, self._folder, manifest, keys)
         return [self._script(), *map(self._document, documents_of(*what))]
 
     def _document(self, document: Document) -> _Part:
         key = self._folder + document.name
-        whole = Member(Place(key, 0, document.size, document.size), document.sha256)
-        item = Item(key, "document", document.size, document.sha256, (whole,))
+        size, sha256 = document.size, document.sha256
+        item = Item(key, "document", size, sha256, [(key, 0, size, size, sha256, "")])
         blob = Bytes(blob_key(document.sha256), document.size, document.sha256)
 
         def check(deep: bool) -> Wrong | None:
@@ -592,6 +583,12 @@ def _parsed_by(parse: Callable[[bytes, str], object], key: str, body: bytes) -> 
 
 def _sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
+
+
+def _amount(record: Record, lists: Mapping[str, Lists]) -> Amount:
+    """The files whose objects can be looked at."""
+    seen = [lists[name].entries or () for name in set(lists) - set(_unseen(record, lists))]
+    return Amount(sum(map(len, seen)), sum(e.size for entries in seen for e in entries))
 
 
 def _unseen(record: Record, lists: Mapping[str, Lists]) -> tuple[str, ...]:

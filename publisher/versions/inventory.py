@@ -9,12 +9,15 @@ it is right, wherever it comes from: what looks a bucket over, mends it or copie
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Literal
 
 from ..errors import FormatError, IntegrityError, UsageError
+from ..spill import Many
 from .documents import DOCUMENTS, SUMS, URLS, sum_lines, urls
 from .manifest import (
     MANIFEST,
@@ -53,25 +56,36 @@ class Member:
     paths: tuple[str, ...] = ()  # of the version; none where its list of files is lost
 
 
+_Row = tuple[str, int, int, int, str, str]  # key, offset, size, whole, sha256; path or ""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """
     An object that holds files of a version.
 
     `sha256` is that of all its bytes. It is None where only the files in it are known, which no
-    push of ours makes; such an object may be read, but not be copied as good.
+    push of ours makes; such an object may be read, but not be copied as good. Its members are
+    made as they are looked at, by offset.
     """
 
     key: str
     kind: Kind
     size: int
     sha256: str | None
-    members: tuple[Member, ...]  # by offset
+    rows: Iterable[_Row]
+
+    @property
+    def members(self) -> Iterator[Member]:
+        """The files in it, by offset."""
+        for (key, *place, sha256), rows in groupby(self.rows, key=itemgetter(slice(5))):
+            paths = dict.fromkeys(path for *_, path in rows if path)
+            yield Member(Place(key, *place), sha256, tuple(paths))
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The files that need it."""
-        return tuple(sorted({path for m in self.members for path in m.paths}))
+        return tuple(sorted({path for *_, path in self.rows if path}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,38 +96,52 @@ class Lists:
     index: Index | None
 
 
-def items_of(record: Record, lists: Mapping[str, Lists]) -> tuple[Item, ...]:
-    """The objects with the files of a version, sorted by key, as far as its lists are known."""
-    found: dict[str, dict[tuple[Place, str], set[str]]] = {}
-    for known in lists.values():
-        paths: dict[str, list[str]] = {}
-        for entry in known.entries or ():
-            paths.setdefault(entry.sha256, []).append(entry.path)
-        for sha256, place in known.index or ():
-            members = found.setdefault(place.key, {})
-            members.setdefault((place, sha256), set()).update(paths.get(sha256, ()))
-        if record.layout == "plain":  # equal files share a place, but each has its object
-            for entry in known.entries or ():
-                if entry.path == PROVENANCE:
-                    continue
-                place = _whole(tree_key(record.name, record.version, entry.path), entry)
-                members = found.setdefault(place.key, {})
-                members.setdefault((place, entry.sha256), set()).add(entry.path)
-    return tuple(_item(key, members) for key, members in sorted(found.items()))
+def items_of(record: Record, lists: Mapping[str, Lists]) -> Iterator[Item]:
+    """
+    The objects with the files of a version, sorted by key, as far as its lists are known.
+
+    Of any number of files, few are in memory.
+    """
+    found: Many[_Row] = Many(row for known in lists.values() for row in _rows(record, known))
+    found, start = found.sorted(key=_all), 0
+    for key, group in groupby(found, key=itemgetter(0)):
+        rows = found.part(start, start + sum(1 for _ in group))
+        start += len(rows)
+        first, last = rows[0], rows[-1]
+        _, offset, size, whole, sha256, _ = first
+        is_alone = first[:5] == last[:5] and (offset, size) == (0, whole)
+        digest = digest_in(key) or (sha256 if is_alone else None)
+        yield Item(key, _kind(key), whole, digest, rows)
 
 
-def _whole(key: str, entry: Entry) -> Place:
-    return Place(key, 0, entry.size, entry.size)
+def _rows(record: Record, known: Lists) -> Iterator[_Row]:
+    """Where the files of a shard lie, and where contents do that no file is known for."""
+    entries = known.entries or ()
+    if known.index is not None:
+        for sha256, p in known.index:
+            yield p.key, p.offset, p.size, p.whole, sha256, ""
+        for e, p in known.index.places_of(entries):
+            yield p.key, p.offset, p.size, p.whole, e.sha256, e.path
+    if record.layout == "plain":  # equal files share a place, but each has its object
+        for e in entries:
+            if e.path != PROVENANCE:
+                key = tree_key(record.name, record.version, e.path)
+                yield key, 0, e.size, e.size, e.sha256, e.path
 
 
-def _item(key: str, found: Mapping[tuple[Place, str], set[str]]) -> Item:
-    members = tuple(
-        Member(place, sha256, tuple(sorted(paths)))
-        for (place, sha256), paths in sorted(found.items(), key=lambda m: m[0])
-    )
-    first = members[0]
-    alone = first.sha256 if len(members) == 1 and first.place.is_whole else None
-    return Item(key, _kind(key), first.place.whole, digest_in(key) or alone, members)
+def _all(row: tuple[object, ...]) -> tuple[object, ...]:
+    return row
+
+
+def amounts_in(item: Item, record: Record) -> tuple[int, int]:
+    """Files and bytes in an object, so that a file which lies in several counts in one of them."""
+    folder = tree_key(record.name, record.version)
+    files = size = 0
+    for key, _, n, _, _, path in item.rows:
+        own = record.layout == "packs" or path == PROVENANCE or key == folder + path
+        if path and own:
+            files, size = files + 1, size + n
+    return files, size
 
 
 def _kind(key: str) -> Kind:
@@ -197,9 +225,15 @@ def documents_of(
     )
 
 
-def keys_of(entries: Iterable[Entry], places: Mapping[str, Place]) -> set[str]:
-    """The objects with the files that people can have, given where contents lie by sha256."""
-    return {places[e.sha256].key for e in entries if e.path != PROVENANCE}
+def keys_of(lists: Iterable[Lists]) -> set[str] | None:
+    """The objects with the files that people can have; None where that is lost."""
+    keys = set[str]()
+    for known in lists:
+        if known.entries is None or known.index is None:
+            return None
+        files = (e for e in known.entries if e.path != PROVENANCE)
+        keys.update(place.key for _, place in known.index.places_of(files))
+    return keys
 
 
 def document(name: str, body: bytes) -> Document:

@@ -29,6 +29,7 @@ from . import (
 )
 from .cvat import tracks as cvat_tracks
 from .cvat import video as cvat_video
+from .documents import top_keys
 from .keeping import TRAITS, Trait, everything_but, keeps
 from .reading import Picture, Reading
 
@@ -189,7 +190,8 @@ def read(tree: Tree, name: str | None = None) -> Reading:
     if found.read is None:
         raise UsageError(f"{found.name} is written, but not read, so far")
     reading = found.read(tree)
-    _refuse_to_leave(tree, reading, named=name is not None)
+    if broken := _refuse_to_leave(tree, reading, named=name is not None):
+        return reading.noted(f"no JSON, and not read: {listing(broken)}")
     return reading
 
 
@@ -213,14 +215,21 @@ _BY_DOCUMENT = ("cvat", "cvat-video", "datumaro", "labelme", "labelme-xml", *_CO
 _BY_FOLDER = ("voc", "yolo")
 
 
-def _refuse_to_leave(tree: Tree, reading: Reading, *, named: bool) -> None:
-    """Refuse a tree that holds more than was read; but whoever names a format wants no other."""
+def _refuse_to_leave(tree: Tree, reading: Reading, *, named: bool) -> list[str]:
+    """
+    Refuse a tree that holds more than was read; but whoever names a format wants no other.
+
+    Gives the JSON files that are none from their first character on, so nobody's annotations.
+    """
     rest = Part(tree, set(own_names(tree)) - set(reading.documents))
     left: dict[str | None, list[str]] = {}
+    broken = []
     for name in rest.names():
         if name.lower().endswith((".json", ".xml")):
             other = _first(Part(rest, [name]), _BY_DOCUMENT)
-            if other == reading.format or not (named or {other, reading.format} <= {*_COCO}):
+            if other == "coco" and rest.size(name) and not top_keys(rest, name)[0]:
+                broken.append(name)
+            elif other == reading.format or not (named or {other, reading.format} <= {*_COCO}):
                 left.setdefault(other, []).append(name)
     if not named:
         left.setdefault(_first(rest, [f for f in _BY_FOLDER if f != reading.format]), [])
@@ -234,6 +243,7 @@ def _refuse_to_leave(tree: Tree, reading: Reading, *, named: bool) -> None:
             hint="read each by its own path"
             + ("" if named else ", or say by --format which of them are meant"),
         )
+    return broken
 
 
 def _first(tree: Tree, candidates: Iterable[str]) -> str | None:

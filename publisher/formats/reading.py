@@ -91,6 +91,12 @@ class Reading:
         """The same with every picture looked at, every pixel counted, everything found."""
         return self if self.look_through is None else self.look_through()
 
+    def noted(self, note: str) -> Reading:
+        """The same with one more note."""
+        look = self.look_through
+        later = None if look is None else lambda: look().noted(note)
+        return replace(self, notes=(*self.notes, note), look_through=later)
+
 
 def headers(pictures: Pictures) -> Iterator[Header]:
     """The header of each picture, in order."""

@@ -111,6 +111,12 @@ def test_what_would_be_left_out_is_an_error_that_names_it(tmp_path, files):
     assert "more." in str(caught.value)
 
 
+def test_a_file_that_only_looks_like_json_is_named(tmp_path):
+    files = {"instances.json": coco_of("a.jpg"), "config.json": '{// ours\n "a": 1}'}
+    found = intake.source(folder(tmp_path, files))
+    assert any("not read: config.json" in n for n in found.notes)
+
+
 def test_panoptic_files_beside_instances_are_no_rest(tmp_path):
     empty = json.dumps({"images": [], "annotations": [], "categories": []})
     files = {

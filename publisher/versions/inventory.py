@@ -137,10 +137,10 @@ def amounts_in(item: Item, record: Record) -> tuple[int, int]:
     """Files and bytes in an object, so that a file which lies in several counts in one of them."""
     folder = tree_key(record.name, record.version)
     files = size = 0
-    for key, _, n, _, _, path in item.rows:
-        own = record.layout == "packs" or path == PROVENANCE or key == folder + path
-        if path and own:
-            files, size = files + 1, size + n
+    for m in item.members:
+        for path in m.paths:
+            if record.layout == "packs" or path == PROVENANCE or item.key == folder + path:
+                files, size = files + 1, size + m.place.size
     return files, size
 
 

@@ -61,7 +61,7 @@ FORMATS = {
         Format(
             "cvat",
             "CVAT for images 1.1",
-            everything_but("isthing", "supercategories", "category ids", "ids", "extras"),
+            everything_but("isthing", "supercategories", "category ids", "ids", "extras", "flags"),
             cvat.detect,
             cvat.read,
             cvat.write,
@@ -69,7 +69,7 @@ FORMATS = {
         Format(
             "cvat-video",
             "CVAT for video 1.1",
-            everything_but("isthing", "supercategories", "category ids", "ids", "extras"),
+            everything_but("isthing", "supercategories", "category ids", "ids", "extras", "flags"),
             cvat_video.detect,
             cvat_video.read,
             cvat_tracks.write,
@@ -77,7 +77,7 @@ FORMATS = {
         Format(
             "datumaro",
             "Datumaro 1.0",
-            everything_but("isthing", "category ids", "marks", "subsets", "extras"),
+            everything_but("isthing", "category ids", "marks", "subsets", "extras", "flags"),
             datumaro.detect,
             datumaro.read,
             datumaro.write,
@@ -86,7 +86,7 @@ FORMATS = {
             "labelme",
             "Labelme",
             keeps("instances", "overlaps", "holes", "parts", "outlines", "z-order", "attributes")
-            | keeps("unused categories", "extensions", "empty images"),
+            | keeps("unused categories", "extensions", "empty images", "flags"),
             labelme.detect,
             labelme.read,
             labelme.write,
@@ -94,7 +94,7 @@ FORMATS = {
         Format(
             "coco",
             "COCO instances",
-            everything_but("marks", "subsets"),
+            everything_but("marks", "subsets", "flags"),
             coco.detect,
             coco.read,
             coco.write,

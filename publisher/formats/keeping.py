@@ -26,6 +26,7 @@ Trait = Literal[
     "attributes",  # what else was said of a segment
     "marks",  # tags, points, lines: what was annotated and has no pixels
     "extras",  # keypoints and other fields that a source has beyond its format
+    "flags",  # what Labelme's check boxes say of an image
     "isthing",  # which classes are things, which stuff
     "colors",  # the colours of classes
     "supercategories",
@@ -102,6 +103,7 @@ _SAID: Mapping[Trait, str] = {  # after "voc cannot hold "
     "attributes": "attributes ({n} segments)",
     "marks": "tags, points, lines and what else has no pixels ({n})",
     "extras": "keypoints and other fields beyond the format ({n})",
+    "flags": "flags of images ({n})",
     "isthing": "which classes are stuff ({n})",
     "colors": "colours of classes ({n})",
     "supercategories": "supercategories ({n} classes)",
@@ -165,6 +167,7 @@ _OF_SAMPLE: Mapping[Trait, Callable[[_View], int]] = {
     "attributes": lambda v: sum(bool(s.attributes) for s in v.segments),
     "marks": lambda v: len(v.sample.source.get("not_segments") or ()),
     "extras": lambda v: v.extras(),
+    "flags": lambda v: bool(v.sample.source.get("flags")),
     "ids": lambda _: 1,
     "splits": lambda v: v.sample.split is not None,
     "subsets": lambda v: v.other_subset(),

@@ -567,9 +567,10 @@ def _to_json(sample: Sample, names: Mapping[int, str], ledger: Ledger) -> dict[s
         }
         geometries = _geometries(segment, sample.height, sample.width)
         shapes += [{**said, **geometry} for geometry in geometries]
+    flags = sample.source.get("flags")
     return {
         "version": _VERSION,
-        "flags": {},
+        "flags": dict(flags) if isinstance(flags, Mapping) else {},
         "shapes": shapes,
         "imagePath": PurePosixPath(sample.file_name).name,
         "imageData": None,

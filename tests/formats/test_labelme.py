@@ -21,7 +21,7 @@ from publisher.errors import FormatError, InvalidDataset
 from publisher.files import open_tree
 from publisher.formats import labelme
 from publisher.masks import Mask, Rle
-from publisher.stages import intake
+from publisher.stages import conversion, intake
 from publisher.validate import RULES
 from tests import strategies
 from tests.formats.contract import FormatContract
@@ -715,3 +715,13 @@ def test_another_formats_json_is_no_empty_labelme_dataset(tmp_path):
     path = folder(tmp_path, {"a.json": {"images": [], "annotations": [], "categories": []}})
     with pytest.raises(FormatError, match=r"none of 1 JSON file\(s\) is Labelme's"):
         read(path)
+
+
+def test_flags_of_an_image_come_back_and_are_announced_elsewhere(tmp_path):
+    path = folder(tmp_path / "in", {"a.json": document(shape(), flags={"blurred": True})})
+    plan = conversion.plan(path, "labelme")
+    assert "flags" not in {s.trait for s in plan.shortfalls}
+    conversion.run(plan, tmp_path / "out")
+    written = json.loads((tmp_path / "out/a.json").read_text())
+    assert written["flags"] == {"blurred": True}
+    assert "flags" in {s.trait for s in conversion.plan(path, "coco").shortfalls}

@@ -234,6 +234,31 @@ class Overlay:
         return (self._spare, name.removeprefix(f"{SPARE}/")) if spare else (self._tree, name)
 
 
+class Below:
+    """A folder of a tree as a tree of its own."""
+
+    def __init__(self, tree: Tree, folder: str) -> None:
+        self.label = tree.label
+        self._tree = tree
+        self._folder = f"{folder}/"
+
+    def names(self) -> Sequence[str]:
+        start = len(self._folder)
+        return [n[start:] for n in self._tree.names() if n.startswith(self._folder)]
+
+    def size(self, name: str) -> int:
+        return self._tree.size(self._folder + name)
+
+    def open(self, name: str) -> BinaryIO:
+        return self._tree.open(self._folder + name)
+
+    def read(self, name: str, limit: int) -> bytes:
+        return self._tree.read(self._folder + name, limit)
+
+    def close(self) -> None:
+        """Whoever opened the whole closes it."""
+
+
 class Part:
     """Some of a tree's files."""
 

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from ..conservation import Item
 from ..errors import FormatError, UsageError
-from ..files import Part, Tree, own_names
+from ..files import Below, Part, Tree, own_names
 from ..names import listing
 from . import (
     cityscapes,
@@ -178,6 +178,20 @@ def get(name: str) -> Format:
         raise UsageError(f"unknown format {name!r}", hint=f"known formats: {known}") from None
 
 
+def unwrapped(tree: Tree) -> Tree:
+    """The tree itself, or else its only folder, where that is of a known format."""
+    inner = tree
+    while (folder := _only_folder(inner)) and _first(inner, FORMATS) is None:
+        inner = Below(inner, folder)
+    return inner if inner is tree or _first(inner, FORMATS) is not None else tree
+
+
+def _only_folder(tree: Tree) -> str:
+    """What all names of a tree begin with, up to the first "/"; nothing where they do not."""
+    tops = {name[: name.find("/") + 1] for name in tree.names()}
+    return tops.pop()[:-1] if len(tops) == 1 else ""
+
+
 def read(tree: Tree, name: str | None = None) -> Reading:
     """
     Read a tree, in the format that its content tells or in the one that is named.
@@ -202,9 +216,8 @@ def detect(tree: Tree) -> Format:
     Raises:
         FormatError: it is none that is read here; the message says what it looks like.
     """
-    for f in FORMATS.values():
-        if f.detect is not None and f.detect(tree):
-            return f
+    if (name := _first(tree, FORMATS)) is not None:
+        return FORMATS[name]
     raise FormatError(
         f"{_looks_like(tree)}: not a format I read", path=tree.label, hint=f"I read: {READABLE}"
     )

@@ -93,7 +93,7 @@ def take_in(
     """
     refuse_within(out, sources)
     with ExitStack() as stack:
-        trees: list[Tree] = [stack.enter_context(open_tree(path)) for path in sources]
+        trees: list[Tree] = [stack.enter_context(_opened(path)) for path in sources]
         if images is not None:
             spare = stack.enter_context(open_tree(images))
             trees = [Overlay(tree, spare) for tree in trees]
@@ -149,7 +149,7 @@ def source(path: Path, format_name: str | None = None, images: Path | None = Non
         dataset = workspace.read(path)
         return Source(dataset, tally(dataset, {c.id: c.name for c in dataset.categories}))
     with ExitStack() as stack:
-        tree: Tree = stack.enter_context(open_tree(path))
+        tree = stack.enter_context(_opened(path))
         if images is not None:
             tree = Overlay(tree, stack.enter_context(open_tree(images)))
         reading = formats.read(tree, format_name).whole()
@@ -169,7 +169,7 @@ def read(path: Path, format_name: str | None = None) -> Dataset:
     """
     if _is_workspace(path, format_name):
         return workspace.read(path)
-    with open_tree(path) as tree:
+    with _opened(path) as tree:
         reading = formats.read(tree, format_name)
         _refuse_findings([reading])
         return join([reading], [tree.label], None, hear=partial(_refuse_picture, reading)).dataset
@@ -219,7 +219,7 @@ def opened(path: Path, format_name: str | None = None) -> Iterator[Opened]:
             own = partial(_picture, tree, lambda name: name)
             yield Opened(dataset, own, unclaimed=partial(_unclaimed, tree))
         return
-    with open_tree(path) as tree:
+    with _opened(path) as tree:
         reading = formats.read(tree, format_name)
         heard = _Heard(reading)
         joined = join([reading], [tree.label], None, hear=heard)
@@ -331,6 +331,13 @@ def pixels_for(sample: Sample, body: bytes) -> NDArray[np.uint8]:
     if orientation != 1:
         raise FormatError(f"EXIF orientation is {orientation}", code="I107")
     return pictures.pixels_of(body)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Tree]:
+    """A folder, archive or file, or the one folder in it that holds everything."""
+    with open_tree(path) as tree:
+        yield formats.unwrapped(tree)
 
 
 def _is_workspace(path: Path, format_name: str | None) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from publisher import formats
 from publisher.errors import FormatError
@@ -258,3 +261,20 @@ def test_a_file_that_is_given_may_be_a_link(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x/instances.json").symlink_to(tmp_path / "store/0a1b")
     assert len(intake.source(tmp_path / "x/instances.json").dataset) == 1
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_a_folder_around_everything_is_looked_into(tmp_path, as_zip):
+    mask = Image.fromarray(np.full((20, 30), 1, np.uint8))
+    mask.save(out := io.BytesIO(), "PNG")
+    files = {
+        "hands/set 1/classes.txt": "background\nhand\n",
+        "hands/set 1/masks/a.png": out.getvalue(),
+        "hands/set 1/images/a.jpg": picture(),
+    }
+    path = zipped(tmp_path / "x.zip", files) if as_zip else folder(tmp_path / "x", files)
+    found = intake.take_in([path], tmp_path / "out")
+    assert [(s.file_name, len(s.segments)) for s in found.dataset] == [("a.jpg", 1)]
+    with intake.opened(path) as source:
+        assert source.picture is not None
+        assert source.picture(source.dataset[0]) == picture()

@@ -205,7 +205,9 @@ def read(tree: Tree, name: str | None = None) -> Reading:
         raise UsageError(f"{found.name} is written, but not read, so far")
     reading = found.read(tree)
     if broken := _refuse_to_leave(tree, reading, named=name is not None):
-        return reading.noted(f"no JSON, and not read: {listing(broken)}")
+        reading = reading.noted(f"no JSON, and not read: {listing(broken)}")
+    if archives := _archives(tree):
+        reading = reading.noted(f"archives in it are not looked into: {listing(archives)}")
     return reading
 
 
@@ -265,9 +267,15 @@ def _first(tree: Tree, candidates: Iterable[str]) -> str | None:
     return next(found, None)
 
 
+def _archives(tree: Tree) -> list[str]:
+    return [n for n in own_names(tree) if n.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz"))]
+
+
 def _looks_like(tree: Tree) -> str:
     parts = {part for name in tree.names() for part in PurePosixPath(name).parts}
     for telltale, what in _TELLTALES:
         if telltale in parts:
             return f"this looks like {what}"
+    if archives := _archives(tree):
+        return f"archives are read by their own paths ({listing(archives, 3)})"
     return "no annotations found that I know"

@@ -278,3 +278,12 @@ def test_a_folder_around_everything_is_looked_into(tmp_path, as_zip):
     with intake.opened(path) as source:
         assert source.picture is not None
         assert source.picture(source.dataset[0]) == picture()
+
+
+def test_archives_within_are_named(tmp_path):
+    path = folder(tmp_path, {"instances.json": coco_of("a.jpg")})
+    zipped(path / "more.zip", {"annotations.xml": xml_of("b.jpg")})
+    assert any("more.zip" in n for n in intake.source(path).notes)
+    (path / "instances.json").unlink()
+    with pytest.raises(FormatError, match=r"by their own paths .*more\.zip"):
+        intake.source(path)

@@ -5,7 +5,7 @@ the table below is all there is to plugging one in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -204,10 +204,8 @@ def read(tree: Tree, name: str | None = None) -> Reading:
     if found.read is None:
         raise UsageError(f"{found.name} is written, but not read, so far")
     reading = found.read(tree)
-    if broken := _refuse_to_leave(tree, reading, named=name is not None):
-        reading = reading.noted(f"no JSON, and not read: {listing(broken)}")
-    if archives := _archives(tree):
-        reading = reading.noted(f"archives in it are not looked into: {listing(archives)}")
+    for note in _left(tree, reading, named=name is not None):
+        reading = reading.noted(note)
     return reading
 
 
@@ -225,40 +223,48 @@ def detect(tree: Tree) -> Format:
     )
 
 
-_COCO = ("coco-panoptic", "coco")  # the same images twice, which `validate` compares
-_BY_DOCUMENT = ("cvat", "cvat-video", "datumaro", "labelme", "labelme-xml", *_COCO)
+_BY_DOCUMENT = ["cvat", "cvat-video", "datumaro", "labelme", "labelme-xml", "coco-panoptic", "coco"]
+_COCO = {"coco-panoptic", "coco"}  # the same images twice, which `validate` compares
 _BY_FOLDER = ("voc", "yolo")
 
 
-def _refuse_to_leave(tree: Tree, reading: Reading, *, named: bool) -> list[str]:
+def _left(tree: Tree, reading: Reading, *, named: bool) -> Iterator[str]:
     """
-    Refuse a tree that holds more than was read; but whoever names a format wants no other.
+    Refuse a tree that holds more annotations than were read, and note what else is left in it.
 
-    Gives the JSON files that are none from their first character on, so nobody's annotations.
+    Whoever names a format wants no other.
     """
     rest = Part(tree, set(own_names(tree)) - set(reading.documents))
     left: dict[str | None, list[str]] = {}
-    broken = []
     for name in rest.names():
         if name.lower().endswith((".json", ".xml")):
             other = _first(Part(rest, [name]), _BY_DOCUMENT)
             if other == "coco" and rest.size(name) and not top_keys(rest, name)[0]:
-                broken.append(name)
-            elif other == reading.format or not (named or {other, reading.format} <= {*_COCO}):
-                left.setdefault(other, []).append(name)
+                other = "no JSON"  # from its first character on, so nobody's annotations
+            left.setdefault(other, []).append(name)
     if not named:
-        left.setdefault(_first(rest, [f for f in _BY_FOLDER if f != reading.format]), [])
-    left.pop(None, None)
+        folder = _first(rest, [f for f in _BY_FOLDER if f != reading.format])
+        left.setdefault(folder, [])
     for other, names in left.items():
-        title = FORMATS[str(other)].title
-        raise FormatError(
-            f"{listing(names)} would be left out: {title}" if names else f"{title} is here, too",
-            path=tree.label,
-            code="J009",
-            hint="read each by its own path"
-            + ("" if named else ", or say by --format which of them are meant"),
-        )
-    return broken
+        if other == "no JSON":
+            yield f"no JSON, and not read: {listing(names)}"
+        elif other == reading.format or (other and not named and {other, reading.format} != _COCO):
+            raise _would_be_lost(tree, FORMATS[other], names, named=named)
+        elif other and not named:
+            yield f"not read, but held against these by `validate`: {listing(names)}"
+    if archives := _archives(tree):
+        yield f"archives in it are not looked into: {listing(archives)}"
+
+
+def _would_be_lost(tree: Tree, other: Format, names: Sequence[str], *, named: bool) -> FormatError:
+    said = f"{listing(names)} would be left out: " if names else "also here: "
+    choice = "" if named else ", or say by --format which of them are meant"
+    return FormatError(
+        said + other.title,
+        path=tree.label,
+        code="J009",
+        hint=f"read each by its own path{choice}",
+    )
 
 
 def _first(tree: Tree, candidates: Iterable[str]) -> str | None:

@@ -127,7 +127,9 @@ def test_panoptic_files_beside_instances_are_no_rest(tmp_path):
         "panoptic_train.json": empty,
         "panoptic_val.json": empty,
     }
-    assert len(intake.source(folder(tmp_path, files)).dataset) == 1
+    found = intake.source(folder(tmp_path, files))
+    assert len(found.dataset) == 1
+    assert any("panoptic_train.json, panoptic_val.json" in n for n in found.notes)
 
 
 def test_yolo_beside_coco_has_to_be_chosen(tmp_path):
@@ -138,7 +140,7 @@ def test_yolo_beside_coco_has_to_be_chosen(tmp_path):
         "images/train/a.jpg": picture(),
     }
     path = folder(tmp_path, files)
-    with pytest.raises(FormatError, match="YOLO segmentation is here, too") as caught:
+    with pytest.raises(FormatError, match="also here: YOLO segmentation") as caught:
         intake.source(path)
     assert "--format" in str(caught.value.hint)
     assert intake.source(path, "yolo").counted.segments == 1

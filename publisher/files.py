@@ -319,7 +319,7 @@ class Zip:
             raise
 
     def names(self) -> Sequence[str]:
-        return sorted(self._members)
+        return sorted(name for name in self._members if not _is_hidden(name))
 
     def size(self, name: str) -> int:
         return self._members[name].file_size
@@ -337,6 +337,11 @@ class Zip:
 
     def close(self) -> None:
         self._zip.close()
+
+
+def _is_hidden(name: str) -> bool:
+    """Dot files, as in a folder, and what macOS puts beside each file."""
+    return name.startswith((".", "__MACOSX/")) or "/." in name
 
 
 class _Member(io.RawIOBase):

@@ -251,7 +251,7 @@ def _left(tree: Tree, reading: Reading, *, named: bool) -> Iterator[str]:
         elif other == reading.format or (other and not named and {other, reading.format} != _COCO):
             raise _would_be_lost(tree, FORMATS[other], names, named=named)
         elif other and not named:
-            yield f"not read, but held against these by `validate`: {listing(names)}"
+            yield f"not read, as --format {other} would: {listing(names)}"
     if archives := _archives(tree):
         yield f"archives in it are not looked into: {listing(archives)}"
 

@@ -289,3 +289,11 @@ def test_archives_within_are_named(tmp_path):
     (path / "instances.json").unlink()
     with pytest.raises(FormatError, match=r"by their own paths .*more\.zip"):
         intake.source(path)
+
+
+def test_what_macos_puts_into_archives_is_nobodys(tmp_path):
+    files = {"annotations.xml": xml_of("a.jpg"), "images/a.jpg": picture()}
+    beside = {f"__MACOSX/._{name.replace('/', '/._')}": b"\0\5\x16\7" for name in files}
+    path = zipped(tmp_path / "x.zip", {**files, **beside, "images/.DS_Store": b"\0"})
+    found = intake.take_in([path], tmp_path / "out")
+    assert [s.file_name for s in found.dataset] == ["a.jpg"]

@@ -453,8 +453,7 @@ class _Examination:
 
     def _document(self, document: Document) -> _Part:
         key = self._folder + document.name
-        size, sha256 = document.size, document.sha256
-        item = Item(key, "document", size, sha256, [(key, 0, size, size, sha256, "")])
+        item = Item.of_document(key, document.size, document.sha256)
         blob = Bytes(blob_key(document.sha256), document.size, document.sha256)
 
         def check(deep: bool) -> Wrong | None:

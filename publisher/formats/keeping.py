@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from ..dataset import Category, Dataset, Sample, Segment
+from ..dataset import Category, Dataset, Sample
 from ..masks import Mask
 from ..shapes.outlines import has_holes, parts
 from ..shapes.runs import runs_of
@@ -142,7 +142,8 @@ class _View:
 
     def extras(self) -> int:
         """Its segments, and itself, with fields beyond the format."""
-        return sum("extra" in said for said in (self.sample.source, *map(_origin, self.segments)))
+        said = (self.sample.source, *(s.origin for s in self.segments))
+        return sum("extra" in one for one in said)
 
     def overlap(self) -> bool:
         """Does any pixel belong to two segments?"""
@@ -150,10 +151,6 @@ class _View:
         order = np.argsort(runs.start)
         reach = np.maximum.accumulate(runs.stop[order])
         return bool(np.any(runs.start[order][1:] < reach[:-1]))
-
-
-def _origin(segment: Segment) -> Mapping[str, object]:
-    return segment.origin
 
 
 _OF_SAMPLE: Mapping[Trait, Callable[[_View], int]] = {

@@ -341,8 +341,8 @@ class _Reader:
                 crop = crop[: max(extent[0], 0), : max(extent[1], 0)]
         mask = placed(crop, left, top, (height, width))
         if lost := int(crop.sum()) - mask.area:
-            said_ = f"{lost} px of a mask lie outside of the image, and are cut off"
-            self.mended.append(Finding("L818", "warning", said_, file_name))
+            outside = f"{lost} px of a mask lie outside of the image, and are cut off"
+            self.mended.append(Finding("L818", "warning", outside, file_name))
         return Rle(height, width, mask.counts.decode())
 
 

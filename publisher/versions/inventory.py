@@ -75,6 +75,11 @@ class Item:
     sha256: str | None
     rows: Iterable[_Row]
 
+    @classmethod
+    def of_document(cls, key: str, size: int, sha256: str) -> Item:
+        """An object that is one document, and no file of the version."""
+        return cls(key, "document", size, sha256, [(key, 0, size, size, sha256, "")])
+
     @property
     def members(self) -> Iterator[Member]:
         """The files in it, by offset."""

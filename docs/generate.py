@@ -37,8 +37,9 @@ publisher convert PATH --to FORMAT -o OUT      # annotations from any format to 
 
 PATH is a file, a folder or a zip; its format is told by its content (`--format` overrides that).
 Files of one format are one dataset, such as a JSON for each split or an XML for each CVAT export.
-A JSON or XML with annotations that would be left out, and VOC or YOLO beside another format, are
-errors ([J009](rules.md#j009)); semantic masks, Cityscapes and KITTI there are not looked for.
+Annotations of another format beside them, which would be left out, are errors
+([J009](rules.md#j009)); pictures and files that are not read are named ([I104](rules.md#i104),
+[J010](rules.md#j010)).
 `convert` first says what the target cannot hold of this very dataset, then writes, reads back what
 it wrote, and prints images, segments and pixels by class on both sides. They must differ by exactly
 the reasons it lists, or nothing is kept. It replaces a folder that it has written, but neither PATH

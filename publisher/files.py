@@ -620,17 +620,17 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def new_folder(path: Path, *, marker: str) -> Iterator[Path]:
+def new_folder(path: Path, *, ours: Callable[[Path], bool]) -> Iterator[Path]:
     """
     Fill a folder beside its final place and move it there when all went well.
 
-    An existing folder is replaced only if it is empty or holds `marker`, the file that shows
-    that we wrote it; otherwise it may be someone's work.
+    An existing folder is replaced only if it is empty or `ours` tells that we wrote it;
+    otherwise it may be someone's work.
 
     Raises:
         UsageError: the folder holds something else.
     """
-    refuse_foreign(path, marker)
+    refuse_foreign(path, ours)
     part = path.with_name(f".{path.name}.part")
     with held(path.with_name(f".{path.name}.lock"), path):
         shutil.rmtree(part, ignore_errors=True)  # what a killed command left
@@ -642,20 +642,23 @@ def new_folder(path: Path, *, marker: str) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def refuse_foreign(path: Path, marker: str) -> None:
+def refuse_foreign(path: Path, ours: Callable[[Path], bool]) -> None:
     """
     See to it that `new_folder` may write here, before much work is done for it.
 
     Raises:
         UsageError: something is there, and it is not ours.
     """
-    if path.exists() and (
-        not path.is_dir() or (any(path.iterdir()) and not (path / marker).is_file())
-    ):
+    if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not ours(path))):
         raise UsageError(
             f"{path} exists and was not written by this command",
             hint="choose another folder, or remove it first",
         )
+
+
+def holding(marker: str) -> Callable[[Path], bool]:
+    """Does a folder hold the file that shows that we wrote it?"""
+    return lambda folder: (folder / marker).is_file()
 
 
 @contextmanager

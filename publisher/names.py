@@ -51,8 +51,9 @@ def check_path(name: str) -> None:
         raise FormatError(f"file name holds control characters: {name!r}", code="I109")
     if name[0] == "/" or "\\" in name or _DRIVE.match(name):
         raise FormatError(f"file name is not a relative path: {name!r}", code="I109")
-    if not _NOWHERE.isdisjoint(name.split("/")):
-        raise FormatError(f"file name leads out of its folder: {name!r}", code="I109")
+    if not _NOWHERE.isdisjoint(parts := name.split("/")):
+        wrong = "leads out of its folder" if ".." in parts else "has an empty part or '.'"
+        raise FormatError(f"file name {wrong}: {name!r}", code="I109")
 
 
 def portable(name: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from .dataset import Dataset, Sample, Segment
 from .errors import FormatError, spot
 from .progress import Progress, silent
+from .rules.images import no_entry
 from .rules.rule import (
     MAX_ID,
     RULES,
@@ -47,6 +48,7 @@ __all__ = [
     "finding_of",
     "ids_are_usable",
     "mend",
+    "no_entry",
     "numbered",
     "summary",
     "surveyed",

@@ -24,6 +24,7 @@ from .masks import Rle
 
 SCHEMA = "publisher/dataset/1"
 MARKER = "dataset.json"
+_MAX_HEADER = 2**24  # bytes that are looked through for the schema
 _MAX_LINE = 2**30  # bytes of one sample
 
 
@@ -71,8 +72,13 @@ class _Sample(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def is_workspace(path: Path) -> bool:
-    """Does this folder hold a working dataset?"""
-    return (path / MARKER).is_file()
+    """Does this folder hold a working dataset, be it damaged? Others call a file so, too."""
+    header = path / MARKER
+    if not header.is_file():
+        return False
+    with header.open("rb") as stream:
+        ours = SCHEMA.encode() in stream.read(_MAX_HEADER)
+    return ours or any(path.glob("samples*.jsonl"))
 
 
 def read(path: Path) -> Dataset:
@@ -116,7 +122,7 @@ def write(path: Path, dataset: Dataset, *, samples: Iterable[Sample] | None = No
         UsageError: the images lie in the folder that would be replaced.
     """
     keep_images(dataset, path)
-    with new_folder(path, marker=MARKER) as part:
+    with new_folder(path, ours=is_workspace) as part:
         fill(part, dataset, images=relative(dataset.images, path), samples=samples)
 
 

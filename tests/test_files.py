@@ -101,7 +101,7 @@ def test_a_member_whose_own_name_is_no_text_is_a_damaged_archive(tmp_path):
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     def fail_half_way():
-        with files.new_folder(tmp_path / "out", marker="m") as part:
+        with files.new_folder(tmp_path / "out", ours=files.holding("m")) as part:
             (part / "m").write_text("half")
             raise ZeroDivisionError
 
@@ -112,7 +112,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
 
 def test_an_old_folder_of_ours_stays_until_the_new_one_is_whole(tmp_path):
     for text in ("old", "new"):
-        with files.new_folder(tmp_path / "out", marker="m") as part:
+        with files.new_folder(tmp_path / "out", ours=files.holding("m")) as part:
             (part / "m").write_text(text)
             if text == "new":
                 assert (tmp_path / "out" / "m").read_text() == "old"
@@ -121,10 +121,10 @@ def test_an_old_folder_of_ours_stays_until_the_new_one_is_whole(tmp_path):
 
 
 def test_two_commands_cannot_write_one_folder_at_once(tmp_path):
-    with files.new_folder(tmp_path / "out", marker="m") as part:
+    with files.new_folder(tmp_path / "out", ours=files.holding("m")) as part:
         with (
             pytest.raises(UsageError, match="another command is writing"),
-            files.new_folder(tmp_path / "out", marker="m"),
+            files.new_folder(tmp_path / "out", ours=files.holding("m")),
         ):
             pass
         (part / "m").write_text("mine")
@@ -133,7 +133,7 @@ def test_two_commands_cannot_write_one_folder_at_once(tmp_path):
 
 def test_a_file_is_never_taken_for_a_folder(tmp_path):
     (tmp_path / "out").write_text("precious")
-    with pytest.raises(UsageError), files.new_folder(tmp_path / "out", marker="m"):
+    with pytest.raises(UsageError), files.new_folder(tmp_path / "out", ours=files.holding("m")):
         pass
     assert (tmp_path / "out").read_text() == "precious"
 

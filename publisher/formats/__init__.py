@@ -5,7 +5,7 @@ the table below is all there is to plugging one in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -13,6 +13,7 @@ from ..conservation import Item
 from ..errors import FormatError, UsageError
 from ..files import Below, Part, Tree, own_names
 from ..names import listing
+from ..validate import finding_of
 from . import (
     cityscapes,
     coco,
@@ -29,9 +30,9 @@ from . import (
 )
 from .cvat import tracks as cvat_tracks
 from .cvat import video as cvat_video
-from .documents import top_keys
+from .documents import listed, stem, top_keys
 from .keeping import TRAITS, Trait, everything_but, keeps
-from .reading import Picture, Reading
+from .reading import Picture, Reading, headers
 
 __all__ = ["FORMATS", "TRAITS", "Format", "Picture", "Reading", "Trait", "detect", "get"]
 
@@ -174,7 +175,7 @@ def get(name: str) -> Format:
     try:
         return FORMATS[name]
     except KeyError:
-        known = ", ".join(sorted(FORMATS))
+        known = ", ".join(sorted([*FORMATS, "publisher"]))
         raise UsageError(f"unknown format {name!r}", hint=f"known formats: {known}") from None
 
 
@@ -186,10 +187,15 @@ def unwrapped(tree: Tree) -> Tree:
     return inner if inner is tree or _first(inner, FORMATS) is not None else tree
 
 
+_TALK = {"", ".md", ".txt", ".rst", ".html", ".pdf"}  # extensions of what is for people to read
+
+
 def _only_folder(tree: Tree) -> str:
-    """What all names of a tree begin with, up to the first "/"; nothing where they do not."""
-    tops = {name[: name.find("/") + 1] for name in tree.names()}
-    return tops.pop()[:-1] if len(tops) == 1 else ""
+    """The only folder of a tree where nothing but a README or a licence is beside it."""
+    tops = {name[: name.find("/") + 1] or name for name in tree.names()}
+    folders = {top for top in tops if top.endswith("/")}
+    beside = {PurePosixPath(top).suffix.lower() for top in tops - folders}
+    return folders.pop()[:-1] if len(folders) == 1 and beside <= _TALK else ""
 
 
 def read(tree: Tree, name: str | None = None) -> Reading:
@@ -199,14 +205,15 @@ def read(tree: Tree, name: str | None = None) -> Reading:
     Raises:
         UsageError: there is no such format.
         FormatError: it cannot be read; or J009, it holds annotations that would be left out.
+            What is left out, and nobody's loss, is said by findings of J010.
     """
     found = get(name) if name else detect(tree)
     if found.read is None:
         raise UsageError(f"{found.name} is written, but not read, so far")
     reading = found.read(tree)
-    for note in _left(tree, reading, named=name is not None):
-        reading = reading.noted(note)
-    return reading
+    left = list(_left(tree, reading, named=name is not None))
+    findings = [finding_of(FormatError(said, code="J010"), tree.label) for said, _ in left]
+    return reading.without((n for _, files in left for n in files), findings)
 
 
 def detect(tree: Tree) -> Format:
@@ -224,36 +231,71 @@ def detect(tree: Tree) -> Format:
 
 
 _BY_DOCUMENT = ["cvat", "cvat-video", "datumaro", "labelme", "labelme-xml", "coco-panoptic", "coco"]
-_COCO = {"coco-panoptic", "coco"}  # the same images twice, which `validate` compares
-_BY_FOLDER = ("voc", "yolo")
+_WHY_NOT = {
+    "as --format coco-panoptic would": True,
+    "since they are of the same images": False,
+}
+_BY_FOLDER = ("voc", "cityscapes", "kitti", "semantic", "yolo")
 
 
-def _left(tree: Tree, reading: Reading, *, named: bool) -> Iterator[str]:
+def _left(tree: Tree, reading: Reading, *, named: bool) -> Iterator[tuple[str, list[str]]]:
     """
-    Refuse a tree that holds more annotations than were read, and note what else is left in it.
+    What is left out and nobody's loss: what to say of it, and the files that this is about.
 
     Whoever names a format wants no other.
+
+    Raises:
+        FormatError: J009, annotations would be lost.
     """
-    rest = Part(tree, set(own_names(tree)) - set(reading.documents))
-    left: dict[str | None, list[str]] = {}
-    for name in rest.names():
-        if name.lower().endswith((".json", ".xml")):
-            other = _first(Part(rest, [name]), _BY_DOCUMENT)
-            if other == "coco" and rest.size(name) and not top_keys(rest, name)[0]:
-                other = "no JSON"  # from its first character on, so nobody's annotations
-            left.setdefault(other, []).append(name)
-    if not named:
-        folder = _first(rest, [f for f in _BY_FOLDER if f != reading.format])
-        left.setdefault(folder, [])
-    for other, names in left.items():
-        if other == "no JSON":
-            yield f"no JSON, and not read: {listing(names)}"
-        elif other == reading.format or (other and not named and {other, reading.format} != _COCO):
+    rest = Part(tree, set(own_names(tree)) - reading.files)
+    documents = [n for n in rest.names() if n.lower().endswith((".json", ".xml"))]
+    kinds = {name: _kind(rest, name) for name in documents}
+    twins = _twins(rest, reading, kinds)
+    for other in dict.fromkeys(k for n, k in kinds.items() if k is not None and n not in twins):
+        if other == reading.format or not named:
+            names = [n for n, kind in kinds.items() if kind == other and n not in twins]
             raise _would_be_lost(tree, FORMATS[other], names, named=named)
-        elif other and not named:
-            yield f"not read, as --format {other} would: {listing(names)}"
+    folders = (f for f in _BY_FOLDER if f != reading.format and not named)
+    if (folder := _first(rest, folders)) is not None:
+        raise _would_be_lost(tree, FORMATS[folder], [], named=named)
+    yield from _said_of(rest, twins, kinds)
+    if unknown := [n for n, kind in kinds.items() if kind is None]:
+        yield f"no annotations that I know, and not read: {listing(unknown)}", unknown
     if archives := _archives(tree):
-        yield f"archives in it are not looked into: {listing(archives)}"
+        yield f"archives are not looked into: {listing(archives)}", archives
+
+
+def _kind(tree: Tree, name: str) -> str | None:
+    """The format that a document of a tree has by itself."""
+    kind = _first(Part(tree, [name]), _BY_DOCUMENT)
+    broken = kind == "coco" and tree.size(name) and not top_keys(tree, name)[0]
+    return None if broken else kind  # no JSON from its first character on: no annotations
+
+
+def _twins(tree: Tree, reading: Reading, kinds: Mapping[str, str | None]) -> dict[str, list[str]]:
+    """
+    COCO's panoptic and other files whose images were all read from instances: their categories
+    that were not.
+    """
+    found = [n for n, k in kinds.items() if k == "coco-panoptic" or coco.is_beside(n, k)]
+    if reading.format != "coco" or not found:
+        return {}
+    known = {stem(h.said or h.file_name) for h in headers(reading.pictures)}
+    classes = {c.name for c in reading.categories}
+    said = {name: listed(tree, name) for name in found}
+    return {n: sorted(names - classes) for n, (images, names) in said.items() if images <= known}
+
+
+def _said_of(
+    tree: Tree, twins: Mapping[str, list[str]], kinds: Mapping[str, str | None]
+) -> Iterator[tuple[str, list[str]]]:
+    for why, panoptic in _WHY_NOT.items():
+        if names := [n for n in twins if (kinds[n] == "coco-panoptic") == panoptic]:
+            only = sorted({c for n in names for c in twins[n]})
+            more = f"; categories only there: {listing(only)}" if only else ""
+            maps = tuple(f"{PurePosixPath(n).with_suffix('')}/" for n in names)
+            files = [n for n in tree.names() if panoptic and n.startswith(maps)]
+            yield f"not read, {why}: {listing(names)}{more}", [*names, *files]
 
 
 def _would_be_lost(tree: Tree, other: Format, names: Sequence[str], *, named: bool) -> FormatError:

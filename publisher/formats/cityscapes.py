@@ -12,7 +12,7 @@ cvat-ai/datumaro, plugins/cityscapes_format.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -26,6 +26,7 @@ from .labelmaps import (
     Collector,
     Entry,
     Pictures,
+    by_stem,
     found,
     label_colors,
     picture_size,
@@ -33,7 +34,8 @@ from .labelmaps import (
 )
 from .reading import Reading
 
-_IDS, _INSTANCES = "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
+_IDS, _INSTANCES = "_gtfine_labelids.png", "_gtfine_instanceids.png"  # in lower case
+_SAME = ("color.png", "polygons.json", "labeltrainids.png", "instancetrainids.png")
 _PICTURES = ("imgsFine/leftImg8bit/", "leftImg8bit/")
 _PICTURE = "_leftImg8bit"
 _COLORS = "label_colors.txt"
@@ -109,25 +111,35 @@ def read(tree: Tree) -> Reading:
         has_number=lambda number: number >= 1000,
         crowds=not by_tool,
     )
-    there = set(names)
+    there = [by_stem(names, f"{base}gtFine/", ending) for ending in (_IDS, _INSTANCES)]
     for entry, stem in _entries(tree, base, names):
         try:
-            _take(tree, maps, entry, stem, there)
+            _take(tree, maps, entry, *(files.get(stem) for files in there))
         except FormatError as error:
             maps.refuse(entry, error)
-    said = f"no {_COLORS}: values are read as Cityscapes' own classes"
-    return maps.reading("cityscapes", () if by_tool else (said,))
+    same = tuple(f"_gtfine_{kind}" for kind in _SAME)
+    maps.files.update(n for n in names if n.lower().endswith(same))
+    return maps.reading("cityscapes", [*_notes(names, base, by_tool=by_tool)])
 
 
-def _take(tree: Tree, maps: Collector, entry: Entry, stem: str, names: set[str]) -> None:
+def _notes(names: Sequence[str], base: str, *, by_tool: bool) -> Iterator[str]:
+    if not by_tool:
+        yield f"no {_COLORS}: values are read as Cityscapes' own classes"
+    if coarse := sum(n.startswith(f"{base}gtCoarse/") for n in names):
+        yield f"coarse maps are not read: gtCoarse, {coarse} file(s)"
+
+
+def _take(
+    tree: Tree, maps: Collector, entry: Entry, ids: str | None, instances: str | None
+) -> None:
     safe_path(entry.file_name)
-    ids, instances = f"{stem}{_IDS}", f"{stem}{_INSTANCES}"
-    if ids not in names and instances not in names:
+    maps.files.update(n for n in (ids, instances) if n is not None)
+    if ids is None and instances is None:
         assert entry.picture is not None  # or it would not be an entry
         maps.take_empty(entry, picture_size(tree, entry.picture))
         return
-    objects = read_values(tree, instances).astype(np.uint16) if instances in names else None
-    if ids in names:
+    objects = None if instances is None else read_values(tree, instances).astype(np.uint16)
+    if ids is not None:
         classes = read_values(tree, ids)
     else:
         assert objects is not None
@@ -139,7 +151,11 @@ def _bases(tree: Tree) -> list[str]:
     found_ = set()
     for name in own_names(tree):
         before, folder, rest = name.rpartition("gtFine/")
-        if folder and rest.endswith((_IDS, _INSTANCES)) and (not before or before[-1] == "/"):
+        if (
+            folder
+            and rest.lower().endswith((_IDS, _INSTANCES))
+            and (not before or before[-1] == "/")
+        ):
             found_.add(before)
     return sorted(found_)
 
@@ -151,7 +167,7 @@ class _Place:
 
 
 def _entries(tree: Tree, base: str, names: list[str]) -> Iterator[tuple[Entry, str]]:
-    """Each image with the path of its maps up to `_gtFine`."""
+    """Each image with the path of its maps below `gtFine`, up to `_gtFine`."""
     root = f"{base}gtFine/"
     folders = [base + p for p in _PICTURES]
     places: dict[_Place, None] = {}
@@ -162,16 +178,20 @@ def _entries(tree: Tree, base: str, names: list[str]) -> Iterator[tuple[Entry, s
     pictures = Pictures(n for n in tree.names() if not n.startswith(root))
     for place in sorted(places, key=lambda p: (p.subset, p.stem)):
         suffixed, plain = place.stem + _PICTURE, place.stem
-        here = [f"{f}{place.subset}/" for f in folders]
+        inner = f"{place.subset}/" if place.subset else ""
+        here = [f + inner for f in folders]
         picture = pictures.find(suffixed, here, place.subset)
         picture = picture or pictures.find(plain, here, place.subset)
         subset = "" if place.subset == "default" else place.subset
-        yield found(Entry(plain, subset), picture, ".png"), f"{root}{place.subset}/{plain}"
+        yield found(Entry(plain, subset), picture, ".png"), inner + plain
 
 
 def _place(rest: str, end: str | None) -> _Place | None:
     """`<subset>/<path>` of a map, or of a picture, whose ending is its own."""
-    subset, _, path = rest.partition("/")
+    subset, slash, path = rest.partition("/")
+    if not slash:
+        subset, path = "", rest
     if end is None:
         end = _PICTURE + PurePosixPath(path).suffix
-    return _Place(subset, path[: -len(end)]) if path.endswith(end) and path != end else None
+    stem = path[: -len(end)]
+    return _Place(subset, stem) if stem and path.lower().endswith(end.lower()) else None

@@ -34,7 +34,7 @@ from ..errors import FormatError, at
 from ..files import SPARE, Tree, canonical_json, fast_json, json_error, own_names
 from ..json_stream import Document, Window, places
 from ..masks import Mask, Rle
-from ..names import listing, safe_path
+from ..names import safe_path
 from ..shapes.drawing import draw, keep_memory
 from ..spill import Spill
 from ..validate import Finding, finding_of
@@ -74,7 +74,7 @@ def read(tree: Tree) -> Reading:
         except FormatError as error:
             error.path = error.path or f"{tree.label}: {name}"
             raise
-    return _joined(files, _beside(tree) if any(map(_NAMED.search, names)) else [])
+    return _joined(files)
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────
@@ -276,9 +276,9 @@ def _documents(tree: Tree) -> Iterator[str]:
     return iter(named) if named else (n for n in found if _looks_like_coco(tree, n, alone=alone))
 
 
-def _beside(tree: Tree) -> list[str]:
-    """COCO's other files, whose images the instance files list, too."""
-    return [n for n in own_names(tree) if _BESIDE.search(n)]
+def is_beside(name: str, kind: str | None) -> bool:
+    """Is a file of this kind one of COCO's others, whose images instance files should list?"""
+    return kind == "coco" and bool(_BESIDE.search(name))
 
 
 def _looks_like_coco(tree: Tree, name: str, *, alone: bool) -> bool:
@@ -746,7 +746,7 @@ class _Pictures:
             yield from f.ids.chunks()
 
 
-def _joined(files: Sequence[_File], beside: Sequence[str]) -> Reading:
+def _joined(files: Sequence[_File]) -> Reading:
     """All files of one export as one reading; ids that collide are given anew."""
     notes = _ids_given_anew(files)
     owners = _shared(files)
@@ -754,8 +754,6 @@ def _joined(files: Sequence[_File], beside: Sequence[str]) -> Reading:
         f.shared = frozenset(owners)
     notes += [_overwritten(member, owners[member]) for member in sorted(owners)]
     notes += [note for f in files if (note := f.info_left())]
-    if beside:
-        notes.append(f"not read, since they are of the same images: {listing(beside)}")
     counted = Tally(sum(map(len, files)), sum(f.annotations for f in files))
     reading = Reading(
         name="",
@@ -765,8 +763,11 @@ def _joined(files: Sequence[_File], beside: Sequence[str]) -> Reading:
         counted=counted,
         notes=tuple(notes),
         findings=tuple(x for f in files for x in f.findings),
-        mended=tuple(x for f in files for x in (*f.mended, *_bent_ids(f))),
-        documents=(*(f.name for f in files), *beside),
+        mended=(
+            *(x for f in files for x in (*f.mended, *_bent_ids(f))),
+            *_told_twice(files),
+        ),
+        files=frozenset(f.name for f in files),
     )
     return replace(reading, look_through=lambda: _look_through(files, reading))
 
@@ -860,6 +861,19 @@ def _categories(files: Sequence[_File]) -> tuple[Category, ...]:
                     code="C201",
                 )
     return tuple(joined[i] for i in sorted(joined))
+
+
+def _told_twice(files: Sequence[_File]) -> Iterator[Finding]:
+    """Categories of which a later file says something else; the first is believed."""
+    joined: dict[int, Category] = {}
+    for f in files:
+        for c in f.categories.values():
+            first = joined.setdefault(c.id, c)
+            for what in ("supercategory", "color", "isthing"):
+                here, before = getattr(c, what), getattr(first, what)
+                if here != before:
+                    said = f"{what} of category {c.name!r} is {here!r} here, {before!r} elsewhere"
+                    yield finding_of(FormatError(f"{said}; that is read", code="C207"), f.name)
 
 
 def _shared(files: Sequence[_File]) -> dict[str, list[str]]:

@@ -507,7 +507,7 @@ def _joined(files: Sequence[_File]) -> Reading:
         items=tuple(i for f in files for i in f.ledger.items),
         findings=tuple(x for f in files for x in f.findings),
         mended=(*(x for f in files for x in f.mended), *_extra_maps(files, pictures)),
-        documents=tuple(f.name for f in files),
+        files=frozenset(f.name for f in files).union(*(f.maps for f in files)),
     )
 
 

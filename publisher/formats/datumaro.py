@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..conservation import Item, Tally
+from ..conservation import Item, Ledger, Tally
 from ..dataset import Category, Dataset, Sample, Segment, by_split
 from ..errors import FormatError, UsageError, at
 from ..files import Tree, canonical_json, own_names, read_json
@@ -30,6 +30,7 @@ from .coco import ImageFinder
 from .cvat import box_ring
 from .documents import converted, top_keys
 from .grouping import Shape, grouped
+from .keeping import CROWD, CROWD_TAKEN
 from .reading import Picture, Reading
 
 NO_SUBSET = "default"  # Datumaro's name for it
@@ -184,7 +185,7 @@ class _Reader:
             items=tuple(self.items),
             notes=tuple(notes),
             findings=tuple(self.findings),
-            documents=tuple(self.documents),
+            files=frozenset(self.documents),
         )
 
     def _labels(self, raw: Any) -> list[Category]:
@@ -280,9 +281,9 @@ class _Reader:
 
 def _segment(a: _Annotation, label: Category) -> Segment:
     attributes = {k: v for k, v in (a.attributes or {}).items() if (k, v) != ("occluded", False)}
-    crowd = attributes.pop("is_crowd", False)
+    crowd = attributes.pop(CROWD, False)
     if not isinstance(crowd, bool):
-        raise FormatError(f"is_crowd is {crowd!r}", where=("attributes", "is_crowd"), code="A305")
+        raise FormatError(f"{CROWD} is {crowd!r}", where=("attributes", CROWD), code="A305")
     origin: dict[str, Any] = {"shape": a.type, "group": a.group, "object_id": a.object_id}
     segmentation = _geometry(a, attributes, origin)
     return Segment(
@@ -363,6 +364,7 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
     place = folder / "annotations"
     place.mkdir(parents=True, exist_ok=True)
     index = {c.id: i for i, c in enumerate(dataset.categories)}
+    ledger = Ledger()
     head = {
         "dm_format_version": "1.0",
         "media_type": _IMAGE,
@@ -379,9 +381,9 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
             for number, sample in enumerate(samples):
                 alone = shared[_key(sample.file_name)] == 1
                 stream.write(b",\n" if number else b"\n")
-                stream.write(canonical_json(_item_json(sample, index, alone)))
+                stream.write(canonical_json(_item_json(sample, index, ledger, alone=alone)))
             stream.write(b"\n]}\n")
-    return ()
+    return ledger.items
 
 
 def _categories_json(categories: Sequence[Category]) -> dict[str, Any]:
@@ -400,18 +402,22 @@ def _key(file_name: str) -> str:
     return PurePosixPath(file_name).with_suffix("").as_posix()
 
 
-def _item_json(sample: Sample, index: Mapping[int, int], alone: bool) -> dict[str, Any]:
+def _item_json(
+    sample: Sample, index: Mapping[int, int], ledger: Ledger, *, alone: bool
+) -> dict[str, Any]:
     """An item; `alone`: no other has its stem, or else the id keeps the extension."""
     safe_path(sample.file_name)
     groups = iter(range(1, len(sample.segments) + 1))
     annotations: list[dict[str, Any]] = []
     for segment in sample.segments:
+        if CROWD in segment.attributes:
+            ledger.note(CROWD_TAKEN, sample.file_name)
         several = isinstance(segment.segmentation, tuple) and len(segment.segmentation) > 1
         said: dict[str, Any] = {
             "id": segment.id,
             "group": next(groups) if several else 0,
             "label_id": index[segment.category_id],
-            "attributes": {**segment.attributes, "is_crowd": segment.iscrowd},
+            "attributes": {**segment.attributes, CROWD: segment.iscrowd},
         }
         if segment.z_order is not None:
             said["z_order"] = segment.z_order

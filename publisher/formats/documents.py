@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import msgspec
 
 from ..errors import FormatError
 from ..files import Tree
-from ..json_stream import levels
+from ..json_stream import Document, levels
 
 T = TypeVar("T")
 _HEAD = 2**18  # bytes
@@ -33,6 +34,55 @@ def converted(raw: Any, kind: type[T], codes: Sequence[tuple[str, str]] = ()) ->
         text = str(error)
         code = next((c for spot, c in codes if f"$.{spot}" in text), "J005")
         raise FormatError(text.replace(" - at `$.", " at `"), code=code) from None
+
+
+def listed(tree: Tree, name: str) -> tuple[set[str], set[str]]:
+    """
+    The images and categories of a COCO document of any kind: file names without extension, names.
+
+    Raises:
+        FormatError: it is no JSON object.
+    """
+    said: dict[str, set[str]] = {"images": set(), "categories": set()}
+    try:
+        with tree.open(name) as stream:
+            for window in Document(stream).windows():
+                if window.key in said:
+                    found = (_name_of(item) for item in window.items)
+                    said[window.key].update(n for n in found if n is not None)
+    except FormatError as error:
+        error.path = error.path or name
+        raise
+    return {stem(n) for n in said["images"]}, said["categories"]
+
+
+def stem(file_name: str) -> str:
+    """A path without its last extension."""
+    return PurePosixPath(file_name).with_suffix("").as_posix() if file_name else ""
+
+
+def _name_of(item: msgspec.Raw) -> str | None:
+    """What a record of an image or a category calls it."""
+    try:
+        record = _named.decode(item)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return record.file_name if record.file_name is not None else record.name
+
+
+class _Named(msgspec.Struct):
+    file_name: str | None = None
+    name: str | None = None
+
+
+_named = msgspec.json.Decoder(_Named)
+
+
+def begins(tree: Tree, name: str) -> bool:
+    """Is a file empty, or can it be one that begins a JSON object?"""
+    with tree.open(name) as stream:
+        head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return head[:1] in (b"", b"{")
 
 
 def top_keys(tree: Tree, name: str) -> tuple[frozenset[str], bool]:

@@ -39,6 +39,8 @@ Trait = Literal[
     "empty images",  # images without a segment
 ]
 
+CROWD = "is_crowd"  # the attribute that is a crowd's, where a format has no other word for it
+CROWD_TAKEN = "an attribute called is_crowd would make a crowd here, and is left out"
 TRAITS: tuple[Trait, ...] = get_args(Trait)
 
 

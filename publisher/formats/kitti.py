@@ -23,6 +23,7 @@ from .labelmaps import (
     Collector,
     Entry,
     Pictures,
+    by_stem,
     found,
     label_colors,
     picture_size,
@@ -32,6 +33,7 @@ from .reading import Reading
 
 _COLORS = "label_colors.txt"
 _MAPS = ("instance", "semantic")
+_COLORED = "semantic_rgb"  # says the same as `semantic`
 
 
 def detect(tree: Tree) -> bool:
@@ -63,25 +65,32 @@ def read(tree: Tree) -> Reading:
         has_number=lambda number: number & 255 > 0,
         crowds=not by_tool,
     )
-    there = set(names)
-    for entry, folder in _entries(tree, names, base):
-        try:
-            safe_path(entry.file_name)
-            _take(tree, maps, entry, folder, there)
-        except FormatError as error:
-            maps.refuse(entry, error)
+    for subset in (folder for _, folder in sorted(_bases(names))):
+        there = {kind: by_stem(names, f"{subset}{kind}/", ".png") for kind in _MAPS}
+        for entry in _entries(tree, names, base, subset):
+            try:
+                safe_path(entry.file_name)
+                _take(tree, maps, entry, *(there[kind].get(entry.stem) for kind in _MAPS))
+            except FormatError as error:
+                maps.refuse(entry, error)
+        for kind in _MAPS:
+            maps.refuse_others(names, f"{subset}{kind}/")
+        maps.files.update(n for n in names if n.startswith(f"{subset}{_COLORED}/"))
     said = f"no {_COLORS}: values are read as the classes of Cityscapes"
     return maps.reading("kitti", () if by_tool else (said,))
 
 
-def _take(tree: Tree, maps: Collector, entry: Entry, folder: str, names: set[str]) -> None:
-    instance, semantic = (f"{folder}{kind}/{entry.stem}.png" for kind in _MAPS)
-    if instance not in names and semantic not in names:
-        assert entry.picture is not None  # or it would not be an entry
+def _take(
+    tree: Tree, maps: Collector, entry: Entry, instance: str | None, semantic: str | None
+) -> None:
+    maps.files.update(n for n in (instance, semantic) if n is not None)
+    if instance is None and semantic is None:
+        if entry.picture is None:
+            raise FormatError("no map that is read, and no picture", code="I103")
         maps.take_empty(entry, picture_size(tree, entry.picture))
         return
-    objects = read_values(tree, instance) if instance in names else None
-    if semantic in names:
+    objects = None if instance is None else read_values(tree, instance)
+    if semantic is not None:
         classes = read_values(tree, semantic)
     else:
         assert objects is not None
@@ -95,28 +104,27 @@ def _bases(names: Sequence[str]) -> set[tuple[str, str]]:
     for name in names:
         parts = PurePosixPath(name).parts
         for at, part in enumerate(parts[:-1]):
-            if part in ("image_2", "semantic_rgb", *_MAPS) and name.endswith(".png"):
+            if part in ("image_2", _COLORED, *_MAPS) and name.lower().endswith(".png"):
                 kinds.setdefault("/".join(parts[:at]), set()).add(part)
     return {
         (folder.rpartition("/")[0] + "/" if "/" in folder else "", folder + "/")
         for folder, found_ in kinds.items()
-        if folder and found_ & set(_MAPS) and found_ & {"image_2", "semantic_rgb"}
+        if folder and found_ & set(_MAPS) and found_ & {"image_2", _COLORED}
     }
 
 
-def _entries(tree: Tree, names: Sequence[str], base: str) -> Iterator[tuple[Entry, str]]:
-    """Each image with the folder of its subset."""
-    maps = {f"{folder}{kind}/" for _, folder in _bases(names) for kind in (*_MAPS, "semantic_rgb")}
-    pictures = Pictures(n for n in tree.names() if not n.startswith(tuple(maps)))
-    for _, folder in sorted(_bases(names)):
-        subset = folder[len(base) : -1]
-        stems = set()
-        for name in names:
-            for kind in (*_MAPS, "image_2"):
-                start, path = f"{folder}{kind}/", PurePosixPath(name)
-                if name.startswith(start) and path.suffix.lower() in SUFFIXES:
-                    stems.add(path.with_suffix("").as_posix()[len(start) :])
-        for stem in sorted(stems):
-            entry = Entry(stem, "" if subset == "default" else subset)
-            picture = pictures.find(stem, (f"{folder}image_2/",), subset)
-            yield found(entry, picture, ".png"), folder
+def _entries(tree: Tree, names: Sequence[str], base: str, folder: str) -> Iterator[Entry]:
+    """Each image of the folder of a subset."""
+    maps = tuple(f"{folder}{kind}/" for kind in (*_MAPS, _COLORED))
+    pictures = Pictures(n for n in tree.names() if not n.startswith(maps))
+    subset = folder[len(base) : -1]
+    stems = set()
+    for name in names:
+        for kind in (*_MAPS, "image_2"):
+            start, path = f"{folder}{kind}/", PurePosixPath(name)
+            if name.startswith(start) and path.suffix.lower() in SUFFIXES:
+                stems.add(path.with_suffix("").as_posix()[len(start) :])
+    for stem in sorted(stems):
+        entry = Entry(stem, "" if subset == "default" else subset)
+        picture = pictures.find(stem, (f"{folder}image_2/",), subset)
+        yield found(entry, picture, ".png")

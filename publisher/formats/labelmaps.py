@@ -76,6 +76,7 @@ class Collector:
     ledger: Ledger = field(default_factory=Ledger)
     findings: list[Finding] = field(default_factory=list)
     mended: list[Finding] = field(default_factory=list)
+    files: set[str] = field(default_factory=set)  # see Reading
     ignored: int = 0  # void pixels
     pixels: int = 0  # of all maps
     without_objects: int = 0  # images
@@ -121,6 +122,14 @@ class Collector:
         """An image without maps: nothing is in it."""
         self.counted += Tally(images=1)
         self._add(entry, size, ())
+
+    def refuse_others(self, names: Iterable[str], folder: str) -> None:
+        """Note what lies in a folder of maps, is a picture, but no PNG."""
+        kinds = SUFFIXES - {".png"}
+        for name in names:
+            if name.startswith(folder) and (kind := PurePosixPath(name).suffix.lower()) in kinds:
+                said = f"maps are read from PNGs, and this is a {kind}"
+                self.findings.append(finding_of(FormatError(said, code="J002"), name))
 
     def refuse(self, entry: Entry, error: FormatError) -> None:
         """Note that an image cannot be read."""
@@ -195,6 +204,7 @@ class Collector:
             notes=(*notes, *self._notes()),
             findings=tuple(self.findings),
             mended=tuple(self.mended),
+            files=frozenset(self.files),
         )
 
     def _notes(self) -> list[str]:
@@ -392,12 +402,25 @@ def picture_size(tree: Tree, name: str) -> tuple[int, int]:
         return size_of(stream)
 
 
-def stem_of(name: str, folder: str, ending: str) -> str | None:
-    """The safe path between a folder and an ending, None where the name is another's."""
-    if not (name.startswith(folder) and name.endswith(ending)):
-        return None
-    stem = name[len(folder) : len(name) - len(ending)]
-    return stem or None
+def by_stem(names: Iterable[str], folder: str, ending: str) -> dict[str, str]:
+    """
+    The files of a folder by their stems, the paths between it and their ending, sorted.
+
+    Args:
+        folder: `""` or with "/" at the end.
+        ending: in lower case; names may have it in any.
+
+    Raises:
+        FormatError: J009, the case of the ending alone tells two apart.
+    """
+    files: dict[str, str] = {}
+    for name in names:
+        if name.startswith(folder) and name.lower().endswith(ending):
+            stem = name[len(folder) : len(name) - len(ending)]
+            if stem and files.setdefault(stem, name) != name:
+                said = f"{listing(sorted([files[stem], name]))} would be of one image"
+                raise FormatError(said, code="J009", hint="keep one of them")
+    return dict(sorted(files.items()))
 
 
 # ── writing ──────────────────────────────────────────────────────────────────────────────────
@@ -410,9 +433,9 @@ def check_writable(
     The value of each category id: 1, 2, ... in their order.
 
     Raises:
-        FormatError: more classes than there are values, a file name that leads elsewhere, or
-            two images of one stem.
-        UsageError: the name of a class is no line of text, or a split has a reserved name.
+        FormatError: more classes than there are values, a file name that leads elsewhere, two
+            images of one stem, or the name of a class is no line of text.
+        UsageError: a split has a reserved name.
     """
     if taken := set(reserved) & set(dataset.splits):
         raise UsageError(f"{target} keeps the name {min(taken)!r} for another list than a split's")
@@ -424,7 +447,10 @@ def check_writable(
         )
     for category in dataset.categories:
         if not category.name.isprintable() or category.name != category.name.strip():
-            raise UsageError(f"category name {category.name!r} fits no line of text")
+            raise FormatError(
+                f"category name {category.name!r} fits no line of text",
+                hint="rename it, or write --to coco or --to coco-panoptic",
+            )
     seen: set[str] = set()
     for sample in dataset:
         stem = stem_in(sample)

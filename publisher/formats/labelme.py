@@ -34,7 +34,7 @@ from ..images import SUFFIXES, header_of, png_of_mask, read_mask
 from ..masks import MAX_COORDINATE, Rle, check_polygons, ellipse, placed
 from ..names import collision_key, listing, safe_path
 from ..validate import Finding, finding_of
-from .documents import converted, top_keys
+from .documents import begins, converted, top_keys
 from .grouping import Shape, grouped
 from .reading import Picture, Reading
 
@@ -101,6 +101,8 @@ def read(tree: Tree) -> Reading:
             with tree.open(name) as stream:
                 reader.take(name, read_json(stream, tree.size(name)))
         except FormatError as error:
+            if not (begins(tree, name) or reader.finder.is_beside(name)):
+                continue  # no JSON object from its first character on, and nobody's
             reader.taken.append(name)
             reader.findings.append(finding_of(error, name))
     if documents and not labels and not reader.taken:
@@ -144,13 +146,11 @@ class _Reader:
     findings: list[Finding] = field(default_factory=list)
     mended: list[Finding] = field(default_factory=list)
     aside: Counter[str] = field(default_factory=Counter)
-    others: list[str] = field(default_factory=list)
     embedded: int = 0
 
     def take(self, name: str, raw: Any) -> None:
         """Read one file; what has no shapes is something else and is left out."""
         if not isinstance(raw, dict) or "shapes" not in raw:
-            self.others.append(name)
             return
         self.taken.append(name)
         document = converted(raw, _Document)
@@ -209,7 +209,7 @@ class _Reader:
             notes=tuple(self._notes(extra if listed is not None else [])),
             findings=tuple(self.findings),
             mended=tuple(self.mended),
-            documents=tuple(self.taken),
+            files=frozenset(self.taken),
         )
 
     def _notes(self, unlisted: Sequence[str]) -> Iterator[str]:
@@ -222,10 +222,6 @@ class _Reader:
                 f"{self.embedded} picture(s) are only inside their JSON, as imageData; "
                 "give the files with --images"
             )
-        if unused := self.finder.unused({p.member for p in self.pictures}):
-            yield f"{len(unused)} picture(s) have no Labelme file, left out: {listing(unused)}"
-        if self.others:
-            yield f"{len(self.others)} JSON file(s) are not Labelme's: {listing(self.others)}"
 
     def _size(self, d: _Document, file_name: str, member: str | None) -> tuple[int, int]:
         """
@@ -386,10 +382,13 @@ class _Pictures:
 
     def __init__(self, tree: Tree) -> None:
         self._names = frozenset(tree.names())
-        self._own = [n for n in own_names(tree) if PurePosixPath(n).suffix.lower() in SUFFIXES]
+        self._by_stem: dict[str, list[str]] = {}  # by path without extension
         self._free: dict[str, list[str]] = {}  # by last part: pictures without a JSON beside
-        for n in self._own:
+        for n in own_names(tree):
             path = PurePosixPath(n)
+            if path.suffix.lower() not in SUFFIXES:
+                continue
+            self._by_stem.setdefault(path.with_suffix("").as_posix(), []).append(n)
             if path.with_suffix(".json").as_posix() not in self._names:
                 self._free.setdefault(path.name, []).append(n)
 
@@ -427,9 +426,9 @@ class _Pictures:
         why = f"imagePath {said!r} leads out of what was given; taken to be {name}"
         return name, self._member(name), why
 
-    def unused(self, used: set[str | None]) -> list[str]:
-        """Pictures that no file is about."""
-        return [n for n in self._own if n not in used]
+    def is_beside(self, document: str) -> bool:
+        """Is there a picture of a document's stem?"""
+        return PurePosixPath(document).with_suffix("").as_posix() in self._by_stem
 
     def _member(self, name: str) -> str | None:
         last = PurePosixPath(name).name
@@ -438,8 +437,7 @@ class _Pictures:
 
     def _beside(self, place: PurePosixPath) -> tuple[str, str | None, str]:
         """The picture of the same stem, for a file that names no picture."""
-        stem = place.with_suffix("").as_posix()
-        found = [n for n in self._own if PurePosixPath(n).with_suffix("").as_posix() == stem]
+        found = self._by_stem.get(place.with_suffix("").as_posix(), [])
         if len(found) != 1:
             said = f"imagePath names no picture, and {len(found)} of its name are beside it"
             raise FormatError(said, code="L815")
@@ -519,10 +517,14 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
     """
     ledger = Ledger()
     names = {c.id: c.name for c in dataset.categories}
+    used: set[int] = set()
     for sample, document in zip(dataset, _document_names(dataset), strict=True):
+        used.update(s.category_id for s in sample.segments)
         path = folder / document
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(canonical_json(_to_json(sample, names, ledger)))
+    for n in [n for i, n in names.items() if i not in used and not _is_listable(n)]:
+        ledger.note(f"{n!r} fits no line of {LABELS}, and no segment has it")
     listable = [n for n in dict.fromkeys(names.values()) if _is_listable(n)]
     (folder / LABELS).write_bytes("".join(f"{n}\n" for n in (*VOID, *listable)).encode())
     return ledger.items

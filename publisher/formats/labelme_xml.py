@@ -28,7 +28,7 @@ from ..errors import FormatError, at
 from ..files import SPARE, Tree, own_names, read_limited
 from ..images import read_mask, size_of
 from ..masks import Mask, Rle, rotate
-from ..names import listing, safe_path
+from ..names import safe_path
 from ..validate import Finding, finding_of
 from .grouping import Shape, grouped
 from .reading import Picture, Reading
@@ -98,7 +98,7 @@ class _Reader:
     pixels: Counter[str] = field(default_factory=Counter)
     items: list[Item] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    documents: list[str] = field(default_factory=list)
+    files: set[str] = field(default_factory=set)
     deleted: int = 0
 
     def take(self, name: str) -> None:
@@ -107,7 +107,7 @@ class _Reader:
             parts = list(elements(stream))
         if parts[0].tag != "annotation":
             return  # another tool's
-        self.documents.append(name)
+        self.files.add(name)
         head = {e.tag: e for e in parts[1:] if e.tag != "object"}
         place = _Place.of(name, _text(head.get("folder")))
         file_name = place.folder + safe_path(_text(head.get("filename"))).name
@@ -148,17 +148,13 @@ class _Reader:
             items=tuple(self.items),
             notes=tuple(self._notes()),
             findings=tuple(self.findings),
-            documents=tuple(self.documents),
+            files=frozenset(self.files),
         )
 
     def _notes(self) -> Iterator[str]:
         yield "LabelMe keeps no z-order, colours, tags, points and lines"
         if self.deleted:
             yield f"{self.deleted} object(s) were deleted in LabelMe and are left out"
-        used = {p.member for p in self.pictures}
-        spare = [n for n in self.names - used if n.lower().endswith((".jpg", ".jpeg", ".png"))]
-        if unused := sorted(n for n in spare if "Masks" not in PurePosixPath(n).parts):
-            yield f"{len(unused)} picture(s) have no XML, left out: {listing(unused)}"
 
     def _size(self, node: Element | None, member: str | None) -> tuple[int, int]:
         """What the file says, or else its picture."""
@@ -207,6 +203,7 @@ class _Reader:
         return self._mask(place.mask(mask, self.names))
 
     def _mask(self, member: str) -> Rle:
+        self.files.add(member)
         with self.tree.open(member) as stream:
             body = read_limited(stream, _MAX_PNG)
         if len(body) > _MAX_PNG:

@@ -69,7 +69,7 @@ class Reading:
     `counted` is what the source holds, counted on its own elements; `items` say how the
     pictures differ from that; `notes` say what the export itself has lost or bent;
     `findings` are spots that could not be read, `mended` those that reading set right.
-    `documents` are the JSON and XML files that it is from.
+    `files` are those that it is from, and those that say the same once more; not its pictures.
 
     Where `pictures` are lazy, part of this is known only once all have been looked at:
     `whole` does that.
@@ -84,18 +84,22 @@ class Reading:
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     mended: tuple[Finding, ...] = ()
-    documents: tuple[str, ...] = ()
+    files: frozenset[str] = frozenset()
     look_through: Callable[[], Reading] | None = None
 
     def whole(self) -> Reading:
         """The same with every picture looked at, every pixel counted, everything found."""
         return self if self.look_through is None else self.look_through()
 
-    def noted(self, note: str) -> Reading:
-        """The same with one more note."""
-        look = self.look_through
-        later = None if look is None else lambda: look().noted(note)
-        return replace(self, notes=(*self.notes, note), look_through=later)
+    def without(self, files: Iterable[str], findings: Sequence[Finding]) -> Reading:
+        """The same with these findings about files of its tree that it is not from, either."""
+        look, files = self.look_through, frozenset(files)
+        return replace(
+            self,
+            files=self.files | files,
+            mended=(*self.mended, *findings),
+            look_through=None if look is None else lambda: look().without(files, findings),
+        )
 
 
 def headers(pictures: Pictures) -> Iterator[Header]:

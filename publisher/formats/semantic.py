@@ -16,7 +16,7 @@ crowds are ignored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..conservation import Item, Ledger
@@ -24,7 +24,7 @@ from ..dataset import Category, Dataset
 from ..errors import FormatError
 from ..files import Tree, own_names
 from ..images import SUFFIXES, write_grey
-from ..names import safe_path
+from ..names import listing, safe_path
 from ..panoptic import Overlap, Painted
 from ..validate import finding_of
 from .labelmaps import (
@@ -34,6 +34,7 @@ from .labelmaps import (
     Collector,
     Entry,
     Pictures,
+    by_stem,
     check_writable,
     counts_of,
     found,
@@ -42,7 +43,6 @@ from .labelmaps import (
     read_lines,
     read_values,
     stem_in,
-    stem_of,
     value_map,
 )
 from .painting import book, book_crowds, painted_samples
@@ -61,12 +61,10 @@ def detect(tree: Tree) -> bool:
     there.
     """
     names = own_names(tree)
-    folder = _folder(names)
-    if folder is None:
-        return False
+    folders = _usable(tree, names)
     listed = any(n in names for n in _CLASSES)
-    bare = folder == "masks/" and all(PurePosixPath(n).suffix.lower() in SUFFIXES for n in names)
-    return (listed or bare) and has_one_channel(tree, _masks(names, folder)[0])
+    bare = "masks/" in folders and all(PurePosixPath(n).suffix.lower() in SUFFIXES for n in names)
+    return bare or (listed and bool(folders))
 
 
 def read(tree: Tree) -> Reading:
@@ -77,40 +75,64 @@ def read(tree: Tree) -> Reading:
         FormatError: there are none, or a list cannot be read.
     """
     names = own_names(tree)
-    folder = _folder(names) or ""
-    masks = _masks(names, folder)
+    folder = _only_folder(tree, names)
+    masks = by_stem(names, folder, ".png")
     classes = _classes(tree, names)
     if not masks and classes is None:
         raise FormatError("no folder of masks", path=tree.label)
     notes = []
     if classes is None:
-        classes = _by_number(tree, masks)
+        classes = _by_number(tree, masks.values())
         notes.append("no list of classes: they are named by their values")
     void = {_VOID_16} if max(classes, default=0) >= VOID else {VOID, _VOID_16}
     maps = Collector(classes, frozenset(void))
-    for entry, mask in _entries(tree, names, masks, folder):
+    maps.files.update(masks.values())
+    for entry, stem in _entries(tree, names, masks):
         try:
             safe_path(entry.file_name)
-            if mask not in masks:
-                raise FormatError(f"its mask is missing: {mask}", code="I103")
-            maps.take(entry, read_values(tree, mask), None)
+            if stem not in masks:
+                raise FormatError(f"its mask is missing: {folder}{stem}.png", code="I103")
+            maps.take(entry, read_values(tree, masks[stem]), None)
         except FormatError as error:
             maps.refuse(entry, error)
+    if folder:
+        maps.refuse_others(names, folder)
     if maps.ignored and not any(maps.counted.pixels.values()):
         said = "no pixel has a class, all are 0 or void: binary masks of 0 and 255?"
         if classes:
             notes.append(said)
         else:
-            maps.findings.append(finding_of(FormatError(said, code="V802"), masks[0]))
+            maps.findings.append(
+                finding_of(FormatError(said, code="V802"), next(iter(masks.values())))
+            )
     return maps.reading("semantic", notes)
 
 
-def _folder(names: Sequence[str]) -> str | None:
-    return next((f for f in _FOLDERS if _masks(names, f)), None)
+def _folders(names: Sequence[str]) -> dict[str, str]:
+    """The folders with PNGs, and the first of each."""
+    first = {f: next((n for n in names if n.startswith(f) and _is_png(n)), "") for f in _FOLDERS}
+    return {folder: name for folder, name in first.items() if name}
 
 
-def _masks(names: Sequence[str], folder: str) -> list[str]:
-    return [n for n in names if stem_of(n, folder, ".png") is not None]
+def _usable(tree: Tree, names: Sequence[str]) -> list[str]:
+    """The folders whose first PNG has one channel."""
+    return [f for f, name in _folders(names).items() if has_one_channel(tree, name)]
+
+
+def _only_folder(tree: Tree, names: Sequence[str]) -> str:
+    found_ = _usable(tree, names) or [*_folders(names)]  # reading says what is wrong
+    if len(found_) > 1:
+        raise FormatError(
+            f"masks are in {listing(found_)}, and one folder of them would be left out",
+            path=tree.label,
+            code="J009",
+            hint="move all but one of these folders away",
+        )
+    return found_[0] if found_ else ""
+
+
+def _is_png(name: str) -> bool:
+    return name.lower().endswith(".png")
 
 
 def _classes(tree: Tree, names: Sequence[str]) -> dict[int, Category] | None:
@@ -126,7 +148,7 @@ def _classes(tree: Tree, names: Sequence[str]) -> dict[int, Category] | None:
     return {value: Category(value + first, line) for value, line in named.items()}
 
 
-def _by_number(tree: Tree, masks: Sequence[str]) -> dict[int, Category]:
+def _by_number(tree: Tree, masks: Iterable[str]) -> dict[int, Category]:
     """A class for each value that occurs."""
     there: set[int] = set()
     for mask in masks:
@@ -138,29 +160,27 @@ def _by_number(tree: Tree, masks: Sequence[str]) -> dict[int, Category]:
 
 
 def _entries(
-    tree: Tree, names: Sequence[str], masks: Sequence[str], folder: str
+    tree: Tree, names: Sequence[str], masks: Mapping[str, str]
 ) -> Iterator[tuple[Entry, str]]:
-    """Each image with the name of its mask: those of the lists first, then all others."""
-    known = set(masks)
+    """Each image with the stem of its mask: those of the lists first, then all others."""
+    known = set(masks.values())
     pictures = Pictures(n for n in tree.names() if n not in known)
     seen = set()
     for subset in _SUBSETS:
         if f"{subset}.txt" not in names:
             continue
         for line in read_lines(tree, f"{subset}.txt"):
-            stem = line if f"{folder}{line}.png" in known else line.strip()
-            mask = f"{folder}{stem}.png"
-            seen.add(mask)
-            yield _entry(pictures, stem, "" if subset == NO_SUBSET else subset), mask
-    for mask in masks:
-        if mask in seen:
+            stem = line if line in masks else line.strip()
+            seen.add(stem)
+            yield _entry(pictures, stem, "" if subset == NO_SUBSET else subset), stem
+    for stem in masks:
+        if stem in seen:
             continue
-        stem = mask[len(folder) : -len(".png")]
         subset, slash, rest = stem.partition("/")
         if slash and subset in _SUBSETS and not seen:
-            yield _entry(pictures, rest, subset), mask
+            yield _entry(pictures, rest, subset), stem
         else:
-            yield _entry(pictures, stem, ""), mask
+            yield _entry(pictures, stem, ""), stem
 
 
 def _entry(pictures: Pictures, stem: str, subset: str) -> Entry:

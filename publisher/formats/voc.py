@@ -46,6 +46,7 @@ from .labelmaps import (
     Entry,
     Pictures,
     Values,
+    by_stem,
     check_writable,
     colors_of,
     counts_of,
@@ -56,7 +57,6 @@ from .labelmaps import (
     read_lines,
     read_png,
     stem_in,
-    stem_of,
     value_map,
 )
 from .painting import book, book_crowds, painted_samples
@@ -146,6 +146,9 @@ class _Reader:
         self.pictures = Pictures(
             n for n in tree.names() if not n.startswith((base + CLASSES, base + OBJECTS))
         )
+        self.class_maps = self._by_stem(CLASSES)
+        self.object_maps = self._by_stem(OBJECTS)
+        self.annotations = self._by_stem("Annotations/", ".xml")
         self.notes: list[str] = []
         self.labels = self._labels()
         self.maps = Collector({c.id: c for c in self.labels})
@@ -160,6 +163,8 @@ class _Reader:
                 self._take(entry)
             except FormatError as error:
                 self.maps.refuse(entry, error)
+        for folder in (CLASSES, OBJECTS):
+            self.maps.refuse_others(sorted(self.names), self.base + folder)
         if self.strange:
             said = f"{len(self.strange)} class PNG(s) have another palette than VOC's"
             first = self.strange[0]
@@ -218,8 +223,7 @@ class _Reader:
                 subsets.setdefault(stem, []).append("" if subset == NO_SUBSET else subset)
         for stem in both:
             subsets.setdefault(stem, [""])
-        maps = [stem_of(n, self.base + CLASSES, ".png") for n in sorted(self.names)]
-        unlisted = [s for s in maps if s is not None and s not in subsets]
+        unlisted = [stem for stem in self.class_maps if stem not in subsets]
         if unlisted and (lists or both):
             self.notes.append(f"{len(unlisted)} mask(s) are in no list: {listing(unlisted)}")
         return [
@@ -229,11 +233,9 @@ class _Reader:
 
     def _lists(self, folder: str) -> dict[str, list[str]]:
         lists = {}
-        for name in sorted(self.names):
-            subset = stem_of(name, self.base + folder, ".txt")
-            if subset is not None:
-                lines = read_lines(self.tree, name)
-                lists[subset] = [x if self._map(CLASSES, x) else x.strip() for x in lines]
+        for subset, name in self._by_stem(folder, ".txt").items():
+            lines = read_lines(self.tree, name)
+            lists[subset] = [x if x in self.class_maps else x.strip() for x in lines]
         return lists
 
     def _entry(self, stem: str, subsets: Sequence[str]) -> Entry:
@@ -246,16 +248,16 @@ class _Reader:
         source = {"image_shared_with": picture or stem}
         return found(Entry(stem, source=source), picture)
 
-    def _map(self, folder: str, stem: str) -> str | None:
-        name = f"{self.base}{folder}{stem}.png"
-        return name if name in self.names else None
+    def _by_stem(self, folder: str, ending: str = ".png") -> dict[str, str]:
+        return by_stem(self.names, self.base + folder, ending)
 
     def _take(self, entry: Entry) -> None:
         safe_path(entry.file_name)
         size, boxes = self._annotation(entry.stem)
         self.boxes += len(boxes)
         entry = replace(entry, source={**entry.source, "not_segments": boxes})
-        name = self._map(CLASSES, entry.stem)
+        name, other = (maps.get(entry.stem) for maps in (self.class_maps, self.object_maps))
+        self.maps.files.update(n for n in (name, other) if n is not None)
         if name is None:
             if entry.picture is not None:
                 size = picture_size(self.tree, entry.picture)
@@ -264,7 +266,6 @@ class _Reader:
             self.maps.take_empty(entry, size)
             return
         classes = self._classes(read_png(self.tree, name), entry)
-        other = self._map(OBJECTS, entry.stem)
         objects = None if other is None else _objects(read_png(self.tree, other))
         self.maps.take(entry, classes, objects)
 
@@ -292,9 +293,10 @@ class _Reader:
 
     def _annotation(self, stem: str) -> tuple[tuple[int, int] | None, list[dict[str, Any]]]:
         """The size and the boxes that an XML gives an image, where there is one."""
-        name = f"{self.base}Annotations/{stem}.xml"
-        if name not in self.names:
+        name = self.annotations.get(stem)
+        if name is None:
             return None, []
+        self.maps.files.add(name)
         with self.tree.open(name) as stream:
             root = _xml(stream.read(_MAX_XML + 1), name)
         size = tuple(_number(root.findtext(f"size/{k}")) for k in ("height", "width"))
@@ -332,7 +334,7 @@ class _Reader:
 
     def _main(self) -> dict[str, list[str]]:
         """The lists of all images; ImageSets/Main has also one a class, with a flag a line."""
-        subsets = {stem_of(n, self.base + LISTS, ".txt") for n in self.names}
+        subsets = self._by_stem(LISTS, ".txt")
         return {k: v for k, v in self._lists("ImageSets/Main/").items() if k in subsets}
 
 

@@ -2,9 +2,10 @@
 YOLO segmentation: `data.yaml`, and a line `class x1 y1 x2 y2 ...` for each instance.
 
 Coordinates are shares of the image's width and height. Read are the layouts of Ultralytics,
-of CVAT ("Ultralytics YOLO Segmentation 1.0"), of Roboflow and of Darknet; lines of five numbers
-are boxes, which are no masks. Labels say neither the size of an image nor its extension: these
-come from the pictures, or from the table `images.csv` that we write and other tools pass over.
+of CVAT ("Ultralytics YOLO Segmentation 1.0"), of Roboflow, of Label Studio and of Darknet; lines
+of five numbers are boxes, which are no masks. Labels say neither the size of an image nor its
+extension: these come from the pictures, or from the table `images.csv` that we write and other
+tools pass over.
 
 A line is one ring. Holes are cut open and parts are tied together by lines without width: by
 COCO's rule that gives the same pixels, while a tool that fills outlines coarsely (OpenCV, as
@@ -39,9 +40,9 @@ _MAX_LABELS = 2**27  # bytes of one label file
 
 
 def detect(tree: Tree) -> bool:
-    """Is there a `data.yaml` with names of classes, or an `obj.data`, and are there labels?"""
+    """Are there names of classes, in a `data.yaml` or as other tools have them, and labels?"""
     try:
-        return any(n.endswith(".txt") for n in own_names(tree)) and config(tree) is not None
+        return any(n.lower().endswith(".txt") for n in own_names(tree)) and config(tree) is not None
     except FormatError:
         return True  # reading it says what is wrong
 
@@ -55,7 +56,10 @@ def read(tree: Tree) -> Reading:
     """
     said = config(tree)
     if said is None:
-        raise FormatError("no data.yaml with names of classes, and no obj.data", path=tree.label)
+        raise FormatError(
+            "no data.yaml with names of classes, no obj.data, no classes.txt beside labels",
+            path=tree.label,
+        )
     reader = _Reader(tree, said)
     found, missing = entries(tree, said)
     sized = [(e, size) for e in found if (size := reader.size(e)) is not None]
@@ -74,8 +78,9 @@ def read(tree: Tree) -> Reading:
         categories=reader.categories,
         pictures=tuple(pictures),
         counted=Tally(len(pictures), reader.rows, dict(reader.pixels)),
-        notes=tuple(reader.notes(missing)),
+        notes=tuple(reader.notes(missing, found)),
         findings=tuple(reader.findings),
+        files=frozenset(e.label for e in found if e.label is not None),
     )
 
 
@@ -131,7 +136,10 @@ class _Reader:
         )
         return Picture(sample, entry.picture)
 
-    def notes(self, missing: Sequence[str]) -> Iterator[str]:
+    def notes(self, missing: Sequence[str], entries: Sequence[Entry]) -> Iterator[str]:
+        labels = Counter(label for label, _ in {(e.label, e.picture) for e in entries} if label)
+        if shared := sorted(label for label, n in labels.items() if n > 1):
+            yield f"{len(shared)} label file(s) are of several pictures: {listing(shared)}"
         if missing:
             yield f"not there, though the description names them: {listing(missing)}"
         if self._boxes:
@@ -237,8 +245,9 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
             table.writerow((sample.file_name, sample.width, sample.height))
     names = {n: c.name for n, c in enumerate(dataset.categories)}
     said: dict[str, Any] = {s: f"images/{s}" for s in ordered_splits(splits)}
+    plain = all(c.name.isprintable() for c in dataset.categories)  # PyYAML folds U+0085
     body = yaml.safe_dump(
-        {"path": ".", **said, "names": names}, sort_keys=False, allow_unicode=True
+        {"path": ".", **said, "names": names}, sort_keys=False, allow_unicode=plain
     )
     comment = f"# images/{NO_SPLIT} is for no split: call it train or val to train on it\n"
     (folder / "data.yaml").write_text((comment if NO_SPLIT in splits else "") + body, "utf-8")

@@ -2,16 +2,17 @@
 Where a YOLO dataset keeps its classes, its images and their labels.
 
 Layouts: Ultralytics (`data.yaml`, `images/<split>`, `labels/<split>`), as CVAT exports it
-(`train.txt` lists images), as Roboflow does (`train/images`, `train/labels`), and Darknet's
-(`obj.data`, `obj.names`, `train.txt`, labels beside images). The label of an image is found as
-Ultralytics finds it: the last `images` of its path becomes `labels`, its extension `.txt`.
+(`train.txt` lists images), as Roboflow does (`train/images`, `train/labels`), Label Studio's
+(`classes.txt`, `images`, `labels`), and Darknet's (`obj.data`, `obj.names`, `train.txt`, labels
+beside images). The label of an image is found as Ultralytics finds it: the last `images` of its
+path becomes `labels`, its extension `.txt`; pictures that differ by extension share one.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -26,6 +27,8 @@ from ..names import listing, safe_path
 
 SIZES = "images.csv"  # ours: file_name,width,height; a label says neither size nor extension
 NO_SPLIT = "unsplit"
+CLASSES = "classes.txt"  # the names of classes, a line each: Label Studio's and LabelImg's
+_MOST_YAMLS = 8  # that are looked at, those nearest to the root
 _MAX_YAML = 2**18  # bytes; the 1,203 classes of LVIS take 25 thousand
 _MAX_LIST = 2**28  # bytes of a list of images
 NOT_SPLITS = {"path", "names", "nc", "download", "kpt_shape", "flip_idx", "channels"}
@@ -56,17 +59,36 @@ def config(tree: Tree) -> Config | None:
     The description of a YOLO dataset nearest to the root, or None where there is none.
 
     Raises:
-        FormatError: it is one, but names no classes that can be used.
+        FormatError: it is one, but names no classes that can be used; J009, there are several.
     """
     names = sorted(own_names(tree), key=lambda n: (n.count("/"), n))
-    for name in [n for n in names if n.endswith((".yaml", ".yml"))][:8]:
+    described = {}
+    for name in [n for n in names if n.lower().endswith((".yaml", ".yml"))][:_MOST_YAMLS]:
         said = _yaml(tree, name)
         if isinstance(said, dict) and "names" in said:
             with at(name):
-                return _of_yaml(said, _folder(name))
+                described[name] = _of_yaml(said, _folder(name))
+    if described:
+        return _only(tree, described)
     for name in [n for n in names if PurePosixPath(n).name == "obj.data"][:1]:
         return _of_darknet(tree, name, names)
+    if CLASSES in names:
+        return _of_label_studio(tree, names)
     return None
+
+
+def _only(tree: Tree, described: Mapping[str, Config]) -> Config:
+    """The first of the descriptions, where the others are of the same classes and folder."""
+    name, first = next(iter(described.items()))
+    same = first.folder, first.classes
+    if others := [n for n, c in described.items() if (c.folder, c.classes) != same]:
+        raise FormatError(
+            f"several YOLO datasets: {listing([name, *others])}",
+            path=tree.label,
+            code="J009",
+            hint="read each by its own folder",
+        )
+    return first
 
 
 def entries(tree: Tree, config: Config) -> tuple[list[Entry], list[str]]:
@@ -81,7 +103,8 @@ def entries(tree: Tree, config: Config) -> tuple[list[Entry], list[str]]:
     places = [(split, place) for split, found in config.splits.items() for place in found]
     found: list[Entry] = []
     for split, place in sorted(places, key=lambda p: -len(p[1])):  # images/val before images
-        found += (files.listed if place.endswith(".txt") else files.within)(split, place)
+        listed = place.lower().endswith(".txt")
+        found += (files.listed if listed else files.within)(split, place)
     found += files.rest()
     files.check(places)
     return found, files.missing
@@ -95,15 +118,16 @@ class _Files:
         self._folder = config.folder
         self._names = set(tree.names())
         self._sizes = _sizes(tree, config.folder)
-        self._pictures: dict[str, str] = {}  # by path without extension
+        self._texts = _texts(self._names)
+        self._pictures: dict[str, list[str]] = {}  # by path without extension
         self._folders: set[str] = set()
-        for n in sorted(self._names, reverse=True):
+        for n in sorted(self._names):
             path = PurePosixPath(n)
             self._folders.update(f"{p}/".removeprefix("./") for p in path.parents)
             if path.suffix.lower() in SUFFIXES:
-                self._pictures[str(path.with_suffix(""))] = n
+                self._pictures.setdefault(str(path.with_suffix("")), []).append(n)
         self.missing: list[str] = []  # places of the description that are not there
-        self._taken: set[tuple[str, str]] = set()
+        self._taken: set[tuple[str, str, str | None]] = set()
         self._labels: set[str] = set()
         self._sized: set[str] = set()  # the images of images.csv that have a label file
 
@@ -116,7 +140,7 @@ class _Files:
         labels = _labels_of(images)
         found = {n[len(images) :] for n in self._pictures if n.startswith(images)}
         if images:  # else any text would be a label
-            found |= {n[len(labels) : -4] for n in self._names if _is_in(n, labels, ".txt")}
+            found |= {n[len(labels) : -4] for n in self._texts if _is_in(n, labels)}
         for name in sorted(found):
             label = f"{labels}{name}.txt" if images else _label_of(name)
             if label not in self._labels:
@@ -145,9 +169,9 @@ class _Files:
 
     def rest(self) -> Iterator[Entry]:
         """Labels in folders called `labels` that no entry has taken."""
-        for n in sorted(self._names - self._labels):
+        for n in sorted(self._texts.keys() - self._labels):
             parts = PurePosixPath(n).parts
-            if not n.endswith(".txt") or "labels" not in parts[:-1] or n.startswith(SPARE):
+            if "labels" not in parts[:-1] or n.startswith(SPARE):
                 continue
             last = len(parts) - 2 - parts[-2::-1].index("labels")
             inner = parts[last + 1 :]
@@ -171,32 +195,30 @@ class _Files:
     def _entry(
         self, split: str, name: str, label: str, image: str, suffix: str = ""
     ) -> Iterator[Entry]:
-        if (split, label) in self._taken or not name:
-            return
-        self._taken.add((split, label))
-        self._labels.add(label)
-        safe_path(name)
-        picture = self._pictures.get(image) or self._spare(split, name)
+        """The image, or images of one stem, for a label; `suffix` is the one that is meant."""
         row = self._sizes.get(name)
-        if label in self._names:
+        pictures = self._pictures.get(image) or self._spare(split, name)
+        if not name or (row is None and not pictures and PurePosixPath(label).name == CLASSES):
+            return  # LabelImg's list of classes among its labels
+        safe_path(name)
+        self._labels.add(label)
+        text = self._texts.get(label)
+        if text is not None:
             self._sized.add(name)
-        if row is not None:
-            name, size = row
-        else:
-            name += PurePosixPath(picture).suffix if picture else suffix
-            size = None
-        yield Entry(
-            "" if split == NO_SPLIT else split,
-            name,
-            label if label in self._names else None,
-            picture,
-            size,
-        )
+        own = [p for p in pictures if PurePosixPath(p).suffix == suffix]
+        whose: Sequence[str | None] = own or pictures or [None]
+        for picture in whose:
+            if (split, label, picture) in self._taken:
+                continue
+            self._taken.add((split, label, picture))
+            whole = name + (PurePosixPath(picture).suffix if picture else suffix)
+            said, size = (whole, None) if row is None else row
+            yield Entry("" if split == NO_SPLIT else split, said, text, picture, size)
 
-    def _spare(self, split: str, name: str) -> str | None:
+    def _spare(self, split: str, name: str) -> list[str]:
         last = PurePosixPath(name).name
         places = (f"images/{split}/{name}", f"{split}/{name}", name, f"images/{name}", last)
-        return next((p for n in places if (p := self._pictures.get(f"{SPARE}/{n}"))), None)
+        return next((p for n in places if (p := self._pictures.get(f"{SPARE}/{n}"))), [])
 
     def _place(self, folder: str) -> str | None:
         """A folder of images that is there, or whose labels are; paths may be of elsewhere."""
@@ -217,7 +239,7 @@ class _Files:
         parts = PurePosixPath(stem).parts
         for start in range(len(parts)):
             place = self._folder + "/".join(parts[start:])
-            if place in self._pictures or _label_of(place) in self._names:
+            if place in self._pictures or _label_of(place) in self._texts:
                 return place
         return self._folder + stem
 
@@ -245,8 +267,23 @@ def _is_darknet(folder: str) -> bool:
     return folder.startswith("obj_") and folder.endswith("_data")
 
 
-def _is_in(name: str, folder: str, ending: str) -> bool:
-    return name.startswith(folder) and name.endswith(ending) and len(name) > len(folder) + 4
+def _texts(names: Iterable[str]) -> dict[str, str]:
+    """
+    The text files, by their names with the ending in lower case.
+
+    Raises:
+        FormatError: J009, the case of the ending alone tells two apart.
+    """
+    texts: dict[str, str] = {}
+    for name in names:
+        if name.lower().endswith(".txt") and texts.setdefault(f"{name[:-4]}.txt", name) != name:
+            said = f"{listing(sorted([texts[f'{name[:-4]}.txt'], name]))} would be of one image"
+            raise FormatError(said, code="J009", hint="keep one of them")
+    return texts
+
+
+def _is_in(text: str, folder: str) -> bool:
+    return text.startswith(folder) and len(text) > len(folder) + len(".txt")
 
 
 def _relative(path: str) -> str:
@@ -314,6 +351,17 @@ def _of_darknet(tree: Tree, name: str, names: Sequence[str]) -> Config | None:
     return Config(_folder(name), classes, splits)
 
 
+def _of_label_studio(tree: Tree, names: Sequence[str]) -> Config | None:
+    """Labels and no word on splits, which subfolders may tell; None where there are no labels."""
+    texts = [n for n in names if n.startswith("labels/") and n.lower().endswith(".txt")]
+    if not texts:
+        return None
+    folders = {n.split("/")[1] for n in texts if n.count("/") > 1}
+    splits = {folder: (f"images/{folder}",) for folder in sorted(folders)}
+    classes = tuple(line.strip() for line in _lines(tree, CLASSES) if line.strip())
+    return Config("", classes, {**splits, NO_SPLIT: ("images",)})
+
+
 def _lines(tree: Tree, name: str) -> list[str]:
     with tree.open(name) as stream:
         return stream.read(_MAX_YAML).decode("utf-8-sig", "replace").splitlines()
@@ -332,6 +380,8 @@ def _sizes(tree: Tree, folder: str) -> dict[str, tuple[str, tuple[int, int]]]:
                 file_name = row["file_name"]
                 safe_path(file_name)
                 stem = str(PurePosixPath(file_name).with_suffix(""))
+                if stem in sizes:
+                    raise FormatError(f"two images are called {stem}, and have one label")
                 sizes[stem] = file_name, (int(row["height"]), int(row["width"]))
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             if isinstance(error, FormatError):

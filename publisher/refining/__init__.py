@@ -19,7 +19,7 @@ from .. import judging, ritm, workspace
 from ..dataset import Dataset, Sample
 from ..engine import ordered
 from ..errors import UsageError
-from ..files import canonical_json, held, refuse_foreign
+from ..files import canonical_json, held, holding, refuse_foreign
 from ..journal import Journal
 from ..progress import Progress, silent
 from ..refine import Predictor, Rules
@@ -81,9 +81,9 @@ def run(
     if dataset.images is None:
         raise UsageError("this dataset has no images", hint="make one with `publisher import`")
     workspace.keep_images(dataset, out)
-    refuse_foreign(out, workspace.MARKER)  # now, and not after hours of work
+    refuse_foreign(out, workspace.is_workspace)  # now, and not after hours of work
     if report is not None:
-        refuse_foreign(report, REPORT)
+        refuse_foreign(report, holding(REPORT))
     names = _named(weights)
     refiner = Refiner(load, names, device, rules or Rules())
     made = refiner.made  # weights that do not load show before the work

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import workspace
 from ..dataset import Sample
-from ..files import new_folder, write_atomic
+from ..files import holding, new_folder, write_atomic
 from ..refinement.reasons import why
 from ..report import escaped, page, table
 from ..sheet import LEGEND, STYLE, Shown, figure
@@ -26,7 +26,7 @@ SHOWN = 30  # objects of each part of the contact sheet
 
 def write(told: Told, folder: Path, done: Refinement, pictures: Path) -> None:
     """Write a line for each object, and a page that shows those that are worth a look."""
-    with new_folder(folder, marker=REPORT) as part:
+    with new_folder(folder, ours=holding(REPORT)) as part:
         most, least, stayed = _Least(2 * SHOWN), _Least(SHOWN), _Least(SHOWN)
         with (part / REPORT).open("wb") as stream:
             for sample, answer in told.answers():

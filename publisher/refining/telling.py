@@ -96,7 +96,7 @@ class Told:
     def write(self, out: Path) -> None:
         """Write the refined dataset, and hold it against what was decided."""
         dataset = replace(self._dataset, provenance=_provenance(self._dataset, self._recipe))
-        with new_folder(out, marker=workspace.MARKER) as part:
+        with new_folder(out, ours=workspace.is_workspace) as part:
             images = workspace.relative(dataset.images, out)
             workspace.fill(part, dataset, images=images, samples=self.samples())
             self._kept = _tally(workspace.read(part))

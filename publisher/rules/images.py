@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -74,18 +74,22 @@ def missing(scene: Scene) -> Iterator[Finding]:
 @dataset_rule("I104", "warning")
 def unclaimed(survey: Survey) -> Iterator[Finding]:
     """
-    Pictures lie beside those of the dataset that no annotation file lists.
+    There are pictures that no annotation file lists.
 
     Why it matters: of 5,000 pictures and 4,200 entries, 800 were annotated for nothing, were
     forgotten, or have lost their entry; the release has none of them.
     Fix: annotate them, list them without segments, or move them away.
-    Looks at: folders with pictures of the dataset, and files with extensions that these have.
     Example: `images/0801.jpg`, which `instances.json` does not know.
     """
     found = survey.beside.unclaimed(s.file_name for s in survey.seen)
     for folder, names in found.items():
-        said = f"{len(names)} picture(s) in {folder or 'the top folder'} have no entry: "
-        yield survey.find(said + listing(list(names), 3))
+        yield survey.find(no_entry(folder, list(names)))
+
+
+def no_entry(folder: str, names: Sequence[str]) -> str:
+    """What is said of pictures of a folder that nothing lists."""
+    where = folder or "the top folder"
+    return f"{len(names)} picture(s) in {where} have no entry: {listing(names, 3)}"
 
 
 def _sized_as_file(scene: Scene) -> Sample:

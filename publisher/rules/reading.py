@@ -130,6 +130,19 @@ def left_out(scene: Scene) -> Iterator[Finding]:
     yield from ()
 
 
+@reading_rule("J010", "info")
+def not_read(scene: Scene) -> Iterator[Finding]:
+    """
+    A file that may hold annotations is not read, and nothing that is known of it is lost.
+
+    Why it matters: only its owner knows whether it says more than the files that are read.
+    Fix: nothing, unless it does; read it by its own path then.
+    Example: `captions_val.json` and `panoptic_val.json` beside `instances_val.json`, an archive
+    within a folder, a JSON of no format.
+    """
+    yield from ()
+
+
 @reading_rule("I118", "warning")
 def unknown_licence(scene: Scene) -> Iterator[Finding]:
     """

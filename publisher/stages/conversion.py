@@ -18,7 +18,7 @@ from .. import formats, workspace
 from ..conservation import Item, Tally, balance, tally
 from ..dataset import Dataset, namesakes
 from ..errors import FormatError, UsageError
-from ..files import new_folder
+from ..files import holding, new_folder
 from ..formats.keeping import Shortfall, forecast
 from ..names import check_path
 from ..panoptic import Overlap
@@ -143,8 +143,8 @@ def _new_folder(out: Path, target: str, dataset: Dataset) -> Iterator[Path]:
         workspace.keep_images(dataset, out)
     elif (later := _later_work(out)) is not None:
         raise UsageError(f"{later} is newer than what was written there", hint=_ELSEWHERE)
-    marker = workspace.MARKER if target == "publisher" else _MARKER
-    with new_folder(out, marker=marker) as part:  # beside `out`, so what is relative stays right
+    ours = workspace.is_workspace if target == "publisher" else holding(_MARKER)
+    with new_folder(out, ours=ours) as part:  # beside `out`, so what is relative stays right
         yield part
 
 

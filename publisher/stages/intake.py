@@ -8,7 +8,7 @@ as written. The two must differ by exactly the items on the report, or nothing i
 from __future__ import annotations
 
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -36,10 +36,10 @@ from ..files import (
     write_atomic,
 )
 from ..formats import Picture, Reading
-from ..formats.reading import Merged
+from ..formats.reading import Merged, headers
 from ..names import portable
 from ..progress import Progress, silent
-from ..validate import Beside, Finding, Unclaimed, finding_of
+from ..validate import Beside, Finding, Unclaimed, finding_of, no_entry
 from .joining import Joined, join
 
 REPORT = "import.json"
@@ -100,11 +100,12 @@ def take_in(
         readings = [formats.read(tree, format_name).whole() for tree in trees]
         _refuse_findings(readings)
         joined = join(readings, [t.label for t in trees], card)
-        with new_folder(out, marker=workspace.MARKER) as part:
+        said = tuple(n for one in zip(trees, readings, strict=True) for n in _said(*one))
+        with new_folder(out, ours=workspace.is_workspace) as part:
             copies = _Copies(joined, trees, part / "images", on_image)
             workspace.fill(part, joined.dataset, images="images", samples=copies)
             copies.refuse()
-            intake = _account(joined, readings, workspace.read(part))
+            intake = _account(joined, readings, workspace.read(part), said)
             write_atomic(part / REPORT, canonical_json(intake.to_json(), indent=1))
     return replace(intake, dataset=workspace.read(out))
 
@@ -155,10 +156,23 @@ def source(path: Path, format_name: str | None = None, images: Path | None = Non
         reading = formats.read(tree, format_name).whole()
         _refuse_findings([reading])
         joined = join([reading], [tree.label], None)
+        said = (*_said(tree, reading), *map(str, _renamed(joined)))
+    return Source(joined.dataset, reading.counted, reading.items, (*joined.notes, *said))
+
+
+def _said(tree: Tree, reading: Reading) -> list[str]:
+    """What reading set right, and which pictures it has passed over."""
     mended = Merged()
     mended.add([*reading.mended, *(f for p in reading.pictures for f in p.mended)])
-    said = (str(f) for f in (*mended, *_renamed(joined)))
-    return Source(joined.dataset, reading.counted, reading.items, (*joined.notes, *said))
+    left = _unclaimed(tree, _claimed(reading))
+    unclaimed = (Finding("I104", "warning", no_entry(*found), tree.label) for found in left.items())
+    return [str(f) for f in (*mended, *unclaimed)]
+
+
+def _claimed(reading: Reading) -> Iterator[str]:
+    """The files that a reading is from, and its pictures."""
+    yield from reading.files
+    yield from (h.member for h in headers(reading.pictures) if h.member is not None)
 
 
 def read(path: Path, format_name: str | None = None) -> Dataset:
@@ -227,17 +241,17 @@ def opened(path: Path, format_name: str | None = None) -> Iterator[Opened]:
         picture = partial(_picture, tree, joined.member_of) if pictured else None
         renamed = tuple(_renamed(joined))
         said: Callable[[], tuple[Finding, ...]] = lambda: (*heard.findings(), *renamed)  # noqa: E731
-        opened = Opened(joined.dataset, picture, said, heard.unread)
-        left: Unclaimed = lambda _: _unclaimed(tree, joined.samples.members())  # noqa: E731
-        yield replace(opened, unclaimed=left) if pictured else opened
+        left: Unclaimed = lambda _: _unclaimed(tree, _claimed(reading))  # noqa: E731
+        yield Opened(joined.dataset, picture, said, heard.unread, left)
 
 
 def _renamed(joined: Joined) -> Iterator[Finding]:
     """What is said of pictures that could not keep their names, which other findings now use."""
+    times = Counter(before for before, _ in joined.renames)
     for before, name in joined.renames:
         if portable(before) != before:
             code, why = "I110", "its own name is not portable"
-        elif joined.samples.find(before) is not None:
+        elif joined.samples.find(before) is not None or times[before] > 1:
             code, why = "I102", "another has that name"
         else:
             code, why = "I111", "another's name differs by case or extension only"
@@ -268,26 +282,14 @@ class _Heard:
         return (*self._reading.findings, *self._findings)
 
 
-def _unclaimed(tree: Tree, members: Iterable[str | None]) -> dict[str, list[str]]:
-    """
-    Pictures that are none of these, by folder.
-
-    Only beside pictures that one has, and with their extensions: other folders hold maps of
-    masks, thumbnails and what else tools put into an export.
-    """
-    known = {member for member in members if member is not None}
-    kinds = {_kind(name) for name in known}
+def _unclaimed(tree: Tree, claimed: Iterable[str]) -> dict[str, list[str]]:
+    """Pictures that are none of these, by folder."""
+    known = set(claimed)
     left: dict[str, list[str]] = defaultdict(list)
     for name in own_names(tree):
-        if name not in known and _kind(name) in kinds:
+        if name not in known and PurePosixPath(name).suffix.lower() in pictures.SUFFIXES:
             left[name.rpartition("/")[0]].append(name)
     return dict(left)
-
-
-def _kind(name: str) -> tuple[str, str]:
-    """Folder and extension."""
-    path = PurePosixPath(name)
-    return path.parent.as_posix(), path.suffix.lower()
 
 
 def _picture(tree: Tree, member_of: Callable[[str], str | None], sample: Sample) -> bytes:
@@ -409,7 +411,9 @@ def _copy_image(sample: Sample, tree: Tree, member: str | None, folder: Path) ->
 # ── accounting ───────────────────────────────────────────────────────────────────────────────
 
 
-def _account(joined: Joined, readings: Sequence[Reading], written: Dataset) -> Intake:
+def _account(
+    joined: Joined, readings: Sequence[Reading], written: Dataset, said: Sequence[str]
+) -> Intake:
     """
     Count what was written and hold it against what was read.
 
@@ -422,4 +426,4 @@ def _account(joined: Joined, readings: Sequence[Reading], written: Dataset) -> I
         counted += r.counted
     kept = tally(written, {c.id: c.name for c in written.categories})
     balance("import", counted, kept, items)
-    return Intake(written, counted, kept, items, joined.renames, joined.notes)
+    return Intake(written, counted, kept, items, joined.renames, (*joined.notes, *said))

@@ -21,7 +21,7 @@ from ..card import Card
 from ..dataset import Category, Dataset, Sample, Segment, namesakes
 from ..engine import ordered
 from ..errors import InvalidDataset, UsageError
-from ..files import canonical_json, new_folder, sha256_of, write_atomic
+from ..files import canonical_json, holding, new_folder, sha256_of, write_atomic
 from ..formats import coco, coco_panoptic
 from ..formats.coco_documents import Documents, documents, image_json
 from ..images import strip_metadata
@@ -75,7 +75,7 @@ def build(
     dataset = _under(card, dataset)
     _check(dataset)
     stats = stats_of(dataset)
-    with new_folder(out, marker=MARKER) as part:
+    with new_folder(out, ours=holding(MARKER)) as part:
         losses: list[tuple[str, Loss]] = []
         stripped = done = 0
         work = _Work(part, dataset.images, dataset.categories, overlap)

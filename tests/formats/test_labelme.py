@@ -377,11 +377,11 @@ def test_the_data_in_the_json_must_have_the_size_that_is_said(tmp_path):
 
 
 def test_pictures_without_a_file_and_other_json_are_named(tmp_path):
-    files = {"a.json": document(), "x/coco.json": coco_document(), "list.json": [1]}
-    reading = read(folder(tmp_path, files, ["a.jpg", "x/b.jpg"]))
-    assert "1 picture(s) have no Labelme file, left out: x/b.jpg" in reading.notes
-    assert "2 JSON file(s) are not Labelme's: list.json, x/coco.json" in reading.notes
-    assert len(reading.pictures) == 1
+    files = {"a.json": document(), "x/notes.json": {"by": "me"}, "list.json": [1]}
+    found = intake.source(folder(tmp_path, files, ["a.jpg", "x/b.jpg"]))
+    assert any("1 picture(s) in x have no entry: x/b.jpg" in n for n in found.notes)
+    assert any("not read: list.json, x/notes.json" in n for n in found.notes)
+    assert len(found.dataset) == 1
 
 
 def test_folders_that_are_named_like_splits_are_splits(tmp_path):

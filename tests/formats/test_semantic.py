@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from publisher.dataset import Category
-from publisher.errors import FormatError, UsageError
+from publisher.errors import FormatError
 from publisher.files import open_tree
 from publisher.formats import detect, semantic
 from publisher.stages import intake
@@ -60,7 +60,7 @@ def test_more_than_254_classes_take_16_bits(tmp_path):
 
 def test_a_name_that_is_no_line_is_refused_before_anything_is_written(tmp_path):
     made = replace(dataset(), categories=(Category(1, "hand\nfoot"),))
-    with pytest.raises(UsageError, match="line of text"):
+    with pytest.raises(FormatError, match="line of text"):
         semantic.write(made, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_read_is_a_finding(tmp_path, members, code):
     [
         {"masks/a.png": png([[[1, 2, 3]]])},  # colours
         {"masks/a.png": png([[1]]), "data.json": "{}"},
-        {"labels/a.txt": "0 0.1 0.1", "classes.txt": "hand\n"},
+        {"labels/a.txt": "0 0.1 0.1", "notes.txt": "hand\n"},
         {"images/a.png": png([[1]])},
     ],
 )

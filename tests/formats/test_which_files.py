@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from publisher import formats
-from publisher.errors import FormatError
+from publisher.errors import FormatError, InvalidDataset, UsageError
 from publisher.files import open_tree
-from publisher.stages import conversion, intake
+from publisher.stages import checking, conversion, intake
 from publisher.stages.joining import split_of
+from tests.formats.test_street_maps import city, road
+from tests.formats.test_voc import png
 from tests.makers import (
     coco_document,
     cvat_image,
@@ -112,6 +114,181 @@ def test_what_would_be_left_out_is_an_error_that_names_it(tmp_path, files):
         formats.read(tree)
     assert caught.value.code in ("J009", "J001")
     assert "more." in str(caught.value)
+
+
+MASK = png(np.ones((20, 30)))
+SEMANTIC = {"classes.txt": "background\nhand\n", "masks/more.png": MASK, "images/a.jpg": picture()}
+VOC = {"SegmentationClass/more.png": MASK, "JPEGImages/more.jpg": picture()}
+YOLO = {"data.yaml": "train: images/train\nnames: [hand]\n", "labels/train/a.txt": HAND}
+BY_FOLDER = {
+    "semantic": SEMANTIC,
+    "voc": VOC,
+    "yolo": {**YOLO, "images/train/a.jpg": picture()},
+    "cityscapes": city([[1001] * 4] * 2),
+    "kitti": road([[257] * 4] * 2),
+}
+
+
+@pytest.mark.parametrize("name", BY_FOLDER)
+def test_maps_and_labels_beside_another_format_have_to_be_chosen(tmp_path, name):
+    path = folder(tmp_path, {**BY_FOLDER[name], "instances.json": coco_of("z.jpg")})
+    with pytest.raises(FormatError, match="also here: ") as caught:
+        intake.source(path)
+    assert caught.value.code == "J009"
+    assert intake.source(path, name).counted.images > 0
+
+
+def test_masks_in_two_folders_are_an_error(tmp_path):
+    path = folder(tmp_path, {**SEMANTIC, "labels/b.png": MASK})
+    with pytest.raises(FormatError, match="masks/, labels/") as caught:
+        intake.source(path)
+    assert caught.value.code == "J009"
+
+
+def test_coarse_maps_of_cityscapes_are_named(tmp_path):
+    coarse = {"gtCoarse/train/a_gtCoarse_labelIds.png": MASK}
+    found = intake.source(folder(tmp_path, {**city([[1001] * 4] * 2), **coarse}))
+    assert any("gtCoarse, 1 file" in n for n in found.notes)
+
+
+def test_two_datasets_of_yolo_in_one_folder_are_an_error(tmp_path):
+    """Labels of one must not be read by the classes of the other."""
+    one = {f"a/{name}": body for name, body in YOLO.items()}
+    two = {f"b/{name}": body for name, body in YOLO.items()}
+    with pytest.raises(FormatError, match="several YOLO datasets") as caught:
+        intake.source(folder(tmp_path, {**one, **two}))
+    assert caught.value.code == "J009"
+
+
+# ── endings ──────────────────────────────────────────────────────────────────────────────────
+
+
+def shouted(files: dict[str, str | bytes], *endings: str) -> dict[str, str | bytes]:
+    """The same files, their endings in upper case."""
+    return {
+        f"{name[: -len(e)]}{e.upper()}" if (e := name[name.rfind(".") :]) in endings else name: body
+        for name, body in files.items()
+    }
+
+
+@pytest.mark.parametrize("name", BY_FOLDER)
+def test_endings_may_have_any_case(tmp_path, name):
+    files = BY_FOLDER[name]
+    usual = intake.source(folder(tmp_path / "usual", files), name)
+    loud = intake.source(folder(tmp_path / "loud", shouted(files, ".png", ".txt")), name)
+    assert usual.counted.segments > 0
+    assert (loud.counted.images, loud.counted.segments) == (
+        usual.counted.images,
+        usual.counted.segments,
+    )
+
+
+@pytest.mark.parametrize("name", ["semantic", "voc", "yolo"])
+def test_two_maps_or_labels_of_one_image_are_an_error(tmp_path, name):
+    files = dict(BY_FOLDER[name])
+    twice = next(n for n in files if n.endswith(("more.png", "a.txt")))
+    files[twice[:-4] + twice[-4:].upper()] = files[twice]
+    with pytest.raises(FormatError, match="would be of one image") as caught:
+        intake.source(folder(tmp_path, files))
+    assert caught.value.code == "J009"
+
+
+@pytest.mark.parametrize(("name", "place"), [("semantic", "masks"), ("voc", "SegmentationClass")])
+def test_a_map_that_is_no_png_is_an_error(tmp_path, name, place):
+    path = folder(tmp_path, {**BY_FOLDER[name], f"{place}/b.tif": picture()})
+    with pytest.raises(InvalidDataset, match=r"b\.tif.*maps are read from PNGs"):
+        intake.source(path)
+
+
+def test_pictures_that_nothing_lists_are_named_by_every_command(tmp_path):
+    path = folder(tmp_path, {"instances.json": coco_of("a.jpg"), "images/a.jpg": picture()})
+    folder(path, {"images/b.png": picture(kind="PNG"), "drawings/c.png": picture(kind="PNG")})
+    taken = intake.take_in([path], tmp_path.with_name(f"{tmp_path.name} out"))
+    said = [str(f) for f in checking.run(path).findings if f.code == "I104"]
+    for notes in (taken.notes, intake.source(path).notes, said):
+        assert any("I104" in n and "images/b.png" in n for n in notes)
+        assert any("I104" in n and "drawings/c.png" in n for n in notes)
+
+
+# ── what is named ────────────────────────────────────────────────────────────────────────────
+
+
+def test_validate_names_what_is_not_read(tmp_path):
+    path = folder(tmp_path, {"instances_val.json": coco_of("a.jpg"), "notes.json": "[1]"})
+    folder(path, {"captions_val.json": coco_of("a.jpg")})
+    zipped(path / "more.zip", {"annotations.xml": xml_of("b.jpg")})
+    said = [str(f) for f in checking.run(path).findings if f.code == "J010"]
+    assert [n in " ".join(said) for n in ("notes.json", "captions_val.json", "more.zip")] == [
+        True
+    ] * 3
+    assert all(" info " in s for s in said)
+
+
+@pytest.mark.parametrize("name", ["person_keypoints_extra.json", "captions_val.json"])
+def test_cocos_other_files_with_images_of_their_own_are_an_error(tmp_path, name):
+    path = folder(tmp_path, {"instances_val.json": coco_of("a.jpg"), name: coco_of("b.jpg")})
+    with pytest.raises(FormatError, match=f"{name} would be left out") as caught:
+        intake.source(path)
+    assert caught.value.code == "J009"
+
+
+def panoptic_of(name: str, *categories: str) -> str:
+    listed = [{"id": i, "name": n, "isthing": 0} for i, n in enumerate(categories, start=1)]
+    image = {"id": 1, "file_name": name, "height": 20, "width": 30}
+    entry = {"image_id": 1, "file_name": "a.png", "segments_info": []}
+    return json.dumps({"images": [image], "annotations": [entry], "categories": listed})
+
+
+def test_a_panoptic_file_with_images_of_its_own_is_an_error(tmp_path):
+    files = {"instances_val.json": coco_of("a.jpg"), "panoptic_val.json": panoptic_of("b.jpg")}
+    with pytest.raises(FormatError, match=r"panoptic_val\.json would be left out") as caught:
+        intake.source(folder(tmp_path, files))
+    assert caught.value.code == "J009"
+
+
+def test_categories_that_only_a_panoptic_file_has_are_named(tmp_path):
+    files = {
+        "instances_val.json": coco_of("a.jpg"),
+        "panoptic_val.json": panoptic_of("a.jpg", "sky"),
+    }
+    files["panoptic_val/a.png"] = png(np.zeros((20, 30, 3)))
+    found = intake.source(folder(tmp_path, files))
+    assert any("categories only there: sky" in n for n in found.notes)
+    assert not any("I104" in n for n in found.notes)
+
+
+def test_what_two_files_say_of_one_category_is_compared(tmp_path):
+    def of(name: str, supercategory: str) -> str:
+        document = json.loads(coco_of(name))
+        document["categories"][0]["supercategory"] = supercategory
+        return json.dumps(document)
+
+    files = {"instances_train.json": of("a.jpg", "body"), "instances_val.json": of("b.jpg", "part")}
+    found = intake.source(folder(tmp_path, files))
+    assert any("supercategory of category" in n and "'part' here, 'body'" in n for n in found.notes)
+
+
+def test_a_file_that_others_call_as_our_dataset_is_no_dataset_of_ours(tmp_path):
+    files = {"instances.json": coco_of("a.jpg"), "dataset.json": '{"title": "Hands"}'}
+    path = folder(tmp_path / "theirs", files)
+    assert len(intake.source(path).dataset) == 1
+    folder(tmp_path / "other", {"instances.json": coco_of("a.jpg")})
+    with pytest.raises(UsageError, match="not written by this command"):
+        intake.take_in([tmp_path / "other"], path)
+    assert (path / "dataset.json").read_text() == files["dataset.json"]
+
+
+def test_a_readme_beside_a_folder_around_everything_changes_nothing(tmp_path):
+    files = {f"hands/{name}": body for name, body in SEMANTIC.items()}
+    files |= {"README.md": "# Hands", "LICENSE": "free"}
+    assert intake.source(folder(tmp_path, files)).counted.images == 1
+
+
+def test_images_of_one_name_in_two_splits_are_told_as_such(tmp_path):
+    files = {f"instances_{s}.json": coco_of("a.jpg") for s in ("train", "val")}
+    codes = {f.code for f in checking.run(folder(tmp_path, files)).findings}
+    assert "I102" in codes
+    assert "I111" not in codes
 
 
 def test_a_file_that_only_looks_like_json_is_named(tmp_path):
@@ -220,6 +397,52 @@ def test_a_split_that_is_not_there_is_said(tmp_path):
     assert any("images/val" in n for n in found.notes)
 
 
+def test_pictures_of_one_stem_share_their_label(tmp_path):
+    """As Ultralytics has it."""
+    files = {**YOLO, "images/train/a.jpg": picture(), "images/train/a.png": picture(kind="PNG")}
+    found = intake.take_in([folder(tmp_path / "x", files)], tmp_path / "out")
+    assert [len(s.segments) for s in found.dataset] == [1, 1]
+    assert any("1 label file(s) are of several pictures" in n for n in found.notes)
+
+
+def test_the_list_of_classes_of_labelimg_is_no_label(tmp_path):
+    files = {**YOLO, "images/train/a.jpg": picture(), "labels/train/classes.txt": "hand\n"}
+    found = intake.source(folder(tmp_path, files))
+    assert [s.file_name for s in found.dataset] == ["a.jpg"]
+
+
+def test_an_image_may_be_called_classes(tmp_path):
+    files = {**YOLO, "images/train/classes.jpg": picture(), "labels/train/classes.txt": HAND}
+    found = intake.source(folder(tmp_path, {**files, "images/train/a.jpg": picture()}))
+    assert [len(s.segments) for s in found.dataset] == [1, 1]
+
+
+@pytest.mark.parametrize("inner", ["", "train/"])
+def test_the_export_of_label_studio_is_read(tmp_path, inner):
+    files = {
+        "classes.txt": "hand\n",
+        "notes.json": '{"categories": [{"id": 0, "name": "hand"}], "info": {}}',
+        f"labels/{inner}a.txt": HAND,
+        f"images/{inner}a.jpg": picture(),
+        f"images/{inner}b.jpg": picture(seed=1),
+    }
+    found = intake.source(folder(tmp_path, files))
+    split = "train" if inner else None
+    assert [(s.file_name, s.split, len(s.segments)) for s in found.dataset] == [
+        ("a.jpg", split, 1),
+        ("b.jpg", split, 0),
+    ]
+
+
+def test_a_class_may_have_any_name(tmp_path):
+    path = folder(tmp_path / "x", {**YOLO, "images/train/a.jpg": picture()})
+    name = "a\x85b\u2028c\td"
+    (path / "data.yaml").write_text('train: images/train\nnames: ["a\\Nb\\Lc\\td"]\n', "utf-8")
+    assert intake.source(path).dataset.categories[0].name == name
+    conversion.run(conversion.plan(path, "yolo"), tmp_path / "out")
+    assert intake.source(tmp_path / "out", "yolo").dataset.categories[0].name == name
+
+
 @pytest.mark.parametrize("pictures", [False, True])
 def test_a_label_file_that_has_gone_is_an_error(tmp_path, pictures):
     files = {
@@ -297,3 +520,27 @@ def test_what_macos_puts_into_archives_is_nobodys(tmp_path):
     path = zipped(tmp_path / "x.zip", {**files, **beside, "images/.DS_Store": b"\0"})
     found = intake.take_in([path], tmp_path / "out")
     assert [s.file_name for s in found.dataset] == ["a.jpg"]
+
+
+# ── an attribute that is a format's own word ─────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("target", ["cvat", "cvat-video", "datumaro"])
+@pytest.mark.parametrize("crowd", [0, 1])
+def test_an_attribute_called_is_crowd_makes_no_crowd(tmp_path, target, crowd):
+    hand = {"iscrowd": crowd, "attributes": {"is_crowd": not crowd}}
+    document = coco_document([hand])
+    (tmp_path / "instances.json").write_text(json.dumps(document))
+    plan = conversion.plan(tmp_path / "instances.json", target)
+    done = conversion.run(plan, tmp_path / "out")
+    assert any("is_crowd" in item.reason for item in done.items)
+    back = [s for sample in intake.read(tmp_path / "out", target) for s in sample.segments]
+    assert [s.iscrowd for s in back] == [bool(crowd)]
+
+
+def test_a_class_that_labels_txt_cannot_say_is_itemised(tmp_path):
+    document = json.loads(coco_of("a.jpg"))
+    document["categories"] = [{"id": 1, "name": "hand"}, {"id": 2, "name": " two\nlines"}]
+    (tmp_path / "instances.json").write_text(json.dumps(document))
+    done = conversion.run(conversion.plan(tmp_path / "instances.json", "labelme"), tmp_path / "out")
+    assert any("two\\nlines" in item.reason for item in done.items)

@@ -25,6 +25,7 @@ from ...files import Tree, own_names
 from ...names import listing, safe_path
 from ...validate import Finding, finding_of
 from ..grouping import Shape, grouped
+from ..keeping import CROWD, CROWD_TAKEN
 from ..reading import Picture, Reading
 from ..xml import Xml, clean, elements
 from .members import Members
@@ -77,7 +78,7 @@ def read(tree: Tree) -> Reading:
         except FormatError as error:
             error.path = error.path or f"{tree.label}: {name}"
             raise
-    return _joined(readers, names, sorted({n for m in members.values() for n in m.unused()}))
+    return _joined(readers, names)
 
 
 def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
@@ -247,17 +248,12 @@ class _Reader:
         return found
 
 
-def _joined(readers: Sequence[_Reader], names: Sequence[str], extra: Sequence[str]) -> Reading:
-    """All exports as one; `extra` are pictures that none of them has an entry for."""
+def _joined(readers: Sequence[_Reader], names: Sequence[str]) -> Reading:
+    """All exports as one."""
     notes = []
     if len(names) > 1:
         notes.append(f"{len(names)} exports are read as one: {listing(names)}")
     notes += aside_notes(sum((r.aside for r in readers), start=Counter[str]()))
-    if extra:
-        notes.append(
-            f"{len(extra)} image file(s) have no entry in {XML} and were left out "
-            f"(a ground-truth job's export holds its whole task): {listing(extra)}"
-        )
     return Reading(
         name=next((r.meta.name for r in readers if r.meta.name), ""),
         format="cvat",
@@ -268,7 +264,7 @@ def _joined(readers: Sequence[_Reader], names: Sequence[str], extra: Sequence[st
         notes=(*notes, *dict.fromkeys(n for r in readers for n in r.notes())),
         findings=tuple(f for r in readers for f in r.findings),
         mended=tuple(f for r in readers for f in r.mended),
-        documents=tuple(names),
+        files=frozenset(names),
     )
 
 
@@ -310,6 +306,8 @@ class Writer:
             change = {self._renamed[segment.category_id]: -area, name: area}
             reason = "a class has a name that XML cannot hold"
             self.ledger.note(reason, sample.file_name, pixels=change)
+        if CROWD in segment.attributes:
+            self.ledger.note(CROWD_TAKEN, sample.file_name)
         return shapes
 
     def new_group(self) -> int:

@@ -15,7 +15,6 @@ class Members:
         self._base = "" if base == "." else base + "/"
         self._names = {n for n in names if not n.endswith((".xml", ".json", ".txt"))}
         self._by_stem: dict[str, list[str]] = {}
-        self._used: set[str] = set()
         for n in self._names:
             self._by_stem.setdefault(str(PurePosixPath(n).with_suffix("")), []).append(n)
 
@@ -28,10 +27,10 @@ class Members:
         places += [f"{SPARE}/{subset}/{name}", f"{SPARE}/{name}", f"{SPARE}/{_last(name)}"]
         for place in places:
             if place in self._names:
-                return self._use(place)
+                return place
         for place in places:
             if len(found := self._by_stem.get(place, [])) == 1:
-                return self._use(found[0])
+                return found[0]
         return None
 
     def named(self, name: str, member: str) -> str:
@@ -45,18 +44,8 @@ class Members:
         roots += [f"{SPARE}/{subset}/" if subset else "", f"{SPARE}/"]
         for root in filter(None, roots):
             if found := sorted(n for n in self._names if n.startswith(root)):
-                self._used.update(found)
                 return [(n.removeprefix(root), n) for n in found]
         return []
-
-    def unused(self) -> list[str]:
-        """Files under images/ that no image asked for."""
-        root = f"{self._base}images/"
-        return sorted(n for n in self._names - self._used if n.startswith(root))
-
-    def _use(self, name: str) -> str:
-        self._used.add(name)
-        return name
 
 
 def _last(name: str) -> str:

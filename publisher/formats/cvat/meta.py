@@ -12,9 +12,9 @@ from xml.etree.ElementTree import Element
 from ...dataset import Category, Dataset, Sample, Segment
 from ...errors import FormatError
 from ...files import parse_json
+from ..keeping import CROWD
 from ..xml import Xml, clean, holds
 
-CROWD = "is_crowd"  # the attribute by which CVAT's own COCO formats know a crowd
 _VIDEO = re.compile(r"cvat (?:task|job) \S*: (.+)", re.DOTALL)
 
 
@@ -338,4 +338,5 @@ class Plan:
 def plain(attributes: Mapping[str, Any], iscrowd: bool) -> dict[str, Any]:
     """What is written as `<attribute>`; that a shape is occluded, its own element says."""
     said = {k: v for k, v in attributes.items() if k != "occluded" or v is not True}
+    said.pop(CROWD, None)
     return {**said, CROWD: True} if iscrowd else said

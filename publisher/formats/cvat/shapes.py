@@ -23,8 +23,9 @@ from ...masks import (
 )
 from ...validate import Finding
 from ..grouping import Shape, merged
+from ..keeping import CROWD
 from ..xml import Xml
-from .meta import CROWD, Labels, Meta, attributes_in, attributes_of, plain
+from .meta import Labels, Meta, attributes_in, attributes_of, plain
 
 NOT_SEGMENTS = ("tag", "polyline", "points", "cuboid", "skeleton")
 

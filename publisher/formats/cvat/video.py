@@ -22,7 +22,6 @@ from ...conservation import Item, Tally
 from ...dataset import Category, Sample
 from ...errors import FormatError, at
 from ...files import Tree
-from ...names import listing
 from ...validate import Finding, finding_of
 from ..grouping import grouped
 from ..reading import Picture, Reading
@@ -75,10 +74,10 @@ def read(tree: Tree) -> Reading:
         pictures=tuple(p for f in files for p in f.pictures),
         counted=sum((f.counted for f in files), start=Tally()),
         items=tuple(i for f in files for i in f.items),
-        notes=(*(n for f in files for n in f.notes), *shared.notes()),
+        notes=tuple(n for f in files for n in f.notes),
         findings=tuple(x for f in files for x in f.findings),
         mended=tuple(x for f in files for x in f.mended),
-        documents=tuple(names),
+        files=frozenset(names),
     )
 
 
@@ -123,10 +122,6 @@ class _Shared:
                 "too many shapes between keyframes",
                 hint="export from CVAT: it writes every frame out",
             )
-
-    def notes(self) -> list[str]:
-        extra = sorted({n for m in self._members.values() for n in m.unused()})
-        return [f"{len(extra)} image file(s) are no frame: {listing(extra)}"] if extra else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from ..errors import (
     UsageError,
 )
 from ..names import listing
+from ..spill import Spill
 from ..storage import Bucket
 from ..versions.inventory import Item, Kind, Lists, Member, knows_all
 from ..versions.manifest import (
@@ -38,10 +39,11 @@ from ..versions.manifest import (
     read_record,
     read_shard,
     read_status,
+    sha256_of,
 )
 from ..versions.packs import Index, index_key
 from ..versions.version import Version
-from .fetching import Feed
+from .fetching import Feed, taken
 from .sending import SMALL, is_sound
 
 State = Literal["lost", "damaged"]
@@ -105,16 +107,19 @@ def channel_at(key: str) -> Callable[[bytes], ChannelState]:
     return lambda body: ChannelState.from_bytes(body, key)
 
 
-def lines_of(name: str, shard: StoredShard) -> Callable[[bytes], Entries]:
+def lines_of(name: str, shard: StoredShard) -> Callable[[bytes | Spill], Entries]:
     """The files of a shard."""
     return lambda body: read_shard(body, name, shard.plain)
 
 
-def index_of(shard: StoredShard, entries: Iterable[Entry] | None) -> Callable[[bytes], Index]:
+def index_of(
+    shard: StoredShard, entries: Iterable[Entry] | None
+) -> Callable[[bytes | Spill], Index]:
     """Where the files of a shard lie, all of them where they are known."""
 
-    def parse(body: bytes) -> Index:
-        if hashlib.sha256(body).hexdigest() != shard.index:
+    def parse(body: bytes | Spill) -> Index:
+        body = Spill.of_bytes(body) if isinstance(body, bytes) else body
+        if sha256_of(body) != shard.index:
             raise IntegrityError(f"{index_key(shard.index)} is damaged")
         index = Index.from_bytes(body, shard)
         if not knows_all(index, entries or ()):
@@ -162,9 +167,20 @@ def look_at(
     bucket: Bucket, key: str, limit: int, parse: Callable[[bytes], T]
 ) -> tuple[T | None, State | None]:
     """What `parse` makes of an object of at most `limit` bytes, or what is wrong with it."""
+    return _looked(lambda: parse(bucket.get(key, limit=limit)))
+
+
+def look_at_list(
+    bucket: Bucket, key: str, limit: int, parse: Callable[[Spill], T]
+) -> tuple[T | None, State | None]:
+    """The same of an object that may be too much for memory."""
+    return _looked(lambda: parse(taken(bucket, key, limit)))
+
+
+def _looked(read: Callable[[], T]) -> tuple[T | None, State | None]:
     for _ in range(_LOOKS):
         try:
-            return parse(bucket.get(key, limit=limit)), None
+            return read(), None
         except ObjectNotFound:
             return None, "lost"
         except (FormatError, IntegrityError):

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 from ..errors import AccessDenied, IntegrityError
+from ..spill import Spill
 from ..storage import Bucket
 from ..versions.housekeeping import Relocation, relocation_key
 from ..versions.inventory import (
@@ -49,6 +50,7 @@ from .objects import (
     index_of,
     lines_of,
     look_at,
+    look_at_list,
     manifest_of,
     record_of,
     status_of,
@@ -146,9 +148,9 @@ class Source:
         wanted, damages = list[Wanted](), list[Damage]()
 
         def read(
-            kind: Kind, key: str, limit: int, parse: Callable[[bytes], T], sha256: str
+            kind: Kind, key: str, limit: int, parse: Callable[[Spill], T], sha256: str
         ) -> T | None:
-            found, wrong = look_at(self._bucket, key, limit, partial(_with_size, parse))
+            found, wrong = look_at_list(self._bucket, key, limit, partial(_with_size, parse))
             if found is None:
                 damages.append(Damage(key, kind, wrong or "damaged"))
                 return None
@@ -169,5 +171,5 @@ class Source:
         return Lists(entries, index), wanted, damages
 
 
-def _with_size(parse: Callable[[bytes], T], body: bytes) -> tuple[T, int]:
+def _with_size(parse: Callable[[Spill], T], body: Spill) -> tuple[T, int]:
     return parse(body), len(body)

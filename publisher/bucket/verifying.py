@@ -31,6 +31,7 @@ from ..files import sha256_of
 from ..names import listing
 from ..progress import Amount, Transfer, unwatched
 from ..scratch import scratch
+from ..spill import Spill
 from ..storage import Bucket, MemoryBucket
 from ..versions.documents import SCRIPT, SUMS, URLS, is_script, sums
 from ..versions.inventory import (
@@ -88,6 +89,7 @@ from .objects import (
     kept,
     lines_of,
     look_at,
+    look_at_list,
     manifest_of,
     order_of,
     read_through,
@@ -361,7 +363,7 @@ class _Examination:
     def _lines(self, name: str, record: Record) -> Entries | None:
         shard = record.shards[name]
         key, limit = shard_key(shard.sha256), max_shard_bytes(shard)
-        return look_at(self._mirror, key, limit, lines_of(name, shard))[0]
+        return look_at_list(self._mirror, key, limit, lines_of(name, shard))[0]
 
     def _stranger(self, theirs: Record) -> VersionConflict:
         return VersionConflict(
@@ -383,11 +385,13 @@ class _Examination:
         where, most = index_key(shard.index), max_index_bytes(shard)
         return Lists(entries, self._list(where, "index", index_of(shard, entries), most))
 
-    def _list(self, key: str, kind: Kind, parse: Callable[[bytes], T], limit: int) -> T | None:
-        ours, wrong = look_at(self._bucket, key, limit, parse)
+    def _list(
+        self, key: str, kind: Kind, parse: Callable[[bytes | Spill], T], limit: int
+    ) -> T | None:
+        ours, wrong = look_at_list(self._bucket, key, limit, parse)
         part = self._small(key, kind, parse, limit)
         self._note(part, wrong and Damage(key, kind, wrong))
-        return ours if wrong is None else look_at(self._mirror, key, limit, parse)[0]
+        return ours if wrong is None else look_at_list(self._mirror, key, limit, parse)[0]
 
     def _small(
         self, key: str, kind: Kind, parse: Callable[[bytes], object], limit: int = MAX_DOCUMENT

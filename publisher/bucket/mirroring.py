@@ -72,6 +72,7 @@ from .sending import (
     Stock,
     content_type,
     is_sound,
+    put_aside,
     put_over,
     write,
 )
@@ -494,8 +495,10 @@ class _Mirroring:
                 continue
             self._prove()
             with scratch() as room:
-                right: bytes | Path | None = named[name].body
-                if right is None:  # provenance.json, which the target has as a blob by now
+                parts = named[name].parts
+                if parts is not None:
+                    right: bytes | Path | None = put_aside(parts(), room)
+                else:  # provenance.json, which the target has as a blob by now
                     blob = Bytes(blob_key(what.sha256), what.size, what.sha256)
                     right = carry(self._target, blob, room)[0]
                 if right is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -292,20 +293,28 @@ def _room(folder: Path) -> Iterator[None]:
 @contextmanager
 def whole(parts: Iterable[bytes]) -> Iterator[bytes | Path]:
     """A body that comes in parts: in memory, or where it is large in a file while it is used."""
+    with scratch() as room:
+        yield put_aside(parts, room)
+
+
+def put_aside(parts: Iterable[bytes], room: Path) -> bytes | Path:
+    """
+    A body that comes in parts: in memory, or where it is large as a new file in `room`.
+
+    Raises:
+        UsageError: the disk is full.
+    """
     left, body = iter(parts), bytearray()
     for part in left:
         body += part
         if len(body) > SMALL:
             break
     else:
-        yield bytes(body)
-        return
-    with scratch() as room:
-        path = room / "body"
-        with _room(room), path.open("wb") as out:
-            out.write(body)
-            out.writelines(left)
-        yield path
+        return bytes(body)
+    with _room(room), tempfile.NamedTemporaryFile(dir=room, delete=False) as out:
+        out.write(body)
+        out.writelines(left)
+    return Path(out.name)
 
 
 def rebuilt(key: str, files: Collection[tuple[Entry, Place]]) -> Parcel:

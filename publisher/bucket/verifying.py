@@ -97,7 +97,7 @@ from .objects import (
     status_of,
 )
 from .publish import script
-from .sending import FOR_EVER, NO_CACHE, Stock, content_type, put_over, write
+from .sending import FOR_EVER, NO_CACHE, Stock, content_type, put_aside, put_over, write
 from .trees import Meter, each, flow
 from .trust import NOBODY, Trust
 
@@ -467,8 +467,8 @@ class _Examination:
             return wrong and (wrong, ())
 
         def right(room: Path) -> bytes | Path | None:
-            if document.body is not None:
-                return document.body
+            if document.parts is not None:
+                return put_aside(document.parts(), room)
             return carry(self._bucket, blob, room)[0] or carry(self._mirror, blob, room)[0]
 
         return _Part(key, "document", check, right)

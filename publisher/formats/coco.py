@@ -348,7 +348,8 @@ _heads_of = msgspec.json.Decoder(list[Head])
 _ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _KEPT = 2**62  # places below 0 are in what was kept, from -_KEPT on
 _ROW = np.dtype([("owner", "<i4"), ("number", "<i4"), ("at", "<i8"), ("size", "<i4")])
-_KEYS = (b'"image_id"', b'"segmentation"')  # each is once in every annotation
+_KEYS = (b'"image_id"', b'"category_id"', b'"segmentation"')  # each is once in an annotation
+_IMAGE_KEYS = (b'"id"', b'"file_name"', b'"height"', b'"width"')  # and these in an image
 
 
 class _File:
@@ -415,7 +416,8 @@ class _File:
         group = records.group(text)
         image, name = group.image.said, group.image.said.file_name
         segments, numbers, findings = [], [], []
-        mended = [*group.image.mended, *records.twice(text, _KEYS, len(group.rows))]
+        mended = [*group.image.mended, *records.twice(image_text, _IMAGE_KEYS)]
+        mended += records.twice(text, _KEYS, len(group.rows))
         mended += self._licence(image)
         for number, row in group.rows:
             try:

@@ -322,6 +322,7 @@ class _Reader:
             )
         main = {s for stems in self._main().values() for s in stems} - listed
         if main:
+            self.maps.files.update(self.annotations[s] for s in main if s in self.annotations)
             self.notes.append(
                 f"{len(main)} image(s) are only in ImageSets/Main, without masks, and were left "
                 f"out: {listing(sorted(main))}"

@@ -197,11 +197,6 @@ class Document:
     sha256: str
     parts: Callable[[], Iterable[bytes]] | None  # None of a file of the version: provenance.json
 
-    @property
-    def body(self) -> bytes | None:
-        """All of its bytes."""
-        return b"".join(self.parts()) if self.parts is not None else None
-
 
 def documents_of(
     name: str, layout: Layout, folder: str, manifest: Manifest, keys: Iterable[str] | None

@@ -56,6 +56,7 @@ class _Listed:
 
     categories: dict[int, Category] = field(default_factory=dict)
     images: dict[str, _Image] = field(default_factory=dict)
+    files: set[str] = field(default_factory=set)  # these JSONs
 
 
 def detect(tree: Tree) -> bool:
@@ -87,6 +88,7 @@ class _Reader:
     def __init__(self, tree: Tree, listed: _Listed, maps: set[str]) -> None:
         self._tree = tree
         self._listed = listed
+        self._maps = maps
         self._stems = {_stem(n) for n in maps}
         self._pictures_at = {
             _stem(n): n
@@ -140,6 +142,7 @@ class _Reader:
             notes=tuple(self._notes()),
             findings=tuple(self._findings),
             mended=tuple(self._mended),
+            files=frozenset(self._maps | self._listed.files),
         )
 
     def _image(self, member: str) -> tuple[_Image, str | None]:
@@ -201,6 +204,8 @@ def _listed(tree: Tree) -> _Listed:
         except FormatError:
             continue
         categories, images = _lists(document)
+        if categories or images:
+            listed.files.add(name)
         for c in categories:
             supercategory = c.supercategory or ""
             category = Category(c.id, c.name, supercategory, c.isthing != 0, c.color)

@@ -121,6 +121,12 @@ def test_other_pngs_are_not_taken_for_it(tmp_path, map_, categories):
     assert not detected(folder(tmp_path, map_, categories))
 
 
+def test_its_maps_and_lists_are_all_read(tmp_path):
+    (folder(tmp_path) / "maps" / "a.jpg").write_bytes(picture(4, 6))
+    notes = intake.source(tmp_path).notes
+    assert not [n for n in notes if "J010" in n or "I104" in n]
+
+
 def test_an_unknown_category_is_a_finding(tmp_path):
     path = folder(tmp_path)
     other = np.where(MAP == 184, 185, MAP)

@@ -81,7 +81,7 @@ def test_images_of_one_name_in_two_exports_are_two_images(tmp_path):
     files = {f"{job}/annotations.xml": xml_of("same.jpg") for job in "ab"}
     found = intake.source(folder(tmp_path, files))
     assert len(found.dataset) == 2
-    assert found.counted.segments == 2
+    assert found.counted.pixels == {"hand": 128}
 
 
 BESIDE = {
@@ -208,6 +208,26 @@ def test_pictures_that_nothing_lists_are_named_by_every_command(tmp_path):
     for notes in (taken.notes, intake.source(path).notes, said):
         assert any("I104" in n and "images/b.png" in n for n in notes)
         assert any("I104" in n and "drawings/c.png" in n for n in notes)
+
+
+@pytest.mark.parametrize("target", [n for n, f in formats.FORMATS.items() if f.write])
+def test_of_what_is_written_nothing_is_left(tmp_path, target):
+    hands = [{}, {"segmentation": [[11, 1, 19, 1, 19, 9, 11, 9]]}]
+    (tmp_path / "instances.json").write_text(json.dumps(coco_document(hands)))
+    conversion.run(conversion.plan(tmp_path / "instances.json", target), tmp_path / "out")
+
+    pictures = folder(tmp_path / "pictures", {"a.jpg": picture()})
+    found = intake.source(tmp_path / "out", images=pictures)
+    assert found.counted.pixels == {"hand": 128}
+    assert not [n for n in found.notes if "J010" in n or "I104" in n]
+
+
+@pytest.mark.parametrize("name", BY_FOLDER)
+def test_of_others_trees_nothing_is_left(tmp_path, name):
+    found = intake.source(folder(tmp_path, BY_FOLDER[name]))
+    left = [n for n in found.notes if "J010" in n or "I104" in n]
+    assert bool(left) == (name == "semantic")  # whose picture has another name than its mask
+    assert all("images/a.jpg" in n for n in left)
 
 
 # ── what is named ────────────────────────────────────────────────────────────────────────────

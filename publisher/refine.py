@@ -100,6 +100,7 @@ class Rules:
     finest: float = 0.14  # so do outlines with less coarseness than this,
     least_doubt: float = 1.75  # pixels, or that are off by less than this; see `eligibility.doubt`
     coarse: float = 0.28  # from here on an outline is thought to be coarse, and asked about boldly
+    most_filled: float = 0.8  # unless it fills more of the smallest rectangle around it than this
     band: float = 0.12  # of s; no pixel farther than this from the outline changes
     careful: Way = Way(((128, 160),), 0.4, 0.6)
     bold: Way = Way(((64, 96), (96, 128), (160,)), 0.4, 0.6, vote=False)
@@ -213,6 +214,7 @@ class _Object:
     clicks: tuple[Click, ...]
     size: float  # s
     coarseness: float
+    filled: float  # see `eligibility.filled`
 
     @classmethod
     def of(
@@ -247,11 +249,16 @@ class _Object:
             _clicks(depth, reach, others),
             size,
             eligibility.coarseness(_rings(segment), size),
+            eligibility.filled(_rings(segment), mask.area),
         )
 
     def prior(self) -> Floats:
         """The annotation as probabilities (h, w) that rise slowly where it is coarse."""
         return _sigmoid(self.depth / (eligibility.doubt(self.coarseness) * self.size))
+
+    def is_coarse(self, rules: Rules) -> bool:
+        """Are its vertices far apart, and not because it is all straight sides?"""
+        return self.coarseness >= rules.coarse and self.filled <= rules.most_filled
 
     def band(self, rules: Rules) -> BitMask:
         return np.abs(self.depth) <= rules.band * self.size
@@ -299,7 +306,7 @@ def _decided(
 ) -> list[_Answer]:
     """Coarse outlines are asked about boldly; carefully all others, and where that failed."""
     answers: dict[int, _Answer] = {}
-    coarse = [k for k, o in enumerate(objects) if o.coarseness >= rules.coarse]
+    coarse = [k for k, o in enumerate(objects) if o.is_coarse(rules)]
     bold = _asked([objects[k] for k in coarse], predictors, rules, rules.bold, "bold")
     answers |= {k: a for k, a in zip(coarse, bold, strict=True) if a.reason == REFINED}
     left = [k for k in range(len(objects)) if k not in answers]
@@ -389,7 +396,7 @@ def _changes(
 def _answer(
     o: _Object, said: Sequence[_Opinion | None], rules: Rules, way: Way, route: str
 ) -> _Answer:
-    scores = {"size": o.size, "coarseness": o.coarseness}
+    scores = {"size": o.size, "coarseness": o.coarseness, "filled": o.filled}
     opinions = [opinion for opinion in said if opinion is not None]
     if len(opinions) < len(said):
         return _Answer("no usable answer", route, scores, o.mask, o.mask, o.depth)

@@ -89,6 +89,19 @@ def doubt(coarseness: float) -> float:
     return min(max(coarseness, 0.03), 0.75) / 12
 
 
+def filled(rings: Polygons, area: float) -> float:
+    """
+    How much of the smallest rectangle around it, at any angle to 3 degrees, an outline fills.
+
+    Whoever outlines a screen or a sign needs few vertices: they are far apart, and exact.
+    """
+    points = np.concatenate([np.array(ring, dtype=np.float64).reshape(-1, 2) for ring in rings])
+    angles = np.radians(np.arange(0, 90, 3))
+    across = points @ np.stack([np.cos(angles), np.sin(angles)])
+    along = points @ np.stack([-np.sin(angles), np.cos(angles)])
+    return area / float((np.ptp(across, axis=0) * np.ptp(along, axis=0)).min())
+
+
 def is_box(rings: Polygons) -> bool:
     """Is this one upright rectangle? It says where an object is, not how it looks."""
     if len(rings) != 1:

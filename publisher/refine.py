@@ -124,10 +124,10 @@ class Outcome:
     Attributes:
         reason: "refined", or why it stays as it was, in a few words.
         route: "careful" or "bold" where a network was asked; else "".
-        scores: what was measured: `size` in pixels, `coarseness`, `agreement`, `steadiness`,
-            `confidence`, `iou` of the proposed mask with the annotation, how far its outline
-            has `moved` on average, in pixels, its `growth`, and where that is much how `strange`
-            what changes sides is to where it goes.
+        scores: what was measured: `size` in pixels, `coarseness`, `filled`, `agreement`,
+            `steadiness`, `confidence`, `iou` of the proposed mask with the annotation, how far
+            its outline has `moved` on average, in pixels, its `growth`, and where that is much
+            how `strange` what changes sides is to where it goes.
         before, after: its pixels; the same object where nothing changed. None where its
             geometry is no mask.
         proposed: what the network would have made of it, believed or not; None where none

@@ -248,6 +248,34 @@ def test_of_a_coarse_outline_the_surer_of_two_networks_decides() -> None:
         assert mask.iou(outcome.after) > mask.iou(outcome.before)
 
 
+def test_few_vertices_of_a_thing_with_straight_sides_make_nobody_bold() -> None:
+    """They are far apart because no more are needed, and not because nobody cared."""
+    image = np.full((SIDE, SIDE, 3), 30, dtype=np.uint8)
+    image[40:110, 30:130] = 220
+    ring = (
+        30.5,
+        40.0,
+        80.0,
+        38.5,
+        129.0,
+        41.0,
+        130.0,
+        75.0,
+        131.0,
+        109.0,
+        80.0,
+        111.0,
+        31.0,
+        108.0,
+    )
+    sample = Sample(1, "a.png", SIDE, SIDE, (Segment(1, 1, (ring,)),))
+    routes = {
+        most: one(sample, image, seeing, replace(EAGER, most_filled=most)).outcomes[0].route
+        for most in (Rules().most_filled, 1.0)
+    }
+    assert routes == {Rules().most_filled: "careful", 1.0: "bold"}
+
+
 def square(**changes: Any) -> Segment:
     # coarse and not upright, 60 pixels wide
     segment = Segment(1, 1, ((40.0, 45.0, 95.0, 40.0, 100.0, 95.0, 45.0, 100.0),))

@@ -10,6 +10,7 @@ from publisher.masks import Mask, Polygons
 from publisher.refinement.eligibility import (
     coarseness,
     doubt,
+    filled,
     is_box,
     is_verified,
     why_not,
@@ -51,6 +52,18 @@ def test_a_box_with_careful_corners_is_finer_than_its_long_sides_say() -> None:
     careful = (1, 0, 9, 0, 9.7, 0.3, 10, 1, 10, 9, 9.7, 9.7, 9, 10, 1, 10, 0.3, 9.7, 0, 9, 0, 1)
     careful += (0.3, 0.3)
     assert coarseness((tuple(map(float, careful)),), 10) < 0.12
+
+
+@pytest.mark.parametrize("angle", [0, 20, 45, 77])
+def test_a_turned_box_fills_its_rectangle_and_a_disc_three_quarters(angle: int) -> None:
+    turn = np.radians(angle)
+    rows = np.array([[0, 0], [40, 0], [40, 10], [0, 10]]) @ np.array(
+        [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
+    )
+    assert filled((tuple(rows.ravel().tolist()),), 400) > 0.9
+    around = np.radians(np.arange(0, 360, 5))
+    disc = np.stack([np.cos(around), np.sin(around)], axis=1).ravel() * 10
+    assert filled((tuple(disc.tolist()),), 100 * np.pi) == pytest.approx(np.pi / 4, abs=0.01)
 
 
 def test_all_rings_count() -> None:

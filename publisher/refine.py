@@ -100,7 +100,7 @@ class Rules:
     finest: float = 0.14  # so do outlines with less coarseness than this,
     least_doubt: float = 1.75  # pixels, or that are off by less than this; see `eligibility.doubt`
     coarse: float = 0.28  # from here on an outline is thought to be coarse, and asked about boldly
-    most_filled: float = 0.8  # unless it fills more of the smallest rectangle around it than this
+    most_filled: float = 0.85  # unless it fills more of the smallest rectangle around it than this
     band: float = 0.12  # of s; no pixel farther than this from the outline changes
     careful: Way = Way(((128, 160),), 0.4, 0.6)
     bold: Way = Way(((64, 96), (96, 128), (160,)), 0.4, 0.6, vote=False)
@@ -110,7 +110,7 @@ class Rules:
     agreement: float = 0.95  # of the pixels outside of the band, at least
     least_iou: float = 0.70  # of the answer with the annotation
     most_iou: float = 0.985  # of the same; so small a change is finer than the network sees
-    least_move: float = 0.5  # pixels, of the outline on average; less is finer than people mean
+    least_move: float = 1.5  # pixels, of the outline on average; less is finer than people mean
     least_growth: float = -0.06  # see `_growth`; an outline that shrinks by more must lose what is
     most_growth: float = 0.2  # like its surroundings, and one that grows by more take what is like
     most_strange: float = 1.0  # the object: so many standard deviations from it, at most

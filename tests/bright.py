@@ -51,9 +51,9 @@ def disk(shift: int = 0) -> NDArray[np.bool_]:
 
 
 def outline(shift: int = 0, corners: int = 7) -> Polygons:
-    """A coarse outline of the disk."""
+    """A coarse outline of the disk, a little too large."""
     angles = np.arange(corners) * (2 * np.pi / corners)
-    ring = np.stack([80.5 + shift + 44 * np.cos(angles), 75.5 + 44 * np.sin(angles)], axis=1)
+    ring = np.stack([80.5 + shift + 47 * np.cos(angles), 75.5 + 47 * np.sin(angles)], axis=1)
     return (tuple(np.round(ring, 2).ravel().tolist()),)
 
 

@@ -300,7 +300,7 @@ def test_a_line_for_each_object(tmp_path):
     assert len(rest) == 4
     assert (first["file"], first["segment"], first["category"]) == ("000.png", 1, "disk")
     assert first["refined"]
-    assert first["before"] < first["after"]
+    assert first["before"] > first["after"]
     assert 0.8 < first["iou"] < 1
     assert first["scores"]["confidence"] > 0.5
     assert (second["reason"], second.get("refined", False)) == ("brush mask", False)

@@ -7,8 +7,8 @@ a set by scene, so that no burst of one scene is on two sides.
 
     python training/sets.py FOLDER PART OUT [SET]...
 
-PART is train, tune, blind, fresh, unseen, hidden, sealed or photos; OUT becomes a working dataset,
-of all sets or of those named.
+PART is train, tune, blind, fresh, unseen, hidden, sealed, photos, photos-2 or photos-3;
+OUT becomes a working dataset, of all sets or of those named.
 """
 
 from __future__ import annotations

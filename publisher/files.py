@@ -630,6 +630,7 @@ def new_folder(path: Path, *, ours: Callable[[Path], bool]) -> Iterator[Path]:
     Raises:
         UsageError: the folder holds something else.
     """
+    path = Path(os.path.abspath(path))  # "." has no name  # noqa: PTH100
     refuse_foreign(path, ours)
     part = path.with_name(f".{path.name}.part")
     with held(path.with_name(f".{path.name}.lock"), path):

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -255,3 +256,11 @@ def test_a_zip_that_is_cut_short_is_said_to_be(tmp_path):
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(FormatError, match="cut short"), files.open_tree(path):
         pass
+
+
+def test_the_folder_that_one_is_in_may_be_filled(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with files.new_folder(Path(), ours=files.holding("m")) as part:
+        (part / "m").write_text("x")
+    assert (tmp_path / "here" / "m").read_text() == "x"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import msgspec
@@ -57,8 +56,9 @@ def listed(tree: Tree, name: str) -> tuple[set[str], set[str]]:
 
 
 def stem(file_name: str) -> str:
-    """A path without its last extension."""
-    return PurePosixPath(file_name).with_suffix("").as_posix() if file_name else ""
+    """A path without its last extension; of any text, as it is unchecked."""
+    folder, slash, base = file_name.rpartition("/")
+    return folder + slash + (base.rpartition(".")[0] or base)
 
 
 def _name_of(item: msgspec.Raw) -> str | None:

@@ -284,7 +284,7 @@ class _Reader:
         known[0] = NOBODY
         colors, place = colors_of(rgb)
         if strange := [c for c in colors if c not in known]:
-            n = int(np.isin(place, [colors.index(c) for c in strange]).sum())
+            n = int(np.isin(place, [i for i, c in enumerate(colors) if c not in known]).sum())
             said = listing([str((c & 255, c >> 8 & 255, c >> 16)) for c in strange])
             raise FormatError(f"{n} px have a colour of no class: {said}", code="V802")
         return np.array([known[c] for c in colors], dtype=np.uint16)[place]

@@ -103,9 +103,12 @@ def write(
     Write a dataset's annotations into the folder `out`; gives how they differ. See `run`.
 
     Raises:
-        FormatError: I109, a name would leave the folder; A304, a segment is of no category.
+        FormatError: I109, a name would leave the folder; A304, a segment is of no category;
+            C202, two categories share a name that has to tell them apart.
     """
     _check(dataset)
+    if target != "publisher" and "category ids" not in _writer(target).keeps:
+        _refuse_namesakes(dataset, target)
     with _new_folder(out, target, dataset) as part:
         return _fill(dataset, part, target, overlap)
 

@@ -26,6 +26,7 @@ from ..conservation import Item, Tally, balance, tally
 from ..dataset import Dataset, Sample
 from ..errors import FormatError, InvalidDataset, UsageError, at
 from ..files import (
+    SPARE,
     Overlay,
     Tree,
     canonical_json,
@@ -37,7 +38,7 @@ from ..files import (
 )
 from ..formats import Picture, Reading
 from ..formats.reading import Merged, headers
-from ..names import portable
+from ..names import listing, portable
 from ..progress import Progress, silent
 from ..validate import Beside, Finding, Unclaimed, finding_of, no_entry
 from .joining import Joined, join
@@ -166,7 +167,19 @@ def _said(tree: Tree, reading: Reading) -> list[str]:
     mended.add([*reading.mended, *(f for p in reading.pictures for f in p.mended)])
     left = _unclaimed(tree, _claimed(reading))
     unclaimed = (Finding("I104", "warning", no_entry(*found), tree.label) for found in left.items())
-    return [str(f) for f in (*mended, *unclaimed)]
+    return [str(f) for f in (*mended, *unclaimed, *_lent_twice(reading))]
+
+
+def _lent_twice(reading: Reading) -> Iterator[Finding]:
+    """Pictures of `--images` that several images were given, as only the end of a name told."""
+    images: dict[str, list[str]] = defaultdict(list)
+    for h in headers(reading.pictures):
+        if h.member is not None and h.member.startswith(f"{SPARE}/"):
+            images[h.member.removeprefix(f"{SPARE}/")].append(h.file_name)
+    for member, names in images.items():
+        if len(names) > 1:
+            said = f"stands for {len(names)} images: {listing(names)}"
+            yield Finding("I121", "warning", said, member)
 
 
 def _claimed(reading: Reading) -> Iterator[str]:

@@ -31,6 +31,7 @@ from ..progress import Progress, silent
 from ..stats import Stats, stats_of
 from ..validate import RULES, check
 from ..versions.manifest import Entry, Manifest
+from ..versions.partial import document_paths
 
 MARKER = "manifest.json"
 _NEEDED = {  # without these a release would overwrite its own files or mix up its ids
@@ -127,9 +128,9 @@ def manifest_of(tree: Path, name: str, splits: Sequence[str]) -> Manifest:
 
 
 def _split_of(path: str, splits: Sequence[str]) -> str | None:
-    folder, _, rest = path.partition("/")
+    folder = path.partition("/")[0]
     if folder == "annotations":
-        return next((s for s in splits if rest.endswith(f"_{s}.json")), None)
+        return next((s for s in splits if path in document_paths(s)), None)
     return folder if folder in splits else None
 
 

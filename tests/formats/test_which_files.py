@@ -230,6 +230,19 @@ def test_of_others_trees_nothing_is_left(tmp_path, name):
     assert all("images/a.jpg" in n for n in left)
 
 
+@pytest.mark.parametrize("as_import", [False, True])
+def test_one_picture_that_is_lent_to_two_images_is_named(tmp_path, as_import):
+    files = {f"{s}/a.json": labelme_of("a.jpg") for s in ("s1", "s2")}
+    path = folder(tmp_path / "x", files)
+    lent = folder(tmp_path / "lent", {"a.jpg": picture(9, 9)})
+    found = (
+        intake.take_in([path], tmp_path / "out", images=lent)
+        if as_import
+        else intake.source(path, images=lent)
+    )
+    assert any("I121" in n and "s1/a.jpg, s2/a.jpg" in n for n in found.notes)
+
+
 # ── what is named ────────────────────────────────────────────────────────────────────────────
 
 
@@ -249,6 +262,16 @@ def test_cocos_other_files_with_images_of_their_own_are_an_error(tmp_path, name)
     path = folder(tmp_path, {"instances_val.json": coco_of("a.jpg"), name: coco_of("b.jpg")})
     with pytest.raises(FormatError, match=f"{name} would be left out") as caught:
         intake.source(path)
+    assert caught.value.code == "J009"
+
+
+@pytest.mark.parametrize("name", [".", "/", "", "..", "a/"])
+def test_a_hostile_name_beside_instances_is_no_crash(tmp_path, name):
+    document = json.loads(coco_of("a.jpg"))
+    document["images"][0]["file_name"] = name
+    files = {"instances_val.json": coco_of("a.jpg"), "captions_val.json": json.dumps(document)}
+    with pytest.raises(FormatError) as caught:
+        intake.source(folder(tmp_path, files))
     assert caught.value.code == "J009"
 
 

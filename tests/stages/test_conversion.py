@@ -50,3 +50,12 @@ def test_a_segment_of_no_category_is_named(tmp_path, target):
 def test_a_sound_one_is_written(tmp_path, target):
     assert not publisher.write(dataset(split="train"), tmp_path / "out", target)
     assert len(publisher.read(tmp_path / "out")[0].segments) == 1
+
+
+@pytest.mark.parametrize("target", ["cvat", "datumaro", "labelme", "yolo"])
+def test_two_categories_of_one_name_are_not_merged_unsaid(tmp_path, target):
+    twice = Dataset("d", (Category(1, "a"), Category(2, "a")), ())
+    with pytest.raises(FormatError) as caught:
+        publisher.write(twice, tmp_path / "out", target)
+    assert caught.value.code == "C202"
+    assert not (tmp_path / "out").exists()

@@ -88,6 +88,18 @@ def test_the_same_dataset_gives_the_same_tree(split, tree, tmp_path):
         assert (tmp_path / "again" / path.relative_to(tree)).read_bytes() == path.read_bytes()
 
 
+def test_a_split_may_be_called_as_the_end_of_another(split, tmp_path):
+    names = {"train": "test", "val": "hard_test", "test": "train"}
+    renamed = replace(
+        split, samples=tuple(replace(s, split=names[s.split]) for s in split if s.split)
+    )
+    built = release.build(renamed, tmp_path / "out", CARD)
+    whose = {e.path: e.split for e in built.manifest.entries}
+    for name in names.values():
+        assert whose[f"annotations/instances_{name}.json"] == name
+        assert whose[f"annotations/panoptic_{name}.json"] == name
+
+
 def test_another_commit_gives_the_same_root(split, tmp_path):
     one = release.build(split, tmp_path / "1", CARD, provenance={"git": {"commit": "a"}})
     two = release.build(split, tmp_path / "2", CARD, provenance={"git": {"commit": "b"}})

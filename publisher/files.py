@@ -116,12 +116,16 @@ class Folder:
     def __init__(self, root: Path, *, only: tuple[str, ...] = (), label: str = "") -> None:
         self._root = root.resolve()
         self._only = only
+        self._names: Sequence[str] | None = None  # as they were when first asked for
         self._checked = {""}  # folders that lie within
         self.label = label or self._root.name
 
     def names(self) -> Sequence[str]:
-        if self._only:
-            return self._only
+        if self._names is None:
+            self._names = self._only or self._walk()
+        return self._names
+
+    def _walk(self) -> list[str]:
         found, links = [], 0
         for folder, folders, files in os.walk(self._root, followlinks=True):
             folders[:] = sorted(f for f in folders if not f.startswith("."))

@@ -102,8 +102,10 @@ class Spill:
             yield rest
 
     @classmethod
-    def of_bytes(cls, body: bytes) -> Spill:
-        """What is in memory already, and stays there."""
+    def of_bytes(cls, body: bytes | Spill) -> Spill:
+        """What is in memory already, and stays there; a spill is itself."""
+        if isinstance(body, Spill):
+            return body
         found = cls(len(body))
         found.append(body)
         return found

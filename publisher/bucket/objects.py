@@ -118,7 +118,7 @@ def index_of(
     """Where the files of a shard lie, all of them where they are known."""
 
     def parse(body: bytes | Spill) -> Index:
-        body = Spill.of_bytes(body) if isinstance(body, bytes) else body
+        body = Spill.of_bytes(body)
         if sha256_of(body) != shard.index:
             raise IntegrityError(f"{index_key(shard.index)} is damaged")
         index = Index.from_bytes(body, shard)

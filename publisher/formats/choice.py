@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 
 from ..errors import FormatError, UsageError
 from ..files import Below, Part, Tree, own_names
-from ..names import listing
+from ..names import listing, stem
 from ..validate import finding_of
 from . import coco
-from .documents import listed, stem, top_keys
+from .documents import listed, top_keys
 from .reading import Reading, headers
 from .table import FORMATS, Format, get
 

@@ -21,12 +21,11 @@ import numpy as np
 from ..dataset import Category
 from ..errors import FormatError
 from ..files import Tree, own_names
-from ..names import listing, safe_path
+from ..names import by_stem, listing, safe_path
 from .labelmaps import (
     Collector,
     Entry,
     Pictures,
-    by_stem,
     found,
     label_colors,
     picture_size,

@@ -40,7 +40,7 @@ from ..spill import Spill
 from ..validate import Finding, finding_of
 from . import coco_records as records
 from .coco_records import Annotation, Bent, Head, Image, Row
-from .reading import Header, Picture, Reading
+from .reading import Header, Merged, Picture, Reading
 
 _LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
 _BATCH = 512  # segments that are drawn together
@@ -778,11 +778,13 @@ def _look_through(files: Sequence[_File], reading: Reading) -> Reading:
     """Rasterise everything."""
     pixels: Counter[str] = Counter()
     findings, bent = list(reading.findings), {f.name: Bent() for f in files}
+    mended = Merged()
     for f in files:
         batch: list[tuple[int, Segment, Sample]] = []
         for index in range(len(f)):
             picture, numbers = f.look(index, bent[f.name])
             findings += picture.findings
+            mended.add(picture.mended)
             segments = zip(numbers, picture.sample.segments, strict=True)
             batch += [(number, s, picture.sample) for number, s in segments]
             if len(batch) >= _BATCH or index == len(f) - 1:
@@ -793,6 +795,7 @@ def _look_through(files: Sequence[_File], reading: Reading) -> Reading:
         counted=Tally(reading.counted.images, reading.counted.segments, pixels),
         notes=(*reading.notes, *_lost_by_cvat([bent[f.name] for f in files if f.by_cvat])),
         findings=tuple(findings),
+        mended=(*reading.mended, *mended),
         look_through=None,
     )
 
@@ -875,7 +878,7 @@ def _told_twice(files: Sequence[_File]) -> Iterator[Finding]:
                 here, before = getattr(c, what), getattr(first, what)
                 if here != before:
                     said = f"{what} of category {c.name!r} is {here!r} here, {before!r} elsewhere"
-                    yield finding_of(FormatError(f"{said}; that is read", code="C207"), f.name)
+                    yield finding_of(FormatError(f"{said}; that is read", code="C201"), f.name)
 
 
 def _shared(files: Sequence[_File]) -> dict[str, list[str]]:

@@ -25,7 +25,7 @@ from ..dataset import Category, Dataset, Sample, Segment
 from ..engine import ordered
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, fast_json, own_names, put, read_json, read_typed_json
-from ..names import check_path
+from ..names import check_path, stem
 from ..panoptic import MAX_ID, VOID, Overlap, Painted, chunks, paint_all
 from ..png import writer as png
 from ..validate import Finding, finding_of
@@ -117,15 +117,7 @@ def annotation_json(sample: Sample, painted: Painted) -> dict[str, Any]:
 
 def png_name(sample: Sample) -> str:
     """`a/b.c.jpg` gives `a/b.c.png`: folders stay, only the last extension goes."""
-    folder, stem = _parts(sample.file_name)
-    return f"{folder}{stem}.png"
-
-
-def _parts(name: str) -> tuple[str, str]:
-    """The folder of a file, with its "/", and its stem; pathlib takes eight times as long."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, extension = base.rpartition(".")
-    return f"{folder}{slash}", stem if stem and extension else base
+    return f"{stem(sample.file_name)}.png"
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────
@@ -384,9 +376,9 @@ class _File:
 
     def _map(self, entry: _Entry[_Info] | _Entry[Raw], image: _Image) -> str:
         """The PNG of an entry."""
-        said = entry.file_name or f"{_stem(image.file_name)}.png"
+        said = entry.file_name or f"{stem(image.file_name)}.png"
         check_path(said)
-        if _parts(said)[1] != _parts(image.file_name)[1]:
+        if _base(said) != _base(image.file_name):
             self._mend("N714", f"its map is called {said}", image)
         for name in self._spellings(said):
             if name in self._names and name.lower().endswith(".png"):
@@ -400,7 +392,7 @@ class _File:
         """Where the map of this name may be, the usual place first."""
         yield self._places[0] + said
         # panopticapi takes all before the first dot, and .png
-        spellings = dict.fromkeys((said, f"{_stem(said)}.png", f"{said.split('.')[0]}.png"))
+        spellings = dict.fromkeys((said, f"{stem(said)}.png", f"{said.split('.')[0]}.png"))
         yield from (place + spelling for place in self._places for spelling in spellings)
 
     def _load(self, asked: Sequence[_Asked]) -> None:
@@ -534,9 +526,9 @@ def _extra_maps(files: Sequence[_File], pictures: Sequence[Picture]) -> Iterator
 def _places(document: str, subset: str) -> tuple[list[str], list[str]]:
     """Folders, each with its "/", where the maps and the pictures of a JSON may be."""
     path = PurePosixPath(document)
-    folder, stem = path.parent, path.stem
+    folder, base = path.parent, path.stem
     root = folder.parent if folder.name == "annotations" else folder
-    maps = [folder / stem, root / stem, root / subset / "panoptic", folder / "panoptic", folder]
+    maps = [folder / base, root / base, root / subset / "panoptic", folder / "panoptic", folder]
     usual = (f"{subset}/images", f"images/{subset}", "images", subset, f"{subset}2017", ".")
     spare = PurePosixPath(SPARE)
     pictures = [*(root / place for place in usual), spare / subset, spare]
@@ -570,9 +562,9 @@ def _some(ids: Sequence[int | Patch]) -> str:
     return ", ".join([*numbers, "..."] if len(ids) > 5 else numbers)
 
 
-def _stem(name: str) -> str:
-    """A path without its last extension."""
-    return PurePosixPath(name).with_suffix("").as_posix()
+def _base(name: str) -> str:
+    """A stem without its folder."""
+    return stem(name).rpartition("/")[2]
 
 
 def _entry(raw: Raw) -> _Entry[_Info] | _Entry[Raw]:

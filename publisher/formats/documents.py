@@ -11,6 +11,7 @@ import msgspec
 from ..errors import FormatError
 from ..files import Tree
 from ..json_stream import Document, levels
+from ..names import stem
 
 T = TypeVar("T")
 _HEAD = 2**18  # bytes
@@ -55,12 +56,6 @@ def listed(tree: Tree, name: str) -> tuple[set[str], set[str]]:
     return {stem(n) for n in said["images"]}, said["categories"]
 
 
-def stem(file_name: str) -> str:
-    """A path without its last extension; of any text, as it is unchecked."""
-    folder, slash, base = file_name.rpartition("/")
-    return folder + slash + (base.rpartition(".")[0] or base)
-
-
 def _name_of(item: msgspec.Raw) -> str | None:
     """What a record of an image or a category calls it."""
     try:
@@ -81,8 +76,7 @@ _named = msgspec.json.Decoder(_Named)
 def begins(tree: Tree, name: str) -> bool:
     """Is a file empty, or can it be one that begins a JSON object?"""
     with tree.open(name) as stream:
-        head = stream.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
-    return head[:1] in (b"", b"{")
+        return _start(stream.read(_HEAD)) in (b"", b"{")
 
 
 def top_keys(tree: Tree, name: str) -> tuple[frozenset[str], bool]:
@@ -97,8 +91,13 @@ def top_keys(tree: Tree, name: str) -> tuple[frozenset[str], bool]:
             whole = len(head) < _HEAD or not stream.read(1)
     except (FormatError, OSError):
         return frozenset(), True
-    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+    if _start(head) != b"{":
         return frozenset(), True
     marks, depth = levels(head)
     found = (_KEY.match(head, at) for at in marks[depth == 1].tolist())
     return frozenset(key[1].decode("utf-8", "replace") for key in found if key), whole
+
+
+def _start(head: bytes) -> bytes:
+    """The first byte that is neither a byte order mark nor space."""
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]

@@ -17,13 +17,12 @@ from pathlib import PurePosixPath
 from ..errors import FormatError
 from ..files import Tree, own_names
 from ..images import SUFFIXES
-from ..names import listing, safe_path
+from ..names import by_stem, listing, safe_path
 from .cityscapes import CLASSES
 from .labelmaps import (
     Collector,
     Entry,
     Pictures,
-    by_stem,
     found,
     label_colors,
     picture_size,

@@ -402,27 +402,6 @@ def picture_size(tree: Tree, name: str) -> tuple[int, int]:
         return size_of(stream)
 
 
-def by_stem(names: Iterable[str], folder: str, ending: str) -> dict[str, str]:
-    """
-    The files of a folder by their stems, the paths between it and their ending, sorted.
-
-    Args:
-        folder: `""` or with "/" at the end.
-        ending: in lower case; names may have it in any.
-
-    Raises:
-        FormatError: J009, the case of the ending alone tells two apart.
-    """
-    files: dict[str, str] = {}
-    for name in names:
-        if name.startswith(folder) and name.lower().endswith(ending):
-            stem = name[len(folder) : len(name) - len(ending)]
-            if stem and files.setdefault(stem, name) != name:
-                said = f"{listing(sorted([files[stem], name]))} would be of one image"
-                raise FormatError(said, code="J009", hint="keep one of them")
-    return dict(sorted(files.items()))
-
-
 # ── writing ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -88,7 +88,7 @@ class Reading:
     look_through: Callable[[], Reading] | None = None
 
     def whole(self) -> Reading:
-        """The same with every picture looked at, every pixel counted, everything found."""
+        """The same with every picture looked at, every pixel counted, all findings gathered."""
         return self if self.look_through is None else self.look_through()
 
     def without(self, files: Iterable[str], findings: Sequence[Finding]) -> Reading:

@@ -24,7 +24,7 @@ from ..dataset import Category, Dataset
 from ..errors import FormatError
 from ..files import Tree, own_names
 from ..images import SUFFIXES, write_grey
-from ..names import listing, safe_path
+from ..names import by_stem, listing, safe_path
 from ..panoptic import Overlap, Painted
 from ..validate import finding_of
 from .labelmaps import (
@@ -34,7 +34,6 @@ from .labelmaps import (
     Collector,
     Entry,
     Pictures,
-    by_stem,
     check_writable,
     counts_of,
     found,

@@ -34,7 +34,7 @@ from ..dataset import Category, Dataset
 from ..errors import FormatError
 from ..files import Tree, own_names
 from ..images import Labels, write_indexed
-from ..names import listing, safe_path
+from ..names import by_stem, listing, safe_path
 from ..panoptic import Overlap, Painted, paint
 from ..validate import finding_of
 from .labelmaps import (
@@ -46,7 +46,6 @@ from .labelmaps import (
     Entry,
     Pictures,
     Values,
-    by_stem,
     check_writable,
     colors_of,
     counts_of,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -23,7 +23,7 @@ from ..card import is_plain_yaml
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, own_names
 from ..images import SUFFIXES
-from ..names import listing, safe_path
+from ..names import by_stem, listing, safe_path
 
 SIZES = "images.csv"  # ours: file_name,width,height; a label says neither size nor extension
 NO_SPLIT = "unsplit"
@@ -118,7 +118,8 @@ class _Files:
         self._folder = config.folder
         self._names = set(tree.names())
         self._sizes = _sizes(tree, config.folder)
-        self._texts = _texts(self._names)
+        texts = by_stem(self._names, "", ".txt")
+        self._texts = {f"{stem}.txt": name for stem, name in texts.items()}
         self._pictures: dict[str, list[str]] = {}  # by path without extension
         self._folders: set[str] = set()
         for n in sorted(self._names):
@@ -265,21 +266,6 @@ def _inside(image: str, *folders: str) -> str:
 
 def _is_darknet(folder: str) -> bool:
     return folder.startswith("obj_") and folder.endswith("_data")
-
-
-def _texts(names: Iterable[str]) -> dict[str, str]:
-    """
-    The text files, by their names with the ending in lower case.
-
-    Raises:
-        FormatError: J009, the case of the ending alone tells two apart.
-    """
-    texts: dict[str, str] = {}
-    for name in names:
-        if name.lower().endswith(".txt") and texts.setdefault(f"{name[:-4]}.txt", name) != name:
-            said = f"{listing(sorted([texts[f'{name[:-4]}.txt'], name]))} would be of one image"
-            raise FormatError(said, code="J009", hint="keep one of them")
-    return texts
 
 
 def _is_in(text: str, folder: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from ..dataset import Sample
 from ..errors import FormatError
 from ..masks import MAX_PIXELS, Rle
-from ..names import collision_key, listing, portable, safe_path
+from ..names import collision_key, listing, portable, safe_path, stem
 from .rule import Finding, ImageFacts, Scene, Survey, dataset_rule, rule
 from .seen import Seen
 from .splits import near_pairs, says_enough
@@ -210,7 +210,7 @@ def same_stem(survey: Survey) -> Iterator[Finding]:
     Fix: rename one of them.
     Example: `a.jpg` and `a.png`.
     """
-    for first, s in survey.seen.repeated(lambda s: _stem(s.file_name)):
+    for first, s in survey.seen.repeated(lambda s: stem(s.file_name)):
         if first.file_name != s.file_name:
             yield survey.find(f"has the stem of {first.file_name}", s)
 
@@ -404,10 +404,3 @@ def _place(seen: Seen) -> str | None:
     if _refusal(seen.file_name) is not None:
         return None
     return collision_key(portable(seen.file_name))
-
-
-def _stem(name: str) -> str:
-    """The path without its last extension."""
-    folder, slash, base = name.rpartition("/")
-    stem, dot, _ = base.rpartition(".")
-    return folder + slash + (stem if dot and stem else base)

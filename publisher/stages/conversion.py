@@ -69,10 +69,9 @@ def plan(
         InvalidDataset, FormatError: `path` cannot be read whole; or, with C202, two of its
             categories share a name that has to tell them apart.
     """
-    kept = _writer(target).keeps if target != "publisher" else frozenset(formats.TRAITS)
+    kept = _keeps(target)
     source = intake.source(path, format_name, images)
-    if "category ids" not in kept:
-        _refuse_namesakes(source.dataset, target)
+    _refuse_namesakes(source.dataset, target)
     return Plan(target, source, forecast(source.dataset, kept), path)
 
 
@@ -107,8 +106,7 @@ def write(
             C202, two categories share a name that has to tell them apart.
     """
     _check(dataset)
-    if target != "publisher" and "category ids" not in _writer(target).keeps:
-        _refuse_namesakes(dataset, target)
+    _refuse_namesakes(dataset, target)
     with _new_folder(out, target, dataset) as part:
         return _fill(dataset, part, target, overlap)
 
@@ -162,12 +160,17 @@ def _later_work(out: Path) -> Path | None:
 
 
 def _refuse_namesakes(dataset: Dataset, target: str) -> None:
-    if twice := namesakes(dataset.categories):
+    twice = namesakes(dataset.categories)
+    if twice and "category ids" not in _keeps(target):
         raise FormatError(
             f"two categories are called {twice[0]!r}, and {target} knows them by their names",
             code="C202",
             hint="rename one of them",
         )
+
+
+def _keeps(target: str) -> frozenset[formats.Trait]:
+    return frozenset(formats.TRAITS) if target == "publisher" else _writer(target).keeps
 
 
 def _writer(target: str) -> formats.Format:

@@ -162,9 +162,9 @@ def source(path: Path, format_name: str | None = None, images: Path | None = Non
 
 
 def _said(tree: Tree, reading: Reading) -> list[str]:
-    """What reading set right, and which pictures it has passed over."""
+    """What a whole reading set right, and which pictures it has passed over."""
     mended = Merged()
-    mended.add([*reading.mended, *(f for p in reading.pictures for f in p.mended)])
+    mended.add(reading.mended)
     left = _unclaimed(tree, _claimed(reading))
     unclaimed = (Finding("I104", "warning", no_entry(*found), tree.label) for found in left.items())
     return [str(f) for f in (*mended, *unclaimed, *_lent_twice(reading))]

@@ -25,7 +25,7 @@ from ..dataset import Category, Dataset, Sample, Segment, namesakes
 from ..errors import FormatError
 from ..formats.reading import Header, Picture, Reading, headers, segment_ids
 from ..lazy import Lazy
-from ..names import collision_key, portable
+from ..names import collision_key, portable, stem
 
 Hear = Callable[[int, Picture], None]
 """Told of each picture that is looked at, with its position, as its reading gives it."""
@@ -284,7 +284,7 @@ class _Names:
             if name != h.file_name:
                 self.changed[position] = name
             self._given.append(name.encode())
-            hashes.append(_hash(_stem(name)))
+            hashes.append(_hash(stem(name)))
         self.ids.extend(np.array(ids, dtype=np.int64))
         self._part(np.frombuffer(hashes, dtype=np.int64))
 
@@ -337,7 +337,7 @@ class _Names:
         names = [self._given[i].decode() for i in positions]
         tried: set[int] = set()
         for step in _unique_names(names, subsets, sources):
-            tried.update(_hash(_stem(name)) for name in step)
+            tried.update(_hash(stem(name)) for name in step)
         return names, tried
 
 
@@ -368,13 +368,13 @@ def _unique_names(
                 for i in group:
                     names[i] = f"{prefixes[i]}/{names[i]}"
         yield names
-    for group in _clashes([_stem(n) for n in names]):
+    for group in _clashes([stem(n) for n in names]):
         suffixes = [PurePosixPath(names[i]).suffix.lower() for i in group]
         for i, suffix in zip(group, suffixes, strict=True):
             if len(set(suffixes)) > 1:
                 names[i] = _restemmed(names[i], f"_{suffix[1:]}")
     yield names
-    while groups := _clashes([_stem(n) for n in names]):
+    while groups := _clashes([stem(n) for n in names]):
         for group in groups:
             for number, i in enumerate(group[1:], start=2):
                 names[i] = _restemmed(names[i], f"__{number}")
@@ -387,13 +387,6 @@ def _clashes(keys: Sequence[str]) -> list[list[int]]:
     for i, key in enumerate(keys):
         owners[collision_key(key)].append(i)
     return [group for group in owners.values() if len(group) > 1]
-
-
-def _stem(name: str) -> str:
-    """The path without its last extension."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, extension = base.rpartition(".")
-    return folder + slash + stem if stem and extension else name
 
 
 def _restemmed(name: str, ending: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from ..dataset import Category, Sample, Segment
 from ..errors import FormatError
+from ..names import stem
 from ..progress import Progress, silent
 from .matching import match
 
@@ -347,7 +348,7 @@ class Comparison:
         resized = (old.height, old.width) != (new.height, new.width)
         picture = name in self._pictures.changed
         same = not (added or removed or edits or resized or picture)
-        changed_map = same and _stem(name) in self._pictures.maps
+        changed_map = same and stem(name) in self._pictures.maps
         happened = {
             "renamed": was is not None,
             "moved": moved_from is not None,
@@ -459,10 +460,3 @@ def _in_order(samples: Iterable[Sample]) -> Iterator[Sample]:
                               path=sample.file_name, hint="import it again")  # fmt: skip
         before = sample.file_name
         yield sample
-
-
-def _stem(name: str) -> str:
-    """The path without its last extension, as the panoptic map of an image has it."""
-    folder, slash, base = name.rpartition("/")
-    stem, _, extension = base.rpartition(".")
-    return folder + slash + (stem if stem and extension else base)

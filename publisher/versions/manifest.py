@@ -334,7 +334,7 @@ def read_shard(body: bytes | Spill, name: str, shard: Shard) -> Entries:
         IntegrityError: they are not what `shard` promises.
         FormatError: they are, but no shard can look like this.
     """
-    body = Spill.of_bytes(body) if isinstance(body, bytes) else body
+    body = Spill.of_bytes(body)
     if sha256_of(body) != shard.sha256:
         raise IntegrityError(f"the manifest of shard {name} is damaged", [name])
     split = name.removeprefix("split/") if name.startswith("split/") else None

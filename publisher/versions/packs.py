@@ -308,7 +308,7 @@ class Index:
         Raises:
             FormatError: it is none, or none of this shard.
         """
-        line, rows = _parted(Spill.of_bytes(body) if isinstance(body, bytes) else body)
+        line, rows = _parted(Spill.of_bytes(body))
         try:
             head = _HEAD.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -70,6 +70,8 @@ def _joined(parts: Sequence[Shape], file_name: str) -> tuple[Segment, Item]:
         reason += f"; they overlap in {-lost} px"
     if len(depths) > 1:
         reason += f"; of z-orders {listing(sorted(map(str, depths)))} the highest counts"
+    if disputed := _disputed([s.attributes for s in segments]):
+        reason += f"; its shapes differ, and the first counts: {listing(disputed)}"
     change = Tally(segments=1 - len(parts), pixels={first.label: lost})
     joined = replace(
         first.segment,
@@ -99,8 +101,20 @@ def _part(s: Segment, as_polygons: bool) -> dict[str, Any]:
 
 
 def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Attributes of the first part; occluded where any part is."""
-    attributes = dict(parts[0])
+    """The attributes of all parts, each as the first has it; occluded where any part is."""
+    attributes: dict[str, Any] = {}
+    for part in parts:
+        attributes |= {k: v for k, v in part.items() if k not in attributes}
     if any(p.get("occluded") for p in parts):
         attributes["occluded"] = True
     return attributes
+
+
+def _disputed(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The attributes of which parts say different things, with what they say."""
+    values: dict[str, list[Any]] = {}
+    for part in parts:
+        for key, value in part.items():
+            if key != "occluded" and value not in values.setdefault(key, []):
+                values[key].append(value)
+    return [f"{k} is {' and '.join(map(repr, v))}" for k, v in values.items() if len(v) > 1]

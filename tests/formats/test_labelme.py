@@ -272,6 +272,18 @@ def test_flags_and_description_are_attributes(tmp_path):
     assert segment.attributes == {"gloved": True, "description": "left one"}
 
 
+def test_an_instance_has_the_attributes_of_all_its_shapes_and_where_they_differ_is_said(tmp_path):
+    reading = reading_of(
+        tmp_path,
+        shape(group_id=1, flags={"gloved": True}),
+        shape(group_id=1, flags={"gloved": False, "blurred": True}, description="thumb"),
+    )
+    (segment,) = reading.pictures[0].sample.segments
+    assert segment.attributes == {"gloved": True, "blurred": True, "description": "thumb"}
+    (item,) = reading.items
+    assert "its shapes differ, and the first counts: gloved is True and False" in item.reason
+
+
 def test_later_shapes_lie_on_top_and_an_instance_as_high_as_its_last_part(tmp_path):
     a, b, c = segments_of(tmp_path, shape(group_id=1), shape(label="b"), shape(group_id=1), shape())
     assert (a.z_order, b.z_order, c.z_order) == (2, 1, 3)

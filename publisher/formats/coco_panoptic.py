@@ -45,6 +45,7 @@ def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tup
 
     Raises:
         OverlapError: segments overlap and nothing says who wins.
+        FormatError: I111, the extension alone tells two images of a split apart.
     """
     ledger = Ledger()
     with documents(dataset.categories) as found:
@@ -98,12 +99,21 @@ class _Work:
 def put_maps(
     samples: Sequence[Sample], painted: Sequence[Painted], folders: Sequence[Path]
 ) -> None:
-    """Write the PNG of each sample into its folder, under `png_name`."""
+    """
+    Write the PNG of each sample into its folder, under `png_name`.
+
+    Raises:
+        FormatError: I111, another sample has written it.
+    """
     paths = [f"{f}/{png_name(s)}" for f, s in zip(folders, samples, strict=True)]
     for parent in {p.rpartition("/")[0] for p in paths}:
         Path(parent).mkdir(parents=True, exist_ok=True)
-    for path, body in zip(paths, png.encode(painted), strict=True):
-        put(path, body)
+    for path, body, sample in zip(paths, png.encode(painted), samples, strict=True):
+        try:
+            put(path, body, new=True)
+        except FileExistsError:
+            said = f"two images have the stem {stem(sample.file_name)}: their maps would be one"
+            raise FormatError(said, path=sample.file_name, code="I111") from None
 
 
 def annotation_json(sample: Sample, painted: Painted) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ..panoptic import Painted, ids_from_rgb
 from ..shapes.runs import masks_of_ids
 from ..validate import Finding, finding_of
 from .reading import Picture, Reading
+from .texts import read_lines
 
 Values = NDArray[Any]  # (H, W) integers
 Color = tuple[int, int, int]
@@ -35,7 +36,6 @@ NOBODY = 0
 VOID = 255  # "ignore": neither a class nor background
 NO_SUBSET = "default"  # Datumaro's name for it
 _MAX_PNG = 2**29  # bytes
-_MAX_TEXT = 2**26  # bytes of a list of classes or images
 _MOST_EDGES = 2**24  # pixels unlike the one above, of one map
 _BLOCK = 2**22  # pixels
 _BACKGROUND = {"background", "_background_", "__background__", "unlabeled", "unlabelled", "void"}
@@ -79,6 +79,7 @@ class Collector:
     files: set[str] = field(default_factory=set)  # see Reading
     ignored: int = 0  # void pixels
     pixels: int = 0  # of all maps
+    without_maps: int = 0  # images
     without_objects: int = 0  # images
     unnumbered: int = 0  # segments of things
 
@@ -121,6 +122,7 @@ class Collector:
     def take_empty(self, entry: Entry, size: tuple[int, int]) -> None:
         """An image without maps: nothing is in it."""
         self.counted += Tally(images=1)
+        self.without_maps += 1
         self._add(entry, size, ())
 
     def refuse_others(self, names: Iterable[str], folder: str) -> None:
@@ -210,6 +212,8 @@ class Collector:
     def _notes(self) -> list[str]:
         """What the maps cannot say."""
         notes = []
+        if self.without_maps:
+            notes.append(f"{self.without_maps} image(s) have no map: nothing is in them")
         if self.without_objects:
             notes.append(
                 f"{self.without_objects} image(s) have no map of objects: one segment a class"
@@ -318,24 +322,6 @@ def has_one_channel(tree: Tree, name: str) -> bool:
     with tree.open(name) as stream:
         kind = png_kind(stream.read(26))
     return kind is not None and kind[1] in (0, 3)
-
-
-def read_lines(tree: Tree, name: str) -> list[str]:
-    """
-    The lines of a text file, without the empty ones.
-
-    Raises:
-        FormatError: it is no UTF-8, or too large.
-    """
-    with tree.open(name) as stream:
-        body = stream.read(_MAX_TEXT + 1)
-    if len(body) > _MAX_TEXT:
-        raise FormatError(f"more than {_MAX_TEXT:,} bytes of text", path=name)
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise FormatError("not UTF-8", path=name, code="J001") from None
-    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
 
 
 def is_background(name: str) -> bool:

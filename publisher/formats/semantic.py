@@ -39,13 +39,13 @@ from .labelmaps import (
     found,
     has_one_channel,
     is_background,
-    read_lines,
     read_values,
     stem_in,
     value_map,
 )
 from .painting import book, book_crowds, painted_samples
 from .reading import Reading
+from .texts import read_classes, read_lines
 
 _FOLDERS = ("masks/", "labels/", "annotations/", "ann_dir/")
 _CLASSES = ("classes.txt", "labels.txt", "codes.txt", "class_names.txt")
@@ -139,7 +139,7 @@ def _classes(tree: Tree, names: Sequence[str]) -> dict[int, Category] | None:
     name = next((n for n in _CLASSES if n in names), None)
     if name is None:
         return None
-    lines = [line.strip() for line in read_lines(tree, name)]
+    lines = read_classes(tree, name)
     named = dict(enumerate(lines))
     if lines and is_background(lines[0]):
         del named[NOBODY]
@@ -148,14 +148,17 @@ def _classes(tree: Tree, names: Sequence[str]) -> dict[int, Category] | None:
 
 
 def _by_number(tree: Tree, masks: Iterable[str]) -> dict[int, Category]:
-    """A class for each value that occurs."""
+    """A class for each value that occurs; where one is beyond 8 bits, 255 is one as others are."""
     there: set[int] = set()
     for mask in masks:
         try:
             there.update(counts_of(read_values(tree, mask)))
         except FormatError:
             continue  # reading it again says so
-    return {v: Category(v, f"class {v}") for v in sorted(there - {NOBODY, VOID, _VOID_16})}
+    there -= {NOBODY, _VOID_16}
+    if max(there, default=0) <= VOID:
+        there.discard(VOID)
+    return {v: Category(v, f"class {v}") for v in sorted(there)}
 
 
 def _entries(

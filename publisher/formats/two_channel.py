@@ -10,9 +10,11 @@ panopticapi's converter asks for; without one, categories are called by their nu
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -22,7 +24,7 @@ from ..conservation import Tally
 from ..dataset import Category, Sample, Segment
 from ..errors import FormatError
 from ..files import Tree, own_names, read_json
-from ..names import listing, safe_path
+from ..names import listing, safe_path, stem
 from ..validate import Finding, finding_of
 from .id_maps import Patch, load, patches
 from .reading import Picture, Reading
@@ -52,7 +54,7 @@ class _Image(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """What the JSONs of a tree say of its maps: categories by id, images by stem."""
+    """What the JSONs of a tree say of its maps: categories by id, images by name."""
 
     categories: dict[int, Category] = field(default_factory=dict)
     images: dict[str, _Image] = field(default_factory=dict)
@@ -89,12 +91,12 @@ class _Reader:
         self._tree = tree
         self._listed = listed
         self._maps = maps
-        self._stems = {_stem(n) for n in maps}
-        self._pictures_at = {
-            _stem(n): n
-            for n in reversed(tree.names())
-            if n not in maps and n.lower().endswith(_PICTURES)
-        }
+        self._common = posixpath.commonpath([n.rpartition("/")[0] for n in maps])
+        self._images = _Alike(listed.images)
+        self._photos = _Alike(
+            n for n in tree.names() if n not in maps and n.lower().endswith(_PICTURES)
+        )
+        self._found: set[str] = set()  # the images of the list that have maps
         self._categories = dict(listed.categories)
         self._unnamed: set[int] = set()
         self._pictures: list[Picture] = []
@@ -106,16 +108,18 @@ class _Reader:
     def take(self, maps: Sequence[str]) -> None:
         found = []
         for member in maps:
-            image, picture = self._image(member)
+            image, picture = _Image(member), None
             try:
+                image, picture = self._image(member)
                 safe_path(image.file_name)
                 size = (image.height, image.width) if image.height and image.width else None
-                found.append((image, picture, load(self._tree, member, image.file_name, size)))
-                self._mended += found[-1][-1].mended
+                map_ = load(self._tree, member, image.file_name, size)
+                found.append((member, image, picture, map_))
+                self._mended += map_.mended
             except FormatError as error:
                 self._findings.append(finding_of(error, image.file_name))
-        taken = patches([m.changes for _, _, m in found])
-        for (image, picture, m), parts in zip(found, taken, strict=True):
+        taken = patches([m.changes for *_, m in found])
+        for (member, image, picture, m), parts in zip(found, taken, strict=True):
             size = m.changes.height, m.changes.width
             try:
                 if isinstance(parts, FormatError):
@@ -125,12 +129,14 @@ class _Reader:
                 self._findings.append(finding_of(error, image.file_name))
                 segments = ()
             name = image.file_name
-            sample = Sample(image.id, name, *size, segments, source={"name": name})
+            source = {"name": name, "subset": self._subset(member)}
+            source = {k: v for k, v in source.items() if v}
+            sample = Sample(image.id, name, *size, segments, source=source)
             self._pictures.append(Picture(sample, picture))
 
     def result(self) -> Reading:
-        for stem, image in self._listed.images.items():
-            if stem not in self._stems:
+        for name, image in self._listed.images.items():
+            if name not in self._found:
                 error = FormatError("its map is missing", code="N701")
                 self._findings.append(finding_of(error, image.file_name))
         return Reading(
@@ -146,11 +152,24 @@ class _Reader:
         )
 
     def _image(self, member: str) -> tuple[_Image, str | None]:
-        """The image of a map, as a JSON has it or as its picture is called, and its picture."""
-        stem = _stem(member)
-        picture = self._pictures_at.get(stem)
-        name = PurePosixPath(picture or f"{stem}.jpg").name
-        return self._listed.images.get(stem) or _Image(name), picture
+        """
+        The image of a map, as a JSON has it or as its picture is called, and its picture.
+
+        Raises:
+            FormatError: I103, it could be any of several; N713, another map is of it, too.
+        """
+        said = self._images.find(member)
+        picture = self._photos.find(said or member)
+        if said is not None:
+            if said in self._found:
+                raise FormatError(f"{said} has a map already", where=(member,), code="N713")
+            self._found.add(said)
+            return self._listed.images[said], picture
+        return _Image(PurePosixPath(picture or f"{stem(member)}.jpg").name), picture
+
+    def _subset(self, member: str) -> str:
+        """Where maps are in several folders: the one of this map, from where they part."""
+        return member.rpartition("/")[0][len(self._common) :].lstrip("/")
 
     def _segments(self, parts: Sequence[Patch]) -> Iterator[Segment]:
         ids = {p.id for p in parts}
@@ -191,6 +210,46 @@ class _Reader:
             yield f"{self._crowds} segment(s) with instance {CROWD} were taken as crowds"
 
 
+class _Alike:
+    """Finds, among paths, the one that is most like another; their last stems are the same."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_base: dict[str, list[str]] = {}
+        for name in names:
+            self._by_base.setdefault(PurePosixPath(name).stem, []).append(name)
+
+    def find(self, name: str) -> str | None:
+        """
+        None where there is none.
+
+        Raises:
+            FormatError: I103, several are as much like it.
+        """
+        others = self._by_base.get(PurePosixPath(name).stem, [])
+        ranked = sorted(others, key=lambda other: _likeness(name, other), reverse=True)
+        best = [o for o in ranked if _likeness(name, o) == _likeness(name, ranked[0])]
+        if len(best) > 1:
+            raise FormatError(f"{listing(best)} could be its image", where=(name,), code="I103")
+        return best[0] if best else None
+
+
+def _likeness(name: str, other: str) -> tuple[bool, int, int, bool]:
+    """Equal file names, equal folders from the end on, from the start on; and a photograph."""
+    here, there = stem(name).split("/"), stem(other).split("/")
+    ends, starts = (_in_common(*p) for p in ((here[::-1], there[::-1]), (here, there)))
+    same = PurePosixPath(name).name == PurePosixPath(other).name
+    return same and not name.lower().endswith(".png"), ends, starts, not _is_png(other)
+
+
+def _in_common(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many are equal before the first that are not."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+
+
+def _is_png(name: str) -> bool:
+    return name.lower().endswith(".png")
+
+
 def _listed(tree: Tree) -> _Listed:
     """Categories and images from JSONs that list them, and annotate nothing."""
     listed = _Listed()
@@ -210,7 +269,7 @@ def _listed(tree: Tree) -> _Listed:
             supercategory = c.supercategory or ""
             category = Category(c.id, c.name, supercategory, c.isthing != 0, c.color)
             listed.categories.setdefault(c.id, category)
-        listed.images.update({_stem(i.file_name): i for i in images})
+        listed.images.update({i.file_name: i for i in images})
     return listed
 
 
@@ -237,7 +296,7 @@ def _maps(tree: Tree, categories: Mapping[int, Category] | None = None) -> list[
     """
     folders: dict[str, list[str]] = {}
     for name in own_names(tree):
-        if name.lower().endswith(".png"):
+        if _is_png(name):
             folders.setdefault(name.rpartition("/")[0], []).append(name)
     return [
         name
@@ -266,7 +325,3 @@ def _are_maps(ids: Sequence[int] | None, categories: Mapping[int, Category] | No
     if categories is None:
         return True
     return max(ids) > 0xFF and {i & 0xFF for i in ids} <= {0, *categories}
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem

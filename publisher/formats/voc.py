@@ -53,13 +53,13 @@ from .labelmaps import (
     is_background,
     parse_color,
     picture_size,
-    read_lines,
     read_png,
     stem_in,
     value_map,
 )
 from .painting import book, book_crowds, painted_samples
 from .reading import Reading
+from .texts import read_classes, read_lines
 
 CLASSES, OBJECTS, LISTS = "SegmentationClass/", "SegmentationObject/", "ImageSets/Segmentation/"
 MOST = 254  # classes of a dataset, and objects of an image
@@ -179,9 +179,10 @@ class _Reader:
             return self._labelmap()
         for name in ("class_names.txt", "classes.txt", "labels.txt"):
             if self.base + name in self.names:
-                lines = [x for x in read_lines(self.tree, self.base + name) if x != "__ignore__"]
+                lines = read_classes(self.tree, self.base + name)
+                lines = [line for line in lines if line != "__ignore__"]
                 first = 0 if lines and is_background(lines[0]) else 1
-                return tuple(Category(v, x.strip()) for v, x in enumerate(lines, first) if v)
+                return tuple(Category(v, x) for v, x in enumerate(lines, first) if v)
         self.notes.append("no list of classes: the indices are read as VOC's twenty classes")
         return tuple(Category(v, name) for v, name in enumerate(_TWENTY, start=1))
 

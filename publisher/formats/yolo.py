@@ -3,9 +3,9 @@ YOLO segmentation: `data.yaml`, and a line `class x1 y1 x2 y2 ...` for each inst
 
 Coordinates are shares of the image's width and height. Read are the layouts of Ultralytics,
 of CVAT ("Ultralytics YOLO Segmentation 1.0"), of Roboflow, of Label Studio and of Darknet; lines
-of five numbers are boxes, which are no masks. Labels say neither the size of an image nor its
-extension: these come from the pictures, or from the table `images.csv` that we write and other
-tools pass over.
+of five numbers are boxes, and with a `kpt_shape` all are poses: neither has a mask. Labels say
+neither the size of an image nor its extension: these come from the pictures, or from the table
+`images.csv` that we write and other tools pass over.
 
 A line is one ring. Holes are cut open and parts are tied together by lines without width: by
 COCO's rule that gives the same pixels, while a tool that fills outlines coarsely (OpenCV, as
@@ -61,7 +61,7 @@ def read(tree: Tree) -> Reading:
             path=tree.label,
         )
     reader = _Reader(tree, said)
-    found, missing = entries(tree, said)
+    found, notes = entries(tree, said)
     sized = [(e, size) for e in found if (size := reader.size(e)) is not None]
     if len(sized) < len(found):
         lost = sorted({e.name for e in found} - {e.name for e, _ in sized})
@@ -78,7 +78,7 @@ def read(tree: Tree) -> Reading:
         categories=reader.categories,
         pictures=tuple(pictures),
         counted=Tally(len(pictures), reader.rows, dict(reader.pixels)),
-        notes=tuple(reader.notes(missing, found)),
+        notes=(*notes, *reader.notes(found)),
         findings=tuple(reader.findings),
         files=frozenset(e.label for e in found if e.label is not None),
     )
@@ -93,6 +93,7 @@ class _Reader:
         self.findings: list[Finding] = []
         self.pixels: Counter[str] = Counter()
         self.rows = 0
+        self._keypoints = said.keypoints
         self._boxes = 0
 
     def size(self, entry: Entry) -> tuple[int, int] | None:
@@ -109,13 +110,14 @@ class _Reader:
         boxes: list[dict[str, Any]] = []
         for number, words in self._lines(entry):
             spot = f"{entry.label} line {number}"
-            self.rows += len(words) != 5
+            marked = self._keypoints is not None or len(words) == 5
+            self.rows += not marked
             try:
                 with at(spot):
                     category = self._category(words[0])
                     values = _numbers(words[1:])
-                    if len(words) == 5:
-                        boxes.append(_box(category.name, values, height, width))
+                    if marked:
+                        boxes.append(self._mark(category.name, values, height, width))
                         continue
                     segment = Segment(0, category.id, (_ring(values, height, width),))
                     mask = segment.mask(height, width)
@@ -136,14 +138,27 @@ class _Reader:
         )
         return Picture(sample, entry.picture)
 
-    def notes(self, missing: Sequence[str], entries: Sequence[Entry]) -> Iterator[str]:
+    def _mark(
+        self, label: str, values: NDArray[np.float64], height: int, width: int
+    ) -> dict[str, Any]:
+        """A box; where lines are poses, with its keypoints in pixels."""
+        box = _box(label, values[:4], height, width)
+        if len(values) == 4 or self._keypoints is None:
+            return box
+        points, numbers = self._keypoints
+        if len(values) != 4 + points * numbers:
+            said = f"{len(values)} numbers, and a pose of kpt_shape has {4 + points * numbers}"
+            raise FormatError(said, code="J002")
+        scale = (width, height, 1)[:numbers]
+        return {**box, "keypoints": (values[4:].reshape(points, numbers) * scale).tolist()}
+
+    def notes(self, entries: Sequence[Entry]) -> Iterator[str]:
         labels = Counter(label for label, _ in {(e.label, e.picture) for e in entries} if label)
         if shared := sorted(label for label, n in labels.items() if n > 1):
             yield f"{len(shared)} label file(s) are of several pictures: {listing(shared)}"
-        if missing:
-            yield f"not there, though the description names them: {listing(missing)}"
         if self._boxes:
-            yield f"{self._boxes} box(es) have no outline; kept with their sample's source"
+            what = "pose(s)" if self._keypoints else "box(es)"
+            yield f"{self._boxes} {what} have no outline; kept with their sample's source"
 
     def _lines(self, entry: Entry) -> Iterator[tuple[int, list[str]]]:
         """The lines of a label file that say something, by number from 1, as words."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -23,7 +24,8 @@ from ..card import is_plain_yaml
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, own_names
 from ..images import SUFFIXES
-from ..names import by_stem, listing, safe_path
+from ..names import by_stem, listing, one_line, safe_path
+from .texts import read_classes
 
 SIZES = "images.csv"  # ours: file_name,width,height; a label says neither size nor extension
 NO_SPLIT = "unsplit"
@@ -41,6 +43,8 @@ class Config:
     folder: str  # that holds it, "" or ending in a slash
     classes: tuple[str, ...]
     splits: Mapping[str, tuple[str, ...]]  # folders of images, or lists of them
+    keypoints: tuple[int, int] | None = None  # points and their numbers, where lines are poses
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,8 @@ def _only(tree: Tree, described: Mapping[str, Config]) -> Config:
 
 def entries(tree: Tree, config: Config) -> tuple[list[Entry], list[str]]:
     """
-    Every image that the description leads to, then labels that it does not mention; and the
-    places of the description that are not there.
+    Every image that the description leads to, then labels that it does not mention; and what
+    is to be said of the description.
 
     Raises:
         FormatError: it leads to none, or an image of images.csv has no label file.
@@ -107,7 +111,7 @@ def entries(tree: Tree, config: Config) -> tuple[list[Entry], list[str]]:
         found += (files.listed if listed else files.within)(split, place)
     found += files.rest()
     files.check(places)
-    return found, files.missing
+    return found, [*config.notes, *files.notes()]
 
 
 class _Files:
@@ -127,7 +131,8 @@ class _Files:
             self._folders.update(f"{p}/".removeprefix("./") for p in path.parents)
             if path.suffix.lower() in SUFFIXES:
                 self._pictures.setdefault(str(path.with_suffix("")), []).append(n)
-        self.missing: list[str] = []  # places of the description that are not there
+        self._missing: list[str] = []  # places of the description that are not there
+        self._splits_of: dict[str, list[str]] = {}  # of each folder of images
         self._taken: set[tuple[str, str, str | None]] = set()
         self._labels: set[str] = set()
         self._sized: set[str] = set()  # the images of images.csv that have a label file
@@ -136,8 +141,9 @@ class _Files:
         """The images of a folder, by their pictures and by their labels."""
         images = self._place(f"{folder.rstrip('/')}/")
         if images is None:
-            self.missing.append(folder)
+            self._missing.append(folder)
             return
+        self._splits_of.setdefault(images, []).append(split)
         labels = _labels_of(images)
         found = {n[len(images) :] for n in self._pictures if n.startswith(images)}
         if images:  # else any text would be a label
@@ -152,20 +158,21 @@ class _Files:
         """The images of a list."""
         found = self._file(file)
         if found is None:
-            self.missing.append(file)
+            self._missing.append(file)
             return
         with self._tree.open(found) as stream:
             body = stream.read(_MAX_LIST + 1)
         if len(body) > _MAX_LIST:
             raise FormatError(f"more than {_MAX_LIST:,} bytes", path=found)
+        beside = _folder(found)
         for line in filter(None, map(str.strip, body.decode("utf-8", "replace").splitlines())):
             path = _relative(line)
             if not path:
                 continue
-            stem = str(PurePosixPath(path).with_suffix(""))
-            image = self._stem(stem)
+            image = self._image(str(PurePosixPath(path).with_suffix("")), beside)
             label = _label_of(image)
-            name = _inside(image[len(self._folder) :], split, PurePosixPath(file).stem)
+            own = beside if image.startswith(beside) else self._folder
+            name = _inside(image[len(own) :], split, PurePosixPath(file).stem)
             yield from self._entry(split, name, label, image, PurePosixPath(path).suffix)
 
     def rest(self) -> Iterator[Entry]:
@@ -180,6 +187,14 @@ class _Files:
             name = "/".join(inner[1:] if len(inner) > 1 else inner)[:-4]
             image = "/".join((*parts[:last], "images", *inner))[:-4]
             yield from self._entry(split, name, n, image)
+
+    def notes(self) -> Iterator[str]:
+        """What of the description is not there, or is there twice."""
+        if self._missing:
+            yield f"not there, though the description names them: {listing(self._missing)}"
+        for folder, splits in self._splits_of.items():
+            if len(set(splits)) > 1:
+                yield f"{folder} is named by {listing(splits)}: its images are of {splits[0]} alone"
 
     def check(self, places: Sequence[tuple[str, str]]) -> None:
         """Refuse a description that leads to nothing, or images.csv where labels are missing."""
@@ -235,14 +250,15 @@ class _Files:
         tails = (self._folder + "/".join(parts[start:]) for start in range(len(parts)))
         return next((tail for tail in tails if tail in self._names), None)
 
-    def _stem(self, stem: str) -> str:
-        """An image of a list, without extension, at the place where it or its label is."""
-        parts = PurePosixPath(stem).parts
+    def _image(self, said: str, beside: str) -> str:
+        """An image of a list in a folder, without extension, where it or its label is."""
+        parts = PurePosixPath(said).parts
         for start in range(len(parts)):
-            place = self._folder + "/".join(parts[start:])
-            if place in self._pictures or _label_of(place) in self._texts:
-                return place
-        return self._folder + stem
+            for folder in dict.fromkeys((beside, self._folder)):
+                place = folder + "/".join(parts[start:])
+                if place in self._pictures or _label_of(place) in self._texts:
+                    return place
+        return self._folder + said
 
 
 def _label_of(image: str) -> str:
@@ -305,13 +321,28 @@ _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # safe: makes text, lis
 
 
 def _of_yaml(said: dict[Any, Any], folder: str) -> Config:
+    root = said.get("path")
     splits = {}
     for key, value in said.items():
         places = value if isinstance(value, list) else [value]
         if isinstance(key, str) and key not in NOT_SPLITS:
-            texts = tuple(p for p in places if isinstance(p, str) and p)
-            splits[key] = texts
-    return Config(folder, _classes(said["names"]), splits)
+            texts = (p for p in places if isinstance(p, str) and p)
+            splits[key] = tuple(f"{root}/{p}" if isinstance(root, str) else p for p in texts)
+    classes = _classes(said["names"])
+    notes: tuple[str, ...] = ()
+    if (count := said.get("nc")) is not None and count != str(len(classes)):
+        notes = (f"nc is {one_line(str(count))[:20]}, and {len(classes)} classes have names",)
+    return Config(folder, classes, splits, _keypoints(said.get("kpt_shape")), notes)
+
+
+def _keypoints(shape: Any) -> tuple[int, int] | None:
+    """The points of a pose and the numbers of each: 2, or 3 with whether one sees it."""
+    if shape is None:
+        return None
+    match shape:
+        case [str(points), ("2" | "3") as numbers] if re.fullmatch("[1-9][0-9]{,3}", points):
+            return int(points), int(numbers)
+    raise FormatError("kpt_shape is not [points, 2 or 3]", where=("kpt_shape",))
 
 
 def _classes(names: Any) -> tuple[str, ...]:
@@ -332,7 +363,7 @@ def _of_darknet(tree: Tree, name: str, names: Sequence[str]) -> Config | None:
     found = next((n for n in names if PurePosixPath(n).name == wanted), None)
     if found is None:
         return None
-    classes = tuple(line.strip() for line in _lines(tree, found) if line.strip())
+    classes = tuple(read_classes(tree, found))
     splits = {k: (said[k],) for k in ("train", "valid", "test") if said.get(k)}
     return Config(_folder(name), classes, splits)
 
@@ -344,7 +375,7 @@ def _of_label_studio(tree: Tree, names: Sequence[str]) -> Config | None:
         return None
     folders = {n.split("/")[1] for n in texts if n.count("/") > 1}
     splits = {folder: (f"images/{folder}",) for folder in sorted(folders)}
-    classes = tuple(line.strip() for line in _lines(tree, CLASSES) if line.strip())
+    classes = tuple(read_classes(tree, CLASSES))
     return Config("", classes, {**splits, NO_SPLIT: ("images",)})
 
 

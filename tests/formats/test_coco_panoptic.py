@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from publisher import formats
+from publisher.dataset import Category, Dataset
 from publisher.errors import FormatError
 from publisher.files import open_tree
 from publisher.formats import coco_panoptic
 from publisher.panoptic import rgb_from_ids
-from publisher.stages import checking, intake
+from publisher.stages import checking, conversion, intake
 from publisher.validate import RULES
 from tests import pngs
 from tests.png.test_reader import maps
@@ -35,6 +37,7 @@ CATEGORIES = [
     {"id": 1, "name": "hand", "supercategory": "", "isthing": 1, "color": [250, 50, 80]},
     {"id": 3, "name": "table", "supercategory": "", "isthing": 0, "color": [10, 20, 30]},
 ]
+CLASSES = (Category(1, "hand"), Category(3, "table", isthing=False))
 IDS = np.zeros((6, 8), np.uint32)
 IDS[1:4, 1:4] = 5
 IDS[4:, :] = 70_000
@@ -122,6 +125,16 @@ def test_our_own_writer_is_read_back(tmp_path):
     (picture,) = read(path).pictures
     areas = [s.mask(6, 8).area for s in picture.sample.segments]
     assert areas == [9, 16]
+
+
+def test_images_that_the_extension_alone_tells_apart_cannot_have_one_map(tmp_path):
+    (picture,) = read(folder(tmp_path / "in")).pictures
+    a = replace(picture.sample, split="val")
+    both = Dataset("d", CLASSES, (a, replace(a, id=8, file_name="a.png")))
+    with pytest.raises(FormatError, match="two images have the stem a") as caught:
+        conversion.write(both, tmp_path / "out", "coco-panoptic")
+    assert caught.value.code == "I111"
+    assert not (tmp_path / "out").exists()
 
 
 def test_things_colours_crowds_and_supercategories_stay(tmp_path):

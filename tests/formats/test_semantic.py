@@ -95,6 +95,21 @@ def test_a_list_without_background_names_value_0_too(tmp_path):
     assert [c.id for c in found.categories] == [1, 2]
 
 
+def test_an_empty_line_in_a_list_of_classes_is_an_error_for_tools_count_it_differently(tmp_path):
+    members = {"masks/a.png": png([[0, 1, 2]]), "classes.txt": "background\nhand\n\ntable\n\n"}
+    with pytest.raises(FormatError, match="line 3 is empty") as caught:
+        reading(tmp_path, members)
+    assert caught.value.path == "classes.txt"
+
+
+def test_255_is_a_class_where_values_go_beyond_it(tmp_path):
+    wide = Image.fromarray(np.array([[0, 255, 300, 65535]], dtype=np.uint16))
+    wide.save(tmp_path / "a.png")
+    found = reading(tmp_path, {"masks/a.png": (tmp_path / "a.png").read_bytes()})
+    assert found.counted.pixels == {"class 255": 1, "class 300": 1}
+    assert any("1 px (25.0 %) are void" in n for n in found.notes)
+
+
 def test_without_a_list_classes_are_named_by_their_values(tmp_path):
     members = {"masks/a.png": png([[0, 7]]), "images/a.jpg": picture(1, 2)}
     assert name_of(tmp_path, members) == "semantic"

@@ -172,6 +172,13 @@ def test_one_map_is_enough(tmp_path, name, members):
         assert found.counted.pixels == {"food box": 2, "hand": 4}
 
 
+@pytest.mark.parametrize(("name", "members"), INSTANCES)
+def test_a_picture_without_a_map_is_an_empty_image_and_that_is_said(tmp_path, name, members):
+    found = reading(tmp_path, members, name)
+    assert {p.sample.file_name for p in found.pictures if not p.sample.segments} == {"empty.png"}
+    assert "1 image(s) have no map: nothing is in them" in found.notes
+
+
 def test_maps_of_instances_alone_may_have_8_bits(tmp_path):
     members = {"gtFine/val/a_gtFine_instanceIds.png": png([[7, 26, 0]])}
     found = reading(tmp_path, members, "cityscapes")

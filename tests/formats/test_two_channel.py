@@ -103,6 +103,49 @@ def test_a_picture_of_the_same_name_is_its_picture(tmp_path):
     assert (found.member, found.sample.file_name) == ("images/a.jpeg", "a.jpeg")
 
 
+def test_maps_and_pictures_of_one_name_belong_together_by_their_folders(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / "maps" / split).mkdir(parents=True)
+        (tmp_path / "maps" / split / "a.png").write_bytes(pngs.png(MAP))
+        (tmp_path / "images" / split).mkdir(parents=True)
+        (tmp_path / "images" / split / "a.jpg").write_bytes(picture(4, 6))
+    (tmp_path / "categories.json").write_text(json.dumps(CATEGORIES), "utf-8")
+    found = {p.member: p.sample.source for p in read(tmp_path).pictures}
+    assert found == {
+        "images/train/a.jpg": {"name": "a.jpg", "subset": "train"},
+        "images/val/a.jpg": {"name": "a.jpg", "subset": "val"},
+    }
+
+
+def test_a_photograph_is_its_picture_before_a_drawing_is(tmp_path):
+    folder(tmp_path)
+    for name, body in (("colored/a.png", picture(4, 6, "PNG")), ("photos/a.jpg", picture(4, 6))):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(body)
+    assert [p.member for p in read(tmp_path).pictures] == ["photos/a.jpg"]
+
+
+def test_pictures_that_could_both_be_its_own_are_a_finding(tmp_path):
+    folder(tmp_path)
+    for name in ("x/a.jpg", "y/a.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(picture(4, 6))
+    (finding,) = read(tmp_path).findings
+    assert (finding.code, finding.file_name) == ("I103", "maps/a.png")
+    assert "x/a.jpg, y/a.jpg could be its image" in finding.message
+
+
+def test_two_maps_of_one_listed_image_are_a_finding(tmp_path):
+    folder(tmp_path)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.png").write_bytes(pngs.png(MAP))
+    listed = {"images": [{"file_name": "a.jpg", "id": 7}], "categories": CATEGORIES}
+    (tmp_path / "images.json").write_text(json.dumps(listed), "utf-8")
+    reading = read(tmp_path)
+    assert [f.code for f in reading.findings] == ["N713"]
+    assert len(reading.pictures) == 1
+
+
 def test_it_is_told_by_its_content(tmp_path):
     assert detected(folder(tmp_path / "1"))
     assert intake.read(tmp_path / "1").categories[0].name == "hand"

@@ -128,6 +128,85 @@ def test_every_usual_layout_is_read(tmp_path, files, found):
         assert all(s.mask(20, 30).area == AREA for s in sample.segments)
 
 
+def test_the_path_of_a_description_is_the_folder_of_its_places(tmp_path):
+    files = {
+        "data.yaml": f"path: ds\ntrain: images/train\nval: val.txt\n{NAMES}",
+        "ds/images/train/a.jpg": PICTURE,
+        "ds/images/train/unlabelled.jpg": PICTURE,
+        "ds/labels/train/a.txt": SQUARE,
+        "ds/val.txt": "./images/b.jpg\n",
+        "ds/images/b.jpg": PICTURE,
+        "ds/labels/b.txt": SQUARE,
+        "images/b.jpg": PICTURE,
+    }
+    source = intake.source(layout(tmp_path, files))
+    assert [(s.file_name, s.split, len(s.segments)) for s in source.dataset] == [
+        ("a.jpg", "train", 1),
+        ("b.jpg", "val", 1),
+        ("unlabelled.jpg", "train", 0),
+    ]
+    assert not [n for n in source.notes if "not there" in n]
+
+
+def test_a_folder_of_several_splits_is_of_the_first_and_that_is_said(tmp_path):
+    files = {
+        "data.yaml": f"train: images/train\nval: images/train\n{NAMES}",
+        "images/train/a.jpg": PICTURE,
+        "labels/train/a.txt": SQUARE,
+    }
+    source = intake.source(layout(tmp_path, files))
+    assert [(s.file_name, s.split) for s in source.dataset] == [("a.jpg", "train")]
+    said = "images/train/ is named by train, val: its images are of train alone"
+    assert any(n.endswith(said) for n in source.notes)
+
+
+def test_a_number_of_classes_that_is_not_that_of_their_names_is_said(tmp_path):
+    files = {"data.yaml": f"train: images\nnc: 3\n{NAMES}", "images/a.jpg": PICTURE}
+    source = intake.source(layout(tmp_path, {**files, "labels/a.txt": SQUARE}))
+    assert any(n.endswith("nc is 3, and 2 classes have names") for n in source.notes)
+
+
+def test_poses_are_no_outlines_and_are_kept_aside(tmp_path):
+    files = {
+        "data.yaml": f"train: images\nkpt_shape: [2, 2]\n{NAMES}",
+        "images/a.jpg": PICTURE,
+        "labels/a.txt": "0 0.5 0.5 0.2 0.4 0.5 0.25 1 1\n1 0.5 0.5 0.2 0.4\n",
+    }
+    source = intake.source(layout(tmp_path, files))
+    (sample,) = source.dataset
+    assert sample.segments == ()
+    box = {"kind": "box", "bbox": [12, 6, 6, 8]}
+    assert sample.source["not_segments"] == [
+        {**box, "label": "hand", "keypoints": [[15, 5], [30, 20]]},
+        {**box, "label": "food"},
+    ]
+    assert any("2 pose(s) have no outline" in n for n in source.notes)
+
+
+def test_a_pose_of_another_number_of_points_is_a_finding(tmp_path):
+    files = {
+        "data.yaml": f"train: images\nkpt_shape: [2, 3]\n{NAMES}",
+        "images/a.jpg": PICTURE,
+        "labels/a.txt": "0 0.5 0.5 0.2 0.4 0.5 0.25 1 1\n",
+    }
+    (finding,) = reading(layout(tmp_path, files)).findings
+    assert finding.code == "J002"
+    assert "8 numbers, and a pose of kpt_shape has 10" in finding.message
+
+
+@pytest.mark.parametrize("shape", ["17", "[0, 3]", "[17, 4]", "[99999999999, 2]", "{a: b}"])
+def test_a_shape_of_keypoints_that_is_none_is_refused(tmp_path, shape):
+    files = {"data.yaml": f"train: images\nkpt_shape: {shape}\n{NAMES}", "labels/a.txt": SQUARE}
+    with pytest.raises(FormatError, match="kpt_shape"):
+        reading(layout(tmp_path, files))
+
+
+def test_an_empty_line_in_a_list_of_classes_is_an_error(tmp_path):
+    files = {"classes.txt": "hand\n\nfood\n", "labels/a.txt": SQUARE, "images/a.jpg": PICTURE}
+    with pytest.raises(FormatError, match="line 2 is empty"):
+        reading(layout(tmp_path, files))
+
+
 def test_a_zip_is_read_and_its_pictures_are_taken_in(tmp_path):
     files = {"data.yaml": f"train: images/train\n{NAMES}", "labels/train/a.txt": SQUARE}
     source = zipped(tmp_path / "in.zip", {**files, "images/train/a.jpg": PICTURE})

@@ -12,7 +12,7 @@ finding.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from .errors import FormatError, spot
 from .progress import Progress, silent
 from .rules.images import no_entry
 from .rules.rule import (
-    MAX_ID,
     RULES,
     Beside,
     Finding,
@@ -46,7 +45,6 @@ __all__ = [
     "check",
     "chosen",
     "finding_of",
-    "ids_are_usable",
     "mend",
     "no_entry",
     "numbered",
@@ -156,31 +154,15 @@ class _Patient:
         return True
 
 
-def numbered(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """The samples with their ids where all are unique and positive, else 1, 2, ... in order."""
-    usable = ids_are_usable(samples)
-    if not usable["I101"]:
-        samples = [replace(s, id=i) for i, s in enumerate(samples, start=1)]
-    if usable["A301"]:
-        return tuple(samples)
-    renumbered, last = [], 0
-    for s in samples:
-        segments = tuple(replace(g, id=last + i) for i, g in enumerate(s.segments, start=1))
-        last += len(segments)
-        renumbered.append(replace(s, segments=segments))
-    return tuple(renumbered)
-
-
-def ids_are_usable(samples: Sequence[Sample]) -> dict[str, bool]:
-    """Are all ids unique and fit for JSON? By the rule that says so: of images, of segments."""
-    return {
-        "I101": _usable([s.id for s in samples]),
-        "A301": _usable([g.id for s in samples for g in s.segments]),
-    }
-
-
-def _usable(ids: Sequence[int]) -> bool:
-    return len(set(ids)) == len(ids) and all(0 < i < MAX_ID for i in ids)
+def numbered(samples: Iterable[Sample], codes: Collection[str]) -> Iterator[Sample]:
+    """The samples with ids 1, 2, ... in order: images for I101, segments for A301."""
+    last = 0
+    for number, s in enumerate(samples, start=1):
+        segments = s.segments
+        if "A301" in codes:
+            segments = tuple(replace(g, id=last + i) for i, g in enumerate(segments, start=1))
+            last += len(segments)
+        yield replace(s, id=number if "I101" in codes else s.id, segments=segments)
 
 
 def summary(findings: Iterable[Finding]) -> dict[str, Any]:

@@ -174,6 +174,9 @@ def _looks_like(tree: Tree) -> str:
     for telltale, what in _TELLTALES:
         if telltale in parts:
             return f"this looks like {what}"
-    if archives := _archives(tree):
-        return f"archives are read by their own paths ({listing(archives, 3)})"
+    archives = _archives(tree)
+    if zips := [n for n in archives if n.lower().endswith(".zip")]:
+        return f"archives are read by their own paths ({listing(zips, 3)})"
+    if archives:
+        return f"of archives, zips alone are read: unpack {listing(archives, 3)}"
     return "no annotations found that I know"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from .. import images, split, workspace
+from ..columns import Ids
 from ..dataset import Dataset, Sample
 from ..errors import FormatError, InvalidDataset, UsageError
 from ..files import open_tree
@@ -22,12 +26,13 @@ from ..validate import (
     check,
     chosen,
     finding_of,
-    ids_are_usable,
     mend,
     numbered,
     surveyed,
 )
 from . import intake
+
+_BLOCK = 2**13  # ids that are held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +101,8 @@ def run(
                 for _ in dataset:
                     pass  # what lazy samples cannot read shows when they are looked at
                 _refuse_to_lose(source.unread())
-                dataset, mended = _mend(dataset, mend_to, look, asked)
-                found.extend(mended)
+                found.extend(_mend(dataset, mend_to, look, asked))
+                dataset = workspace.read(mend_to)
             findings = check(
                 dataset,
                 look=look,
@@ -165,23 +170,38 @@ def _baseline(path: Path | None) -> tuple[Accepted, ...]:
     return () if path is None else parse_baseline(path.read_bytes(), path.name)
 
 
-def _mend(
-    dataset: Dataset, out: Path, look: Look | None, asked: Request
-) -> tuple[Dataset, list[Finding]]:
-    fixed: list[Finding] = []
+def _mend(dataset: Dataset, out: Path, look: Look | None, asked: Request) -> Findings:
+    """Write a working dataset with all safe fixes, and tell them; few samples are held."""
+    fixed = Findings()
 
     def samples() -> Iterator[Sample]:
         for sample, mended in mend(dataset, look=look, select=asked.select, ignore=asked.ignore):
             fixed.extend(map(_fixed, mended))
             yield sample
 
-    mended = tuple(samples())
-    for code, usable in ids_are_usable(mended).items():
-        if not usable and chosen(code, asked.select, asked.ignore):
-            mended = numbered(mended)
-            fixed.append(Finding(code, "info", "fixed: ids are given anew"))
-    workspace.write(out, replace(dataset, samples=mended))
-    return workspace.read(out), fixed
+    workspace.write(out, dataset, samples=samples())
+    mended = workspace.read(out)
+    codes = [c for c in _unusable_ids(mended) if chosen(c, asked.select, asked.ignore)]
+    if codes:
+        workspace.write(out, mended, samples=numbered(mended, codes))
+    fixed.extend(Finding(code, "info", "fixed: ids are given anew") for code in codes)
+    return fixed
+
+
+def _unusable_ids(samples: Dataset) -> list[str]:
+    """Which ids are not unique or not fit for JSON, by the rule that says so; images first."""
+    usable = {
+        "I101": _are_usable(s.id for s in samples),
+        "A301": _are_usable(g.id for s in samples for g in s.segments),
+    }
+    return [code for code, fine in usable.items() if not fine]
+
+
+def _are_usable(ids: Iterable[int]) -> bool:
+    known, left = Ids(), iter(ids)
+    while block := [i if 0 < i < 2**53 else 0 for i in islice(left, _BLOCK)]:
+        known.extend(np.array(block, dtype=np.int64))
+    return known.usable and not known.repeated()
 
 
 def _fixed(finding: Finding) -> Finding:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import split, workspace
-from ..dataset import ordered_splits
+from ..dataset import Sample, ordered_splits
 from ..files import canonical_json, write_atomic
 
 
@@ -36,8 +37,13 @@ def run(path: Path, out: Path, ratios: str, lock: Path) -> Dealt:
     lines = [canonical_json(line) + b"\n" for line in split.lock_lines(assignments)]
     write_atomic(lock, b"".join(lines))
     splits = {a.group: a.split for a in assignments}
-    samples = tuple(split.apply(s, splits) for s in dataset)
-    workspace.write(out, replace(dataset, samples=samples))
-    names = [s.split for s in samples if s.split is not None]
-    images = {name: names.count(name) for name in ordered_splits(set(names))}
-    return Dealt(images, len(assignments) - len(locked), len(locked))
+    images: Counter[str] = Counter()
+
+    def dealt() -> Iterator[Sample]:
+        for sample in dataset:
+            images[splits[split.group_of(sample)]] += 1
+            yield split.apply(sample, splits)
+
+    workspace.write(out, dataset, samples=dealt())
+    counts = {name: images[name] for name in ordered_splits(set(images))}
+    return Dealt(counts, len(assignments) - len(locked), len(locked))

@@ -149,7 +149,7 @@ class Samples(Lazy[Sample]):
         found = {
             position: (h.said, changed.get(position, h.file_name))
             for position, h in enumerate(_headers(self._readings))
-            if not changed.get(position, h.file_name).startswith(h.said)
+            if not _is_said(changed.get(position, h.file_name), h.said)
         }
         if not found:
             return ()
@@ -172,6 +172,11 @@ class Samples(Lazy[Sample]):
         counts = counts[np.asarray(self._order)]
         first: NDArray[np.int64] = np.cumsum(counts) - counts + 1
         return first
+
+
+def _is_said(name: str, said: str) -> bool:
+    """Is this what a source calls it, or that with its file's extension? Some say nothing."""
+    return said in ("", name, stem(name))
 
 
 def _headers(readings: Sequence[Reading]) -> Iterator[Header]:
@@ -279,7 +284,7 @@ class _Names:
             if len(ids) == _TOGETHER:
                 self.ids.extend(np.array(ids, dtype=np.int64))
                 ids = array("q")
-            self.odd |= not h.file_name.startswith(h.said)
+            self.odd |= not _is_said(h.file_name, h.said)
             name = portable(h.file_name)
             if name != h.file_name:
                 self.changed[position] = name

@@ -53,6 +53,14 @@ def test_names_that_cannot_live_everywhere_are_changed_and_reported(tmp_path, gi
     assert taken.renames
 
 
+def test_frames_without_an_extension_that_must_be_renamed_are_reported_each(tmp_path):
+    members = {"annotations.xml": cvat_xml(cvat_image("A") + cvat_image("a", number=1))}
+    members |= {f"images/{n}": picture(kind="PNG") for n in ("A.png", "a.png")}
+    taken = intake.take_in([zipped(tmp_path / "in.zip", members)], tmp_path / "out")
+    assert names(taken) == ["A.png", "a__2.png"]
+    assert taken.renames == (("a", "a__2.png"),)
+
+
 def test_equal_names_in_several_exports_all_survive(tmp_path):
     for n in (1, 2):
         cvat_zip(tmp_path / f"{n}.zip", {"a.jpg": cvat_polygon()})

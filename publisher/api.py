@@ -133,15 +133,15 @@ def load(
     bucket = open_bucket(ref.remote, endpoint_url=endpoint_url, profile=profile)
     trusted = Trust.of(_names(trust))
     record = catalog.resolve(bucket, ref.name, ref.selector, trusted)
-    splits, categories = _names(split), _names(category)
+    splits, categories = (sorted({*_names(given)}) for given in (split, category))
     part = "+".join(splits) or "all"
     if categories:
-        part += "." + hashlib.sha256("\0".join(sorted(set(categories))).encode()).hexdigest()[:16]
+        part += "." + hashlib.sha256("\0".join(categories).encode()).hexdigest()[:16]
     home = Path(cache) if cache else cache_folder()
     release = consume.pull(
         bucket,
         ref.name,
-        ref.selector,
+        record.version,  # a channel may have moved since
         home / ref.name / record.root.removeprefix("sha256:")[:16] / part,
         splits=splits,
         categories=categories,

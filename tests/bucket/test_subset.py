@@ -358,6 +358,15 @@ def test_load_gives_the_pictures_of_a_category(tmp_path, tree):
     assert len(pictures(release.path)) == 8
 
 
+def test_splits_in_another_order_are_the_same_part(tmp_path, tree):
+    remote = f"file://{tmp_path}/bucket"
+    push(api.open_bucket(remote), tree, "hands", "1.0.0", created=NOON)
+    ref, cache = f"{remote}/hands@1.0.0", tmp_path / "cache"
+    one, other = (api.load(ref, split=s, cache=cache) for s in (["train", "val"], ["val", "train"]))
+    assert one.images == other.images
+    assert len([p for p in (cache / "hands").glob("*/*") if not p.name.startswith(".")]) == 1
+
+
 def test_the_command_line_fetches_a_category(tmp_path, tree, cli):
     remote = f"file://{tmp_path}/bucket"
     cli("push", tree, f"{remote}/hands", "--version", "1.0.0")

@@ -106,6 +106,8 @@ class Rules:
     bold: Way = Way(((64, 96), (96, 128), (160,)), 0.4, 0.6, vote=False)
     confidence: float = 0.4  # mean |2 p - 1| of the pixels that change, at least
     bold_confidence: float = 0.45  # the same of a bold answer; else the careful one counts
+    least_change: float = 0.25  # of 1 - IoU by the coarseness, for a bold answer: who needs but
+    # few vertices is not coarse, and asked about carefully
     steadiness: float = 0.96  # IoU of what two sizes of the picture show carefully, at least
     agreement: float = 0.95  # of the pixels outside of the band, at least
     least_iou: float = 0.70  # of the answer with the annotation
@@ -480,6 +482,8 @@ def _objection(scores: Mapping[str, float], rules: Rules, route: str) -> str:
     if scores.get("strange", 0.0) > rules.most_strange:
         return "colours speak against it"
     if route == "bold":
+        if 1 - scores["iou"] < rules.least_change * scores["coarseness"]:
+            return "nothing to change"
         return UNSURE if scores["confidence"] < rules.bold_confidence else REFINED
     if scores["steadiness"] < rules.steadiness:
         return "not steady"

@@ -67,6 +67,7 @@ ANSWERS = {"seeing": seeing, "contrary": contrary, "noisy": noisy, "constant": c
 EAGER = Rules(
     confidence=0,
     bold_confidence=0,
+    least_change=0,
     steadiness=0,
     agreement=0,
     least_iou=0,
@@ -274,6 +275,20 @@ def test_few_vertices_of_a_thing_with_straight_sides_make_nobody_bold() -> None:
         for most in (Rules().most_filled, 1.0)
     }
     assert routes == {Rules().most_filled: "careful", 1.0: "bold"}
+
+
+def test_few_vertices_of_an_outline_that_fits_make_nobody_bold() -> None:
+    """A triangle needs three, however large it is."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    inside = (y < 130) & (y > 30 + 1.7 * np.abs(x - 80))
+    image = np.repeat(np.where(inside, 220, 30).astype(np.uint8)[..., None], 3, axis=2)
+    ring = (80.0, 34.0, 137.0, 128.5, 24.0, 128.5)
+    sample = Sample(1, "a.png", SIDE, SIDE, (Segment(1, 1, (ring,)),))
+    routes = {
+        least: one(sample, image, seeing, replace(EAGER, least_change=least)).outcomes[0].route
+        for least in (0, Rules().least_change)
+    }
+    assert routes == {0: "bold", Rules().least_change: "careful"}
 
 
 def square(**changes: Any) -> Segment:

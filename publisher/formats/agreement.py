@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..dataset import Sample
 from ..errors import FormatError
 from ..files import Tree
-from ..masks import BitMask
+from ..masks import BitMask, Mask
 from ..validate import Finding, finding_of
 from . import coco, coco_panoptic
 from .reading import Reading
@@ -57,21 +57,20 @@ def _keys(sample: Sample) -> tuple[tuple[str, ...], ...]:
     return (str(sample.source.get("subset", "")), sample.file_name), (sample.file_name,)
 
 
-def _cover(sample: Sample, names: Mapping[int, str]) -> dict[str, BitMask]:
+def _cover(sample: Sample, names: Mapping[int, str]) -> dict[str, Mask]:
     """The pixels of each category, by its name."""
-    cover: dict[str, BitMask] = {}
+    cover: dict[str, list[Mask]] = {}
     for segment in sample.segments:
         try:
-            pixels = segment.mask(sample.height, sample.width).to_array()
+            mask = segment.mask(sample.height, sample.width)
         except FormatError:
             continue  # a rule says what is wrong with it
-        name = names[segment.category_id]
-        cover[name] = cover[name] | pixels if name in cover else pixels
-    return cover
+        cover.setdefault(names[segment.category_id], []).append(mask)
+    return {name: Mask.union(masks) for name, masks in cover.items()}
 
 
 def _compared(
-    drawn: Mapping[str, BitMask], painted: Mapping[str, BitMask], known: Mapping[int, str]
+    drawn: Mapping[str, Mask], painted: Mapping[str, Mask], known: Mapping[int, str]
 ) -> Iterator[str]:
     """
     The categories that differ.
@@ -84,8 +83,7 @@ def _compared(
         return
     explained = _explained(drawn, painted, names)
     for name in sorted(drawn.keys() | (painted.keys() & names)):
-        nothing = np.zeros_like(explained)
-        mine, shown = drawn.get(name, nothing), painted.get(name, nothing)
+        mine, shown = (_pixels(cover, name, explained) for cover in (drawn, painted))
         wrong = int(((shown & ~mine) | (mine & ~explained)).sum())
         either = int((shown | mine).sum())
         if wrong > TOLERANCE * either:
@@ -93,14 +91,17 @@ def _compared(
 
 
 def _explained(
-    drawn: Mapping[str, BitMask], painted: Mapping[str, BitMask], names: Collection[str]
+    drawn: Mapping[str, Mask], painted: Mapping[str, Mask], names: Collection[str]
 ) -> NDArray[np.bool_]:
     """Pixels that are painted as a category which has them, or as one that is only painted."""
-    shape = next(iter({**drawn, **painted}.values())).shape
-    explained = np.zeros(shape, dtype=np.bool_)
-    for name, shown in painted.items():
-        if name in names:
-            explained |= shown & drawn.get(name, False)
-        else:
-            explained |= shown
+    one = next(iter({**drawn, **painted}.values()))
+    explained = np.zeros((one.height, one.width), dtype=np.bool_)
+    for name, mask in painted.items():
+        shown = mask.to_array()
+        explained |= shown & _pixels(drawn, name, explained) if name in names else shown
     return explained
+
+
+def _pixels(cover: Mapping[str, Mask], name: str, like: BitMask) -> BitMask:
+    """Those of a category, (H, W); a few categories are unpacked at a time."""
+    return cover[name].to_array() if name in cover else np.zeros_like(like)

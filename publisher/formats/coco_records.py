@@ -24,7 +24,7 @@ from ..errors import FormatError
 from ..files import json_error
 from ..masks import Rle
 from .cvat import box_ring
-from .documents import converted
+from .documents import converted, degrees
 
 Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Rings = tuple[tuple[float, ...], ...]
@@ -397,9 +397,8 @@ def _geometry(raw: Rings | Counts | None) -> Rings | Rle:
 
 def _box(bbox: Sequence[float], attributes: Mapping[str, Any]) -> tuple[float, ...]:
     x, y, w, h = bbox
-    degrees = attributes.get("rotation", 0)
     x1, y1 = round(x + w, 2), round(y + h, 2)  # CVAT's two decimals, lost in the subtraction
-    return box_ring(x, y, x1, y1, float(degrees) if isinstance(degrees, int | float) else 0.0)
+    return box_ring(x, y, x1, y1, degrees(attributes.get("rotation", 0)))
 
 
 def _is_wider(bbox: Sequence[float] | None, rings: Sequence[Sequence[float]]) -> bool:

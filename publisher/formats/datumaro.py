@@ -28,7 +28,7 @@ from ..names import safe_path
 from ..validate import Finding, finding_of
 from .coco import ImageFinder
 from .cvat import box_ring
-from .documents import converted, top_keys
+from .documents import converted, degrees, top_keys
 from .grouping import Shape, grouped
 from .keeping import CROWD, CROWD_TAKEN
 from .reading import Picture, Reading
@@ -305,25 +305,19 @@ def _geometry(a: _Annotation, attributes: dict[str, Any], origin: dict[str, Any]
         case _Annotation(type="mask", rle=_Counts(counts=counts, size=(height, width))):
             return Rle(height, width, counts if isinstance(counts, str) else tuple(counts))
         case _Annotation(type="bbox", bbox=(x, y, w, h)):
-            degrees = _degrees(attributes)
-            if degrees:
-                origin["box"] = {"bbox": [x, y, w, h], "rotation": degrees}
+            # CVAT's rotation, clockwise on screen
+            if turned := degrees(attributes.pop("rotation", 0)):
+                origin["box"] = {"bbox": [x, y, w, h], "rotation": turned}
             # round: what the subtraction x1 - x0 has added beyond the decimals that were drawn
-            return (box_ring(x, y, round(x + w, 6), round(y + h, 6), degrees),)
+            return (box_ring(x, y, round(x + w, 6), round(y + h, 6), turned),)
         case _Annotation(type="ellipse", points=[x0, y0, x1, y1]):
             cx, cy, rx, ry = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2, (y1 - y0) / 2
-            degrees = _degrees(attributes)
-            origin["ellipse"] = {"centre": [cx, cy], "radii": [rx, ry], "rotation": degrees}
-            return (ellipse(cx, cy, rx, ry, degrees),)
+            turned = degrees(attributes.pop("rotation", 0))
+            origin["ellipse"] = {"centre": [cx, cy], "radii": [rx, ry], "rotation": turned}
+            return (ellipse(cx, cy, rx, ry, turned),)
         case _Annotation(type="polygon" | "mask" | "bbox" | "ellipse"):
             raise FormatError(f"{a.type} without its geometry", code="P401")
     raise FormatError(f"unknown annotation type {a.type!r}", code="L817")
-
-
-def _degrees(attributes: dict[str, Any]) -> float:
-    """CVAT's rotation of boxes and ellipses, clockwise on screen."""
-    degrees = attributes.pop("rotation", 0)
-    return float(degrees) if isinstance(degrees, int | float) else 0.0
 
 
 def _file_name(key: str, path: str | None) -> str:

@@ -36,6 +36,20 @@ def converted(raw: Any, kind: type[T], codes: Sequence[tuple[str, str]] = ()) ->
         raise FormatError(text.replace(" - at `$.", " at `"), code=code) from None
 
 
+def degrees(said: Any) -> float:
+    """
+    An angle; 0 where it is no number.
+
+    Raises:
+        FormatError: P406, nobody has turned anything by so much.
+    """
+    if not isinstance(said, int | float):
+        return 0.0
+    if not abs(said) <= 1e6:
+        raise FormatError("rotation is beyond a million degrees", code="P406")
+    return float(said)
+
+
 def listed(tree: Tree, name: str) -> tuple[set[str], set[str]]:
     """
     The images and categories of a COCO document of any kind: file names without extension, names.

@@ -160,6 +160,8 @@ class _Reader:
         """What the file says, or else its picture."""
         rows, columns = (_text(node.find(k) if node is not None else None) for k in _SIZE)
         if rows.isdecimal() and columns.isdecimal():
+            if not all(len(n) < 11 and 0 < int(n) < 2**31 for n in (rows, columns)):
+                raise FormatError(f"image is {rows[:20]}x{columns[:20]}", code="I108")
             return int(rows), int(columns)
         if member is None:
             raise FormatError("no imagesize, and no picture that would tell it", code="I108")

@@ -203,8 +203,10 @@ class _Reader:
             Category(v, name, color=color or _color(v))
             for v, (name, color) in enumerate(labels, start=1)
         )
-        for color in {c.color for c in categories}:
-            same = [c.name for c in categories if c.color == color]
+        colored: dict[Color | None, list[str]] = {}
+        for c in categories:
+            colored.setdefault(c.color, []).append(c.name)
+        for color, same in colored.items():
             if len(same) > 1:
                 self.notes.append(
                     f"{listing(same)} have one colour, {color}: colours are read as {same[0]}"

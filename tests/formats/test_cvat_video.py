@@ -369,7 +369,7 @@ def test_an_object_that_leaves_and_comes_back_is_outside_meanwhile(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("identity", [3, "walker 3", 0, True, -1, 2.5, ["x"], {"a": 1}])
+@pytest.mark.parametrize("identity", [3, "walker 3", 0, True, -1, 2.5, ["x"], {"a": 1}, "7" * 5000])
 def test_whatever_a_track_id_is_it_comes_back(tmp_path, identity):
     mask = Rle(20, 30, Mask.from_array(np.eye(20, 30)).counts.decode())
     two = (RING, (12.0, 1.0, 19.0, 1.0, 19.0, 9.0))

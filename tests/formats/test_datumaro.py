@@ -158,6 +158,13 @@ def test_a_box_turns_about_its_centre_and_an_ellipse_fills_its_box(tmp_path):
     assert abs(round_.mask(20, 30).area - np.pi * 25) < 3
 
 
+def test_a_turn_by_more_than_anybody_turns_is_a_finding(tmp_path):
+    box = annotation("bbox", bbox=[5, 5, 9, 4], attributes={"rotation": int("9" * 400)})
+    with open_tree(folder(tmp_path, document([box]))) as tree:
+        (finding,) = formats.detect(tree).read(tree).findings
+    assert (finding.code, "rotation is beyond" in finding.message) == ("P406", True)
+
+
 def test_what_has_no_pixels_is_kept_aside_whatever_its_points(tmp_path):
     line = annotation("polyline", points=[1, 2, 3, 4])
     cuboid = annotation("cuboid_2d", points=[[1, 1], [3, 1]], label_id=None)

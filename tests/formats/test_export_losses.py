@@ -6,10 +6,10 @@ import pytest
 
 from publisher import formats
 from publisher.conservation import Tally
-from publisher.errors import FormatError
+from publisher.errors import FormatError, InvalidDataset
 from publisher.files import open_tree
 from publisher.stages import intake
-from tests.makers import zipped
+from tests.makers import coco_document, coco_folder, zipped
 from tests.truth import DATA
 
 
@@ -39,6 +39,13 @@ def xml(tmp_path_factory):
 )
 def test_cvats_coco_says_what_it_lost(coco, said):
     assert len([n for n in coco.notes if said in n]) == 1
+
+
+def test_a_box_of_cvats_coco_that_is_turned_beyond_measure_is_a_finding(tmp_path):
+    box = {"segmentation": [], "attributes": {"occluded": False, "rotation": 10**400}}
+    said = {**coco_document([box]), "info": {"contributor": "", "year": ""}}
+    with pytest.raises(InvalidDataset, match="rotation is beyond"):
+        intake.source(coco_folder(tmp_path / "in", said))
 
 
 def test_images_that_share_one_file_are_marked(coco):

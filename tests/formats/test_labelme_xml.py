@@ -107,6 +107,13 @@ def test_a_bad_object_costs_only_itself(objects, code, tmp_path):
         intake.read(source)
 
 
+@pytest.mark.parametrize("rows", ["0", "99999999999", "9" * 5000])
+def test_a_size_that_no_image_has_is_an_error(tmp_path, rows):
+    bad = annotation(outline(), f"<nrows>{rows}</nrows><ncols>30</ncols>")
+    with pytest.raises((FormatError, InvalidDataset), match="image is"):
+        intake.read(zipped(tmp_path / "in.zip", {"Annotations/street/a.xml": bad}))
+
+
 def test_a_name_that_leads_out_is_refused(tmp_path):
     bad = annotation().replace("a.jpg", "../../a.jpg")
     with pytest.raises(FormatError) as error:

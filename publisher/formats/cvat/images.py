@@ -28,7 +28,7 @@ from ..grouping import Shape, grouped
 from ..keeping import CROWD, CROWD_TAKEN
 from ..reading import Picture, Reading
 from ..xml import Xml, clean, elements
-from .members import Members
+from .members import Files, Members
 from .meta import Job, Meta, Plan, aside_of, subset_of
 from .shapes import (
     NOT_SEGMENTS,
@@ -64,12 +64,11 @@ def read(tree: Tree) -> Reading:
     names = [n for n in documents if content_of(tree, n) == "image"] or documents[:1]
     if not names:
         raise FormatError(f"no {XML}", path=tree.label)
-    members: dict[str, Members] = {}
+    files = Files(tree.names())
     categories: dict[str, Category] = {}
     readers = []
     for name in names:
-        base = str(PurePosixPath(name).parent)
-        beside = members.setdefault(base, Members(tree.names(), base))
+        beside = Members(files, str(PurePosixPath(name).parent))
         readers.append(_Reader(beside, Meta(categories=categories)))
         try:
             with tree.open(name) as stream:
@@ -325,7 +324,7 @@ class Writer:
 def group_of(segment: Segment, taken: set[tuple[str, str]], label: str) -> str:
     """The group id that a segment had, unless another of its label has it; else nothing."""
     said = str(segment.origin.get("group") or "")
-    if not said.isdecimal() or int(said) == 0 or (label, said) in taken:
+    if not said.isdecimal() or not said.strip("0") or (label, said) in taken:
         return ""
     taken.add((label, said))
     return said

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import islice, takewhile
 from pathlib import PurePosixPath
 
 from ...files import SPARE
+from ...names import stem
+
+
+class Files:
+    """The files of a tree that are no annotations, by name and by stem."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = sorted(n for n in names if not n.endswith((".xml", ".json", ".txt")))
+        self.known = set(self.names)
+        self.by_stem: dict[str, list[str]] = {}
+        for n in self.names:
+            self.by_stem.setdefault(stem(n), []).append(n)
+
+    def within(self, folder: str) -> list[str]:
+        """Those whose names begin so, sorted."""
+        start = bisect_left(self.names, folder)
+        return list(takewhile(lambda n: n.startswith(folder), islice(self.names, start, None)))
 
 
 class Members:
     """The files beside an annotation file in the folder `base`, and those given apart."""
 
-    def __init__(self, names: Sequence[str], base: str) -> None:
+    def __init__(self, files: Files, base: str) -> None:
         self._base = "" if base == "." else base + "/"
-        self._names = {n for n in names if not n.endswith((".xml", ".json", ".txt"))}
-        self._by_stem: dict[str, list[str]] = {}
-        for n in self._names:
-            self._by_stem.setdefault(str(PurePosixPath(n).with_suffix("")), []).append(n)
+        self._files = files
 
     def find(self, name: str, subset: str) -> str | None:
         """The file of an image; video frames are named without their extension."""
-        if not self._names:
+        if not self._files.names:
             return None
         root = f"{self._base}images/"
         places = [f"{root}{subset}/{name}", f"{root}{name}", f"{self._base}{name}"]
         places += [f"{SPARE}/{subset}/{name}", f"{SPARE}/{name}", f"{SPARE}/{_last(name)}"]
         for place in places:
-            if place in self._names:
+            if place in self._files.known:
                 return place
         for place in places:
-            if len(found := self._by_stem.get(place, [])) == 1:
+            if len(found := self._files.by_stem.get(place, [])) == 1:
                 return found[0]
         return None
 
@@ -43,7 +59,7 @@ class Members:
         roots = [f"{self._base}images/{subset}/" if subset else "", f"{self._base}images/"]
         roots += [f"{SPARE}/{subset}/" if subset else "", f"{SPARE}/"]
         for root in filter(None, roots):
-            if found := sorted(n for n in self._names if n.startswith(root)):
+            if found := self._files.within(root):
                 return [(n.removeprefix(root), n) for n in found]
         return []
 

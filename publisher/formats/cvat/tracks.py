@@ -178,6 +178,7 @@ def _tracks(writer: Writer, placed: Sequence[_Placed]) -> Iterator[_Track]:
     many = {_object(p) for p in placed if p.identity is not None and len(p.shapes) > 1}
     groups: dict[tuple[str, str], str] = {}
     tracks: dict[tuple[Any, ...], _Track] = {}
+    again: Counter[tuple[tuple[Any, ...], int]] = Counter()
     for position, p in enumerate(placed):
         group = p.group
         if not group and _object(p) in many:
@@ -198,15 +199,14 @@ def _tracks(writer: Writer, placed: Sequence[_Placed]) -> Iterator[_Track]:
                 *kind,
                 times[kind],
             )
-            while p.frame in tracks.get(key, _NONE).shapes:  # two objects of one track_id
-                key = (*key, "again")
+            again[key, p.frame] += (
+                1  # several objects of one track_id in a frame are as many tracks
+            )
+            key = (*key, again[key, p.frame])
             if key not in tracks:
                 tracks[key] = _Track(p.label, shape.source, group, identity)
             tracks[key].shapes[p.frame] = shape
     yield from tracks.values()
-
-
-_NONE = _Track("", "", "", None)
 
 
 def _object(p: _Placed) -> tuple[str, str]:

@@ -11,6 +11,7 @@ Written is one XML for each video or other group of images: each is a task in CV
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ from ..xml import elements
 from .frames import MAX_FRAMES, Frame, frames_of
 from .images import aside_notes, content_of, first_content, xml_names
 from .interpolation import Gap, Shown, fill, gaps
-from .members import Members
+from .members import Files, Members
 from .meta import Meta, Task
 from .shapes import NOT_SEGMENTS, described, integer, overhang, shape_of
 
@@ -87,15 +88,13 @@ class _Shared:
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
         self.categories: dict[str, Category] = {}
-        self._members: dict[str, Members] = {}
+        self._files = Files(tree.names())
         self._claimed = 0
         self._filled = self._text = 0
 
     def members(self, base: str) -> Members:
         """The files beside the XML files of one folder."""
-        if base not in self._members:
-            self._members[base] = Members(self.tree.names(), base)
-        return self._members[base]
+        return Members(self._files, base)
 
     def claim(self, frames: Iterable[Frame]) -> None:
         """
@@ -239,7 +238,7 @@ class _File:
         own = [(n, e) for n, e in track.shown if e.get("outside") != "1"]
         key = track.node.get("id", "")
         many = bool(key) and len(own) + len(filled) > 1  # CVAT writes lone shapes as tracks
-        identity = {TRACK: int(key) if key.isdecimal() else key} if many else {}
+        identity = {TRACK: int(key) if re.fullmatch(r"\d{1,18}", key) else key} if many else {}
         for shown, pixels in ((own, self.pixels), (filled, self.drawn)):
             for n, element in shown:
                 frame = track.frames.by_number.get(n)

@@ -644,6 +644,7 @@ def new_folder(path: Path, *, ours: Callable[[Path], bool]) -> Iterator[Path]:
     refuse_foreign(path, ours)
     part = path.with_name(f".{path.name}.part")
     with held(path.with_name(f".{path.name}.lock"), path):
+        _put_back(path)
         shutil.rmtree(part, ignore_errors=True)  # what a killed command left
         part.mkdir()
         try:
@@ -680,7 +681,7 @@ def held(lock: Path, path: Path) -> Iterator[None]:
         descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
+            if _is_at(descriptor, lock):
                 break  # otherwise its last holder has just removed it
             os.close(descriptor)
         except BlockingIOError:
@@ -693,16 +694,34 @@ def held(lock: Path, path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Is the open file still the one that has this name?"""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+def _replaced(path: Path) -> Path:
+    """Where the folder that was at `path` is while the new one takes its place."""
+    return path.with_name(f".{path.name}.replaced")
+
+
 def _swap(part: Path, path: Path) -> None:
     if not path.exists():
         part.rename(path)
         return
-    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    old = _replaced(path)
+    shutil.rmtree(old, ignore_errors=True)  # the rest of one, after a kill
     path.rename(old)
     try:
         part.rename(path)
     except OSError:
         old.rename(path)
         raise
-    with suppress(OSError):
-        shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(path: Path) -> None:
+    """Undo what a command that was killed between the two steps of `_swap` has done."""
+    if not path.exists() and _replaced(path).exists():
+        _replaced(path).rename(path)

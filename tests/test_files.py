@@ -155,6 +155,36 @@ def test_kill_9_leaves_the_old_file(tmp_path):
     assert (tmp_path / "a.json").read_bytes() == b"old"
 
 
+KILLED_WHILE_REPLACING = """
+import os, signal, sys
+from pathlib import Path
+from publisher import files
+rename = Path.rename
+def die(self, target):
+    if self.name.endswith(".part"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+Path.rename = die
+with files.new_folder(Path(sys.argv[1]), ours=files.holding("m")) as part:
+    (part / "m").write_text("new")
+"""
+
+
+def test_kill_9_while_a_folder_is_replaced_loses_nothing(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "m").write_text("old")
+    command = [sys.executable, "-c", KILLED_WHILE_REPLACING, out]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    with pytest.raises(OSError, match="full"), files.new_folder(out, ours=files.holding("m")):
+        raise OSError("disk is full")
+    assert (out / "m").read_text() == "old"
+    with files.new_folder(out, ours=files.holding("m")) as part:
+        (part / "m").write_text("newest")
+    assert (out / "m").read_text() == "newest"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
 KILLED_WHILE_IMPORTING = """
 import os, signal, sys
 from pathlib import Path

@@ -40,6 +40,14 @@ def test_findings_read_like_a_compilers_and_end_with_3(cli, tmp_path):
     assert "1 errors" in result.stderr
 
 
+def test_a_wrong_option_is_told_in_json_to_who_asks_for_json(cli, tmp_path):
+    said = json.loads(cli("validate", tmp_path, "--json", "--colour", code=2).stdout)
+    assert said["exit_code"] == 2
+    assert said["error"]["kind"] == "UsageError"
+    assert "--colour" in said["error"]["message"]
+    assert "Usage:" in cli("validate", tmp_path, "--colour", code=2).stderr
+
+
 def test_findings_as_json(cli, tmp_path):
     source = coco_folder(tmp_path / "in", coco_document([{}, {"category_id": 9}]))
     report = json.loads(cli("validate", source, "--json", code=3).stdout)

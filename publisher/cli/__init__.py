@@ -33,6 +33,11 @@ class Commands(click.Group):
         except PublisherError as error:
             _say(error, as_json)
             sys.exit(error.exit_code)
+        except click.UsageError as error:
+            if not as_json:
+                raise
+            _say(UsageError(error.format_message()), as_json)
+            sys.exit(error.exit_code)
         except OSError as error:  # a folder where a file should be, no right, a disk that is full
             if error.strerror is None or isinstance(error, BrokenPipeError):
                 raise

@@ -189,7 +189,7 @@ def not_portable(survey: Survey) -> Iterator[Finding]:
 
     Why it matters: Windows and macOS do not tell `A.jpg` from `a.jpg`: of two files one is
     left after unpacking. Windows has no `aux.png` and no `a:b.png`.
-    Fix: `build` renames it and records the new name; rename it in the source to keep control.
+    Fix: `import` renames it and says so; rename it in the source to keep control.
     Example: `Photo.JPG` and `photo.jpg`; `what?.png`.
     """
     for s in survey.seen:

@@ -24,14 +24,14 @@ from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
-from msgspec import Raw
+from msgspec import UNSET, Raw
 from numpy.typing import NDArray
 
 from ..columns import Column, Ids, Rows, Texts
-from ..conservation import Item, Tally
+from ..conservation import Item, Ledger, Tally
 from ..dataset import Category, Dataset, Sample, Segment
 from ..errors import FormatError, at
-from ..files import SPARE, Tree, canonical_json, fast_json, json_error, own_names
+from ..files import SPARE, Tree, fast_json, json_error, own_names
 from ..json_stream import Document, Window, places
 from ..masks import Mask, Rle
 from ..names import safe_path
@@ -39,6 +39,7 @@ from ..shapes.drawing import draw, keep_memory
 from ..spill import Spill
 from ..validate import Finding, finding_of
 from . import coco_records as records
+from .coco_licences import Licences, Listed, key_of
 from .coco_records import Annotation, Bent, Head, Image, Row
 from .reading import Header, Merged, Picture, Reading
 
@@ -88,28 +89,35 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
     looked at once, and only some hundred of its segments are held.
     """
     categories = [category_json(c) for c in dataset.categories]
+    ledger = Ledger()
     with ExitStack() as stack:
         open_: dict[str | None, _Writer] = {}
         for sample, figures in _with_figures(dataset):
-            if sample.split not in open_:
-                open_[sample.split] = stack.enter_context(_Writer(folder, sample.split, categories))
-            open_[sample.split].put(sample, figures)
+            if (split := sample.split) not in open_:
+                writer = _Writer(folder, split, categories, ledger)
+                open_[split] = stack.enter_context(writer)
+            open_[split].put(sample, figures)
         if not open_:
-            stack.enter_context(_Writer(folder, None, categories))
-    return ()
+            stack.enter_context(_Writer(folder, None, categories, ledger))
+    return ledger.items
 
 
 class _Writer:
     """One document that is written as its samples come: annotations, categories, images."""
 
     def __init__(
-        self, folder: Path, split: str | None, categories: Sequence[Mapping[str, Any]]
+        self,
+        folder: Path,
+        split: str | None,
+        categories: Sequence[Mapping[str, Any]],
+        ledger: Ledger,
     ) -> None:
         name = "instances.json" if split is None else f"instances_{split}.json"
         self._path = folder / name
         self._categories = categories
         self._images = Spill()
-        self._licences = _Licences()
+        self._licences = Licences(ledger)
+        self._ledger = ledger
         self._blocks: list[bytes] = [b'{"annotations":[']
         self._first = True
 
@@ -128,7 +136,9 @@ class _Writer:
             text = fast_json(rows)[1:-1]
             self._blocks.append(text if self._first else b"," + text)
             self._first = False
-        said = {**_extra(sample.source), **self._licences.of(sample), **_image_json(sample)}
+        said = {**with_licence(sample.source), **_image_json(sample)}
+        if "license" in said:
+            said["license"] = self._licences.number(said["license"], sample.file_name)
         image = fast_json(said)
         self._images.append(b"," + image if len(self._images) else image)
         if len(self._blocks) > 500:
@@ -145,30 +155,6 @@ class _Writer:
             self._stream.write(self._images.read(start, 2**20))
         licences = b',"licenses":' + fast_json(self._licences.said) if self._licences.said else b""
         self._stream.write(b"]" + licences + b"}")
-
-
-class _Licences:
-    """What images say of their licences, as COCO's list; ids that mean two are given anew."""
-
-    def __init__(self) -> None:
-        self.said: list[dict[str, Any]] = []
-        self._ids: dict[bytes, int] = {}
-        self._taken: set[int] = set()
-
-    def of(self, sample: Sample) -> dict[str, int]:
-        """The key `license` of a sample's image, if its source told it."""
-        licence = sample.source.get("license")
-        if not isinstance(licence, dict):
-            return {}
-        key = canonical_json(licence)
-        if key not in self._ids:
-            wanted = licence.get("id")
-            if not isinstance(wanted, int) or wanted in self._taken:
-                wanted = max(self._taken, default=0) + 1
-            self._ids[key] = wanted
-            self._taken.add(wanted)
-            self.said.append({**licence, "id": self._ids[key]})
-        return {"license": self._ids[key]}
 
 
 def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[str, Any]:
@@ -254,6 +240,12 @@ def _annotations(
         if s.z_order is not None:
             said["z_order"] = s.z_order  # not COCO's; readers pass over it, and ours keeps it
         yield {**said, "attributes": s.attributes} if s.attributes else said
+
+
+def with_licence(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a source said of an image beyond the format, its licence with all that is known."""
+    extra, licence = _extra(source), source.get("license")
+    return {**extra, "license": licence} if isinstance(licence, dict) else extra
 
 
 def _extra(source: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -374,6 +366,7 @@ class _File:
         self._tree = tree
         self._lost: dict[int, int] = {}  # images that cannot be read: id to position
         self._others: dict[str, Any] = {}  # info, licences
+        self._named: set[str] = set()  # licences that images have
         self._first: Any = None  # annotation
         self._file: Spill | None = None
         self._kept = Spill()  # windows that are in no plain file as they are
@@ -383,7 +376,9 @@ class _File:
         self._sorted = self._order = np.empty(0, dtype=np.int64)  # image ids, and whose they are
         self._take()
         self.by_cvat = _by_cvat(self._others, self._first)
-        self._licences = _licences_of(self._others.get("licenses"))
+        self._licences = Listed(self._others.get("licenses"))
+        unused = self._licences.unused(self._named)
+        self.mended += [Finding("J007", "info", said, self.name) for said in unused]
         for image_id, n in self.image_ids.repeated().items():
             said = f"image id {image_id} is used {n} times: whose are its annotations?"
             self.findings.append(Finding("I101", "error", said, self.name))
@@ -438,8 +433,8 @@ class _File:
             "subset": self.subset,
             "image_id": str(image.id),
             "name": name,
-            "license": self._licences.get(_key_of(image.license), {}),
-            "extra": _extra_of(group.image),
+            "license": self._licences.get(image.license),
+            "extra": self._extra_of(group.image),
         }
         sample = Sample(
             image.id,
@@ -494,10 +489,15 @@ class _File:
             raise FormatError(f"no category has id {row.said.category_id}", code="A304")
         return records.segment(row, by_cvat=self.by_cvat, bent=bent)
 
+    def _extra_of(self, row: Row[Image]) -> dict[str, Any]:
+        extra = records.extra_of(row)
+        licence = row.said.license
+        if licence in self._licences and not self._licences.get(licence):
+            del extra["license"]  # CVAT's, which says nothing
+        return extra
+
     def _licence(self, image: Image) -> Iterator[records.Mended]:
-        if image.license in (msgspec.UNSET, None):
-            return
-        if _key_of(image.license) not in self._licences:
+        if image.license not in (UNSET, None) and image.license not in self._licences:
             yield "I118", f"licence {str(image.license)[:40]} is not among the licences of the file"
 
     # ── the first pass ───────────────────────────────────────────────────────────────────────
@@ -592,6 +592,8 @@ class _File:
                 continue
             ids.append(image.id)
             self.names.append(image.file_name.encode())
+            if image.license is not UNSET:
+                self._named.add(key_of(image.license))
             self._images.append(base + starts[n])
             self._images.append(sizes[n])
         self.image_ids.extend(np.array(ids, dtype=np.int64))
@@ -693,26 +695,9 @@ def _id_of(raw: Raw) -> int:
     return found if isinstance(found, int) else 0
 
 
-def _licences_of(licences: Any) -> dict[str, dict[str, Any]]:
-    """The licences of a file by their ids; CVAT's, which say nothing, are empty."""
-    found = licences if isinstance(licences, list) else []
-    told = {_key_of(one.get("id")): one for one in found if isinstance(one, dict)}
-    return {key: one if one.get("name") or one.get("url") else {} for key, one in told.items()}
-
-
-def _key_of(licence: Any) -> str:
-    return repr(licence)  # ids of any kind, 1 apart from "1"
-
-
 def _found(mended: records.Mended, file_name: str) -> Finding:
     code, message = mended
     return finding_of(FormatError(message, code=code), file_name)
-
-
-def _extra_of(row: Row[Image]) -> dict[str, Any]:
-    more = ("license", "flickr_url", "coco_url", "date_captured")
-    said = {k: getattr(row.said, k) for k in more}
-    return {**{k: v for k, v in said.items() if v is not msgspec.UNSET}, **row.extra}
 
 
 # ── all files of an export ───────────────────────────────────────────────────────────────────

@@ -94,6 +94,8 @@ class _RawGroup(msgspec.Struct):
     annotations: list[Raw]
 
 
+_MORE = ("license", "flickr_url", "coco_url", "date_captured")  # of an image
+
 S = TypeVar("S")
 T = TypeVar("T", Image, Annotation, Category)
 
@@ -206,6 +208,12 @@ def image_id_of(raw: bytes) -> Head:
     if "image_id" not in said:
         raise FormatError("missing key 'image_id'", code="A303")
     return _converted({"image_id": image_id, "id": number}, Head)
+
+
+def extra_of(row: Row[Image]) -> dict[str, Any]:
+    """What an image says beyond what a sample has of its own."""
+    said = {key: getattr(row.said, key) for key in _MORE}
+    return {**{k: v for k, v in said.items() if v is not UNSET}, **row.extra}
 
 
 # ── repairs ──────────────────────────────────────────────────────────────────────────────────
@@ -346,8 +354,8 @@ def segment(row: Row[Annotation], *, by_cvat: bool, bent: Bent) -> Segment:
         origin["extra"] = row.extra
     if by_cvat:
         geometry, crowd = _unbent(a, geometry, crowd, origin, bent)
-    if said:
-        said = {k: v for k, v in said.items() if (k, v) != ("occluded", False)}
+        if said:  # CVAT says it of everything
+            said = {k: v for k, v in said.items() if (k, v) != ("occluded", False)}
     try:
         shape = _geometry(geometry)
     except FormatError as error:

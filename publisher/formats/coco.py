@@ -39,8 +39,9 @@ from ..shapes.drawing import draw, keep_memory
 from ..spill import Spill
 from ..validate import Finding, finding_of
 from . import coco_records as records
-from .coco_licences import Licences, Listed, key_of
+from .coco_licences import Licences, Listed, key_of, unlisted
 from .coco_records import Annotation, Bent, Head, Image, Row
+from .keeping import fields_beyond
 from .reading import Header, Merged, Picture, Reading
 
 _LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
@@ -131,15 +132,19 @@ class _Writer:
                 self._finish()
 
     def put(self, sample: Sample, figures: Sequence[_Figure]) -> None:
-        rows = list(_annotations(sample, figures, outlines=True))
+        rows = [
+            {**fields_beyond(s.origin, said.keys(), self._ledger, sample.file_name), **said}
+            if "extra" in s.origin
+            else said
+            for s, said in zip(
+                sample.segments, _annotations(sample, figures, outlines=True), strict=True
+            )
+        ]
         if rows:
             text = fast_json(rows)[1:-1]
             self._blocks.append(text if self._first else b"," + text)
             self._first = False
-        said = {**with_licence(sample.source), **_image_json(sample)}
-        if "license" in said:
-            said["license"] = self._licences.number(said["license"], sample.file_name)
-        image = fast_json(said)
+        image = fast_json(self._licences.numbered(image_record(sample, self._ledger)))
         self._images.append(b"," + image if len(self._images) else image)
         if len(self._blocks) > 500:
             self._flush()
@@ -235,23 +240,17 @@ def _annotations(
             "bbox": box,
             "iscrowd": int(s.iscrowd),
         }
-        if outlines and (extra := _extra(s.origin)):
-            said = {**extra, **said}
         if s.z_order is not None:
             said["z_order"] = s.z_order  # not COCO's; readers pass over it, and ours keeps it
         yield {**said, "attributes": s.attributes} if s.attributes else said
 
 
-def with_licence(source: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a source said of an image beyond the format, its licence with all that is known."""
-    extra, licence = _extra(source), source.get("license")
-    return {**extra, "license": licence} if isinstance(licence, dict) else extra
-
-
-def _extra(source: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a source said beyond the format, which goes back as it came."""
-    extra = source.get("extra")
-    return extra if isinstance(extra, dict) else {}
+def image_record(sample: Sample, ledger: Ledger) -> dict[str, Any]:
+    """An element of `images`, with what its source said; see `Licences.numbered`."""
+    own = _image_json(sample)
+    said = {**fields_beyond(sample.source, own.keys(), ledger, sample.file_name), **own}
+    licence = sample.source.get("license")
+    return {**said, "license": licence} if isinstance(licence, dict) else said
 
 
 # ── documents ────────────────────────────────────────────────────────────────────────────────
@@ -377,22 +376,16 @@ class _File:
         self._take()
         self.by_cvat = _by_cvat(self._others, self._first)
         self._licences = Listed(self._others.get("licenses"))
-        unused = self._licences.unused(self._named)
-        self.mended += [Finding("J007", "info", said, self.name) for said in unused]
+        left = [("J007", said) for said in self._licences.unused(self._named)]
+        if not self.by_cvat:
+            left += records.info_left(self._others.get("info"))
+        self.mended += [_found(m, self.name) for m in left]
         for image_id, n in self.image_ids.repeated().items():
             said = f"image id {image_id} is used {n} times: whose are its annotations?"
             self.findings.append(Finding("I101", "error", said, self.name))
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def info_left(self) -> str | None:
-        """What to say where a file tells of its dataset: that belongs into a card."""
-        info = self._others.get("info")
-        told = sorted(k for k, v in info.items() if v) if isinstance(info, dict) else []
-        if self.by_cvat or not told:
-            return None
-        return f"{self.name}: info ({', '.join(told)[:80]}) is not kept; say it in the card"
 
     def headers(self) -> Iterator[Header]:
         """Of all images, in the order of the file."""
@@ -429,12 +422,13 @@ class _File:
                     row.extra.keys() & {"bbox", "area"}
                 ):
                     mended.append(("A308", "bbox or area is missing; computed from the mask"))
+        licence, extra = self._licences.told(records.extra_of(group.image))
         source: dict[str, Any] = {
             "subset": self.subset,
             "image_id": str(image.id),
             "name": name,
-            "license": self._licences.get(image.license),
-            "extra": self._extra_of(group.image),
+            "license": licence,
+            "extra": extra,
         }
         sample = Sample(
             image.id,
@@ -489,16 +483,9 @@ class _File:
             raise FormatError(f"no category has id {row.said.category_id}", code="A304")
         return records.segment(row, by_cvat=self.by_cvat, bent=bent)
 
-    def _extra_of(self, row: Row[Image]) -> dict[str, Any]:
-        extra = records.extra_of(row)
-        licence = row.said.license
-        if licence in self._licences and not self._licences.get(licence):
-            del extra["license"]  # CVAT's, which says nothing
-        return extra
-
     def _licence(self, image: Image) -> Iterator[records.Mended]:
         if image.license not in (UNSET, None) and image.license not in self._licences:
-            yield "I118", f"licence {str(image.license)[:40]} is not among the licences of the file"
+            yield "I118", unlisted(image.license)
 
     # ── the first pass ───────────────────────────────────────────────────────────────────────
 
@@ -740,7 +727,6 @@ def _joined(files: Sequence[_File]) -> Reading:
     for f in files:
         f.shared = frozenset(owners)
     notes += [_overwritten(member, owners[member]) for member in sorted(owners)]
-    notes += [note for f in files if (note := f.info_left())]
     counted = Tally(sum(map(len, files)), sum(f.annotations for f in files))
     reading = Reading(
         name="",

@@ -20,10 +20,18 @@ class Listed:
     def __contains__(self, licence: Any) -> bool:
         return key_of(licence) in self._by_id
 
-    def get(self, licence: Any) -> dict[str, Any]:
-        """What the file says of the licence with this id; nothing where it says only the id."""
-        found = self._by_id.get(key_of(licence), {})
-        return {} if _is_blank(found) else found
+    def told(self, extra: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """
+        All that is known of an image's licence, and what else is said of the image.
+
+        A licence of which the file says no more than its id, as CVAT's do, is none.
+        """
+        found = self._by_id.get(key_of(extra["license"])) if "license" in extra else None
+        if found is None:
+            return {}, extra
+        if _is_blank(found):
+            return {}, {k: v for k, v in extra.items() if k != "license"}
+        return found, extra
 
     def unused(self, named: Set[str]) -> Iterator[str]:
         """What to say of licences that no image has, given the keys of those that some have."""
@@ -38,6 +46,11 @@ class Listed:
     def _is_named(self, licence: dict[str, Any], named: Set[str]) -> bool:
         key = key_of(licence.get("id"))
         return key in named and self._by_id[key] is licence
+
+
+def unlisted(licence: Any) -> str:
+    """What to say of an id that the file of its image does not list."""
+    return f"licence {str(licence)[:40]} is not among the licences of the file"
 
 
 def key_of(licence: Any) -> str:
@@ -59,17 +72,16 @@ class Licences:
         self._ids: dict[bytes, int] = {}  # of those that are listed
         self._unlisted: dict[float, float] = {}  # of those that never were, by what they were
 
-    def number(self, licence: Any, file_name: str) -> Any:
-        """
-        The id for an image's licence.
-
-        Args:
-            licence: all that is known of it; or only its id, which its file does not list.
-        """
+    def numbered(self, image: dict[str, Any]) -> dict[str, Any]:
+        """An image whose licence was all that is known of it, now with its id."""
+        licence = image.get("license")
         if isinstance(licence, dict):
-            return self._listed(licence)
+            return {**image, "license": self._listed(licence)}
         if isinstance(licence, bool) or not isinstance(licence, int | float):
-            return licence
+            return image
+        return {**image, "license": self._not_listed(licence, image["file_name"])}
+
+    def _not_listed(self, licence: float, file_name: str) -> float:
         if licence not in self._unlisted:
             taken = licence in self._ids.values()
             self._unlisted[licence] = self._free() if taken else licence

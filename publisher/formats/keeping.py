@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ..conservation import Ledger
 from ..dataset import Category, Dataset, Json, Sample
 from ..masks import Mask
 from ..names import listing
@@ -99,6 +100,17 @@ def forecast(dataset: Dataset, kept: frozenset[Trait]) -> tuple[Shortfall, ...]:
     return tuple(
         Shortfall(t, counts[t], first.get(t), names.get(t, ())) for t in missing if counts.get(t)
     )
+
+
+def fields_beyond(said: Json, own: Set[str], ledger: Ledger, file_name: str) -> Mapping[str, Any]:
+    """What a source said beyond its format, but for fields of the target's own names."""
+    extra = said.get("extra")
+    if not isinstance(extra, Mapping):
+        return {}
+    for key in sorted(own & extra.keys()):
+        reason = f"a field {key!r} of the source is left out: it means something else here"
+        ledger.note(reason, file_name)
+    return {k: v for k, v in extra.items() if k not in own}
 
 
 _SAID: Mapping[Trait, str] = {  # after "voc cannot hold "

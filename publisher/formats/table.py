@@ -98,7 +98,8 @@ FORMATS = {
             "coco-panoptic",
             "COCO panoptic",
             keeps("instances", "holes", "parts", "crowds", "isthing", "colors", "supercategories")
-            | keeps("category ids", "unused categories", "splits", "extensions", "empty images"),
+            | keeps("category ids", "unused categories", "splits", "extensions", "empty images")
+            | keeps("attributes", "z-order", "extras"),
             coco_panoptic.detect,
             coco_panoptic.read,
             coco_panoptic.write,

@@ -350,8 +350,8 @@ def test_a_licence_that_no_file_lists_never_becomes_that_of_another_file(tmp_pat
 
 def test_what_a_file_says_of_its_dataset_is_named_where_it_is_left(tmp_path):
     document = {"info": {"description": "Hands", "year": 0}, **licensed("a", [], None)}
-    notes = reading(put(tmp_path / "a.json", document)).notes
-    assert any("info (description) is not kept" in note for note in notes)
+    mended = reading(put(tmp_path / "a.json", document)).mended
+    assert any("J007: info (description) is not kept" in str(f) for f in mended)
 
 
 @pytest.mark.parametrize("number", ["1", 1.0])

@@ -33,7 +33,7 @@ from ..masks import Mask, check_polygons
 from ..names import collision_key, listing, safe_path
 from ..shapes.outlines import joined, trace
 from ..validate import Finding, finding_of
-from .reading import Picture, Reading
+from .reading import Picture, Reading, set_aside
 from .yolo_layout import NO_SPLIT, NOT_SPLITS, SIZES, Config, Entry, config, entries
 
 _MAX_LABELS = 2**27  # bytes of one label file
@@ -80,6 +80,7 @@ def read(tree: Tree) -> Reading:
         counted=Tally(len(pictures), reader.rows, dict(reader.pixels)),
         notes=tuple(reader.notes(missing, found)),
         findings=tuple(reader.findings),
+        mended=tuple(set_aside({"box": reader.boxes}, tree.label)),
         files=frozenset(e.label for e in found if e.label is not None),
     )
 
@@ -93,7 +94,7 @@ class _Reader:
         self.findings: list[Finding] = []
         self.pixels: Counter[str] = Counter()
         self.rows = 0
-        self._boxes = 0
+        self.boxes = 0
 
     def size(self, entry: Entry) -> tuple[int, int] | None:
         """(height, width) by the picture, else by images.csv."""
@@ -124,7 +125,7 @@ class _Reader:
                 continue
             self.pixels[category.name] += mask.area
             segments.append(segment)
-        self._boxes += len(boxes)
+        self.boxes += len(boxes)
         source = {"subset": entry.split, "name": entry.name, "not_segments": boxes}
         sample = Sample(
             id=0,
@@ -142,8 +143,6 @@ class _Reader:
             yield f"{len(shared)} label file(s) are of several pictures: {listing(shared)}"
         if missing:
             yield f"not there, though the description names them: {listing(missing)}"
-        if self._boxes:
-            yield f"{self._boxes} box(es) have no outline; kept with their sample's source"
 
     def _lines(self, entry: Entry) -> Iterator[tuple[int, list[str]]]:
         """The lines of a label file that say something, by number from 1, as words."""

@@ -159,7 +159,7 @@ def test_boxes_are_kept_aside_for_they_are_no_masks(tmp_path):
     assert len(sample.segments) == found.counted.segments == 1
     box = {"kind": "box", "label": "food", "bbox": pytest.approx([12, 6, 6, 8])}
     assert sample.source["not_segments"] == [box]
-    assert "1 box(es) have no outline" in found.notes[0]
+    assert "J007: 1 box annotation(s) have no pixels" in str(found.mended[0])
 
 
 @pytest.mark.parametrize(

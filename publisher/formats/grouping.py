@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..conservation import Item, Tally
-from ..dataset import Segment
+from ..dataset import Json, Segment
 from ..masks import Mask, Rle
 from ..names import listing
 
@@ -81,11 +81,28 @@ def _joined(parts: Sequence[Shape], file_name: str) -> tuple[Segment, Item]:
         attributes=merged([s.attributes for s in segments]),
         origin={
             **first.segment.origin,
+            **_extra_of_all(segments),
             "shape": "group",
             "parts": [_part(s, as_polygons) for s in segments],
         },
     )
     return joined, Item(reason, change, file_name)
+
+
+def _extra_of_all(segments: Sequence[Segment]) -> dict[str, Any]:
+    """What is said beyond the format of any part; where several say it, what the first says."""
+    extra: dict[str, Any] = {}
+    for s in reversed(segments):
+        extra |= s.origin.get("extra") or {}
+    return {"extra": extra} if extra else {}
+
+
+def extras_of(segment: Segment, shapes: int) -> list[Json]:
+    """The origin of each part of a segment, where it is written as so many shapes again."""
+    parts = segment.origin.get("parts")
+    if isinstance(parts, list | tuple) and len(parts) == shapes:
+        return [p if isinstance(p, Mapping) else {} for p in parts]
+    return [segment.origin] * shapes
 
 
 def _part(s: Segment, as_polygons: bool) -> dict[str, Any]:

@@ -72,7 +72,7 @@ FORMATS = {
         Format(
             "datumaro",
             "Datumaro 1.0",
-            everything_but("isthing", "category ids", "marks", "subsets", "extras", "flags"),
+            everything_but("isthing", "category ids", "marks", "subsets", "flags"),
             datumaro.detect,
             datumaro.read,
             datumaro.write,

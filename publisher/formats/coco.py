@@ -248,9 +248,7 @@ def _annotations(
 def image_record(sample: Sample, ledger: Ledger) -> dict[str, Any]:
     """An element of `images`, with what its source said; see `Licences.numbered`."""
     own = _image_json(sample)
-    said = {**fields_beyond(sample.source, own.keys(), ledger, sample.file_name), **own}
-    licence = sample.source.get("license")
-    return {**said, "license": licence} if isinstance(licence, dict) else said
+    return {**fields_beyond(sample.source, own.keys(), ledger, sample.file_name), **own}
 
 
 # ── documents ────────────────────────────────────────────────────────────────────────────────

@@ -246,7 +246,7 @@ def about(key: str, said: Mapping[str, Any], fate: str) -> Iterator[Mended]:
     """What is said of a key that is not the format's."""
     if fate == "not kept":
         yield "J007", f"unknown field {key[:40]!r}; {fate}"
-    elif key == "score":
+    elif key == "score" and said[key] is not None:
         yield "A320", "a score is there, as if it were a prediction; kept aside"
     elif key not in _KEYPOINTS:
         yield "J007", f"unknown field {key!r}; {fate}"

@@ -25,14 +25,14 @@ from ..dataset import Category, Dataset, Sample, Segment, by_split
 from ..errors import FormatError, UsageError, at
 from ..files import Tree, canonical_json, own_names, read_json
 from ..images import size_of
-from ..masks import Rle, check_polygons, ellipse
+from ..masks import Rle, ellipse
 from ..names import safe_path
 from ..validate import Finding, finding_of
 from .coco import ImageFinder
 from .coco_records import Mended, about, info_left
 from .cvat import box_ring
 from .documents import converted, top_keys
-from .grouping import Shape, extras_of, grouped
+from .grouping import Shape, grouped, shapes_of
 from .keeping import CROWD, CROWD_TAKEN, fields_beyond
 from .reading import Merged, Picture, Reading, set_aside
 
@@ -483,23 +483,22 @@ def _item_json(
     for segment in sample.segments:
         if CROWD in segment.attributes:
             ledger.note(CROWD_TAKEN, sample.file_name)
-        several = isinstance(segment.segmentation, tuple) and len(segment.segmentation) > 1
-        said: dict[str, Any] = {
-            "id": segment.id,
-            "group": next(groups) if several else 0,
-            "label_id": index[segment.category_id],
-            "attributes": {**segment.attributes, CROWD: segment.iscrowd},
-        }
-        if segment.z_order is not None:
-            said["z_order"] = segment.z_order
-        if "object_id" in segment.origin:
-            said["object_id"] = segment.origin["object_id"]
-        shapes = list(_geometries(segment, sample.height, sample.width))
-        for shape, extra in zip(shapes, extras_of(segment, len(shapes)), strict=True):
-            own = {**said, **shape}
-            annotations.append(
-                {**fields_beyond(extra, own.keys(), ledger, sample.file_name), **own}
-            )
+        shapes = shapes_of(segment, sample.height, sample.width)
+        group = next(groups) if len(shapes) > 1 else 0
+        for shape in shapes:
+            own: dict[str, Any] = {
+                "id": segment.id,
+                "group": group,
+                "label_id": index[segment.category_id],
+                "attributes": {**shape.attributes, CROWD: segment.iscrowd},
+                **_geometry_json(shape, sample.height, sample.width),
+            }
+            if shape.z_order is not None:
+                own["z_order"] = shape.z_order
+            if "object_id" in shape.origin:
+                own["object_id"] = shape.origin["object_id"]
+            more = fields_beyond(shape.origin, own.keys(), ledger, sample.file_name)
+            annotations.append({**more, **own})
     return {
         **_said_beside(sample, ledger),
         "id": _key(sample.file_name) if alone else sample.file_name,
@@ -519,10 +518,7 @@ def _said_beside(sample: Sample, ledger: Ledger) -> dict[str, Any]:
     return {**said, "attr": attr}
 
 
-def _geometries(segment: Segment, height: int, width: int) -> Iterator[dict[str, Any]]:
-    if isinstance(segment.segmentation, Rle):
-        yield {"type": "mask", "rle": segment.mask(height, width).to_rle()}
-        return
-    check_polygons(segment.segmentation)
-    for ring in segment.segmentation:
-        yield {"type": "polygon", "points": ring}
+def _geometry_json(shape: Segment, height: int, width: int) -> dict[str, Any]:
+    if isinstance(shape.segmentation, Rle):
+        return {"type": "mask", "rle": shape.mask(height, width).to_rle()}
+    return {"type": "polygon", "points": shape.segmentation[0]}

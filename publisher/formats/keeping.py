@@ -103,10 +103,16 @@ def forecast(dataset: Dataset, kept: frozenset[Trait]) -> tuple[Shortfall, ...]:
 
 
 def fields_beyond(said: Json, own: Set[str], ledger: Ledger, file_name: str) -> Mapping[str, Any]:
-    """What a source said beyond its format, but for fields of the target's own names."""
-    extra = said.get("extra")
+    """
+    What a source said beyond its format, but for fields of the target's own names.
+
+    An image's licence is all that is known of it: its id means something within COCO only.
+    """
+    extra, licence = said.get("extra"), said.get("license")
     if not isinstance(extra, Mapping):
         return {}
+    if isinstance(licence, Mapping):
+        extra = {**extra, "license": licence}
     for key in sorted(own & extra.keys()):
         reason = f"a field {key!r} of the source is left out: it means something else here"
         ledger.note(reason, file_name)

@@ -81,7 +81,8 @@ FORMATS = {
             "labelme",
             "Labelme",
             keeps("instances", "overlaps", "holes", "parts", "outlines", "z-order", "attributes")
-            | keeps("unused categories", "extensions", "empty images", "flags"),
+            | keeps("unused categories", "extensions", "empty images", "flags")
+            | keeps("extras"),
             labelme.detect,
             labelme.read,
             labelme.write,

@@ -414,7 +414,7 @@ def test_text_that_is_no_utf_8_is_said_wherever_it_stands(tmp_path):
 def test_keypoints_are_announced_where_they_go(tmp_path):
     body = coco_document([{"keypoints": [1, 2, 2], "num_keypoints": 1}])
     path = put(tmp_path / "instances.json", body)
-    for target, announced in (("coco", False), ("cvat", True), ("labelme", True)):
+    for target, announced in (("coco", False), ("cvat", True), ("voc", True)):
         told = [str(s) for s in conversion.plan(path, target).shortfalls if s.trait == "extras"]
         said = "other fields of its source: keypoints, num_keypoints (1 images and segments)"
         assert told == [f"{said} (first: a.jpg)"] * announced

@@ -24,14 +24,14 @@ from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
-from msgspec import Raw
+from msgspec import UNSET, Raw
 from numpy.typing import NDArray
 
 from ..columns import Column, Ids, Rows, Texts
-from ..conservation import Item, Tally
+from ..conservation import Item, Ledger, Tally
 from ..dataset import Category, Dataset, Sample, Segment
 from ..errors import FormatError, at
-from ..files import SPARE, Tree, canonical_json, fast_json, json_error, own_names
+from ..files import SPARE, Tree, fast_json, json_error, own_names
 from ..json_stream import Document, Window, places
 from ..masks import Mask, Rle
 from ..names import safe_path
@@ -39,7 +39,9 @@ from ..shapes.drawing import draw, keep_memory
 from ..spill import Spill
 from ..validate import Finding, finding_of
 from . import coco_records as records
+from .coco_licences import Licences, Listed, key_of, unlisted
 from .coco_records import Annotation, Bent, Head, Image, Row
+from .keeping import fields_beyond
 from .reading import Header, Merged, Picture, Reading
 
 _LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
@@ -88,28 +90,35 @@ def write(dataset: Dataset, folder: Path) -> tuple[Item, ...]:
     looked at once, and only some hundred of its segments are held.
     """
     categories = [category_json(c) for c in dataset.categories]
+    ledger = Ledger()
     with ExitStack() as stack:
         open_: dict[str | None, _Writer] = {}
         for sample, figures in _with_figures(dataset):
-            if sample.split not in open_:
-                open_[sample.split] = stack.enter_context(_Writer(folder, sample.split, categories))
-            open_[sample.split].put(sample, figures)
+            if (split := sample.split) not in open_:
+                writer = _Writer(folder, split, categories, ledger)
+                open_[split] = stack.enter_context(writer)
+            open_[split].put(sample, figures)
         if not open_:
-            stack.enter_context(_Writer(folder, None, categories))
-    return ()
+            stack.enter_context(_Writer(folder, None, categories, ledger))
+    return ledger.items
 
 
 class _Writer:
     """One document that is written as its samples come: annotations, categories, images."""
 
     def __init__(
-        self, folder: Path, split: str | None, categories: Sequence[Mapping[str, Any]]
+        self,
+        folder: Path,
+        split: str | None,
+        categories: Sequence[Mapping[str, Any]],
+        ledger: Ledger,
     ) -> None:
         name = "instances.json" if split is None else f"instances_{split}.json"
         self._path = folder / name
         self._categories = categories
         self._images = Spill()
-        self._licences = _Licences()
+        self._licences = Licences(ledger)
+        self._ledger = ledger
         self._blocks: list[bytes] = [b'{"annotations":[']
         self._first = True
 
@@ -123,13 +132,19 @@ class _Writer:
                 self._finish()
 
     def put(self, sample: Sample, figures: Sequence[_Figure]) -> None:
-        rows = list(_annotations(sample, figures, outlines=True))
+        rows = [
+            {**fields_beyond(s.origin, said.keys(), self._ledger, sample.file_name), **said}
+            if "extra" in s.origin
+            else said
+            for s, said in zip(
+                sample.segments, _annotations(sample, figures, outlines=True), strict=True
+            )
+        ]
         if rows:
             text = fast_json(rows)[1:-1]
             self._blocks.append(text if self._first else b"," + text)
             self._first = False
-        said = {**_extra(sample.source), **self._licences.of(sample), **_image_json(sample)}
-        image = fast_json(said)
+        image = fast_json(self._licences.numbered(image_record(sample, self._ledger)))
         self._images.append(b"," + image if len(self._images) else image)
         if len(self._blocks) > 500:
             self._flush()
@@ -145,30 +160,6 @@ class _Writer:
             self._stream.write(self._images.read(start, 2**20))
         licences = b',"licenses":' + fast_json(self._licences.said) if self._licences.said else b""
         self._stream.write(b"]" + licences + b"}")
-
-
-class _Licences:
-    """What images say of their licences, as COCO's list; ids that mean two are given anew."""
-
-    def __init__(self) -> None:
-        self.said: list[dict[str, Any]] = []
-        self._ids: dict[bytes, int] = {}
-        self._taken: set[int] = set()
-
-    def of(self, sample: Sample) -> dict[str, int]:
-        """The key `license` of a sample's image, if its source told it."""
-        licence = sample.source.get("license")
-        if not isinstance(licence, dict):
-            return {}
-        key = canonical_json(licence)
-        if key not in self._ids:
-            wanted = licence.get("id")
-            if not isinstance(wanted, int) or wanted in self._taken:
-                wanted = max(self._taken, default=0) + 1
-            self._ids[key] = wanted
-            self._taken.add(wanted)
-            self.said.append({**licence, "id": self._ids[key]})
-        return {"license": self._ids[key]}
 
 
 def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[str, Any]:
@@ -249,17 +240,15 @@ def _annotations(
             "bbox": box,
             "iscrowd": int(s.iscrowd),
         }
-        if outlines and (extra := _extra(s.origin)):
-            said = {**extra, **said}
         if s.z_order is not None:
             said["z_order"] = s.z_order  # not COCO's; readers pass over it, and ours keeps it
         yield {**said, "attributes": s.attributes} if s.attributes else said
 
 
-def _extra(source: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a source said beyond the format, which goes back as it came."""
-    extra = source.get("extra")
-    return extra if isinstance(extra, dict) else {}
+def image_record(sample: Sample, ledger: Ledger) -> dict[str, Any]:
+    """An element of `images`, with what its source said; see `Licences.numbered`."""
+    own = _image_json(sample)
+    return {**fields_beyond(sample.source, own.keys(), ledger, sample.file_name), **own}
 
 
 # ── documents ────────────────────────────────────────────────────────────────────────────────
@@ -374,6 +363,7 @@ class _File:
         self._tree = tree
         self._lost: dict[int, int] = {}  # images that cannot be read: id to position
         self._others: dict[str, Any] = {}  # info, licences
+        self._named: set[str] = set()  # licences that images have
         self._first: Any = None  # annotation
         self._file: Spill | None = None
         self._kept = Spill()  # windows that are in no plain file as they are
@@ -383,21 +373,17 @@ class _File:
         self._sorted = self._order = np.empty(0, dtype=np.int64)  # image ids, and whose they are
         self._take()
         self.by_cvat = _by_cvat(self._others, self._first)
-        self._licences = _licences_of(self._others.get("licenses"))
+        self._licences = Listed(self._others.get("licenses"))
+        left = [("J007", said) for said in self._licences.unused(self._named)]
+        if not self.by_cvat:
+            left += records.info_left(self._others.get("info"))
+        self.mended += [_found(m, self.name) for m in left]
         for image_id, n in self.image_ids.repeated().items():
             said = f"image id {image_id} is used {n} times: whose are its annotations?"
             self.findings.append(Finding("I101", "error", said, self.name))
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def info_left(self) -> str | None:
-        """What to say where a file tells of its dataset: that belongs into a card."""
-        info = self._others.get("info")
-        told = sorted(k for k, v in info.items() if v) if isinstance(info, dict) else []
-        if self.by_cvat or not told:
-            return None
-        return f"{self.name}: info ({', '.join(told)[:80]}) is not kept; say it in the card"
 
     def headers(self) -> Iterator[Header]:
         """Of all images, in the order of the file."""
@@ -434,12 +420,13 @@ class _File:
                     row.extra.keys() & {"bbox", "area"}
                 ):
                     mended.append(("A308", "bbox or area is missing; computed from the mask"))
+        licence, extra = self._licences.told(records.extra_of(group.image))
         source: dict[str, Any] = {
             "subset": self.subset,
             "image_id": str(image.id),
             "name": name,
-            "license": self._licences.get(_key_of(image.license), {}),
-            "extra": _extra_of(group.image),
+            "license": licence,
+            "extra": extra,
         }
         sample = Sample(
             image.id,
@@ -495,10 +482,8 @@ class _File:
         return records.segment(row, by_cvat=self.by_cvat, bent=bent)
 
     def _licence(self, image: Image) -> Iterator[records.Mended]:
-        if image.license in (msgspec.UNSET, None):
-            return
-        if _key_of(image.license) not in self._licences:
-            yield "I118", f"licence {str(image.license)[:40]} is not among the licences of the file"
+        if image.license not in (UNSET, None) and image.license not in self._licences:
+            yield "I118", unlisted(image.license)
 
     # ── the first pass ───────────────────────────────────────────────────────────────────────
 
@@ -592,6 +577,8 @@ class _File:
                 continue
             ids.append(image.id)
             self.names.append(image.file_name.encode())
+            if image.license is not UNSET:
+                self._named.add(key_of(image.license))
             self._images.append(base + starts[n])
             self._images.append(sizes[n])
         self.image_ids.extend(np.array(ids, dtype=np.int64))
@@ -693,26 +680,9 @@ def _id_of(raw: Raw) -> int:
     return found if isinstance(found, int) else 0
 
 
-def _licences_of(licences: Any) -> dict[str, dict[str, Any]]:
-    """The licences of a file by their ids; CVAT's, which say nothing, are empty."""
-    found = licences if isinstance(licences, list) else []
-    told = {_key_of(one.get("id")): one for one in found if isinstance(one, dict)}
-    return {key: one if one.get("name") or one.get("url") else {} for key, one in told.items()}
-
-
-def _key_of(licence: Any) -> str:
-    return repr(licence)  # ids of any kind, 1 apart from "1"
-
-
 def _found(mended: records.Mended, file_name: str) -> Finding:
     code, message = mended
     return finding_of(FormatError(message, code=code), file_name)
-
-
-def _extra_of(row: Row[Image]) -> dict[str, Any]:
-    more = ("license", "flickr_url", "coco_url", "date_captured")
-    said = {k: getattr(row.said, k) for k in more}
-    return {**{k: v for k, v in said.items() if v is not msgspec.UNSET}, **row.extra}
 
 
 # ── all files of an export ───────────────────────────────────────────────────────────────────
@@ -755,7 +725,6 @@ def _joined(files: Sequence[_File]) -> Reading:
     for f in files:
         f.shared = frozenset(owners)
     notes += [_overwritten(member, owners[member]) for member in sorted(owners)]
-    notes += [note for f in files if (note := f.info_left())]
     counted = Tally(sum(map(len, files)), sum(f.annotations for f in files))
     reading = Reading(
         name="",

@@ -1,4 +1,7 @@
-"""COCO's documents, written as their images come: {"annotations", "categories", "images"}."""
+"""
+COCO's documents, written as their images come: {"annotations", "categories", "images"}, and
+"licenses" where images have some.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..conservation import Ledger
 from ..dataset import Category, Sample
 from ..files import fast_json
 from .coco import category_json
+from .coco_licences import Licences
 
 
 @contextmanager
@@ -32,9 +37,20 @@ class Documents:
 
     def add(self, path: Path, images: bytes, annotations: bytes) -> None:
         """Append to the two lists of a file; both come as JSON lists."""
+        self._document(path).add(images, annotations)
+
+    def add_records(
+        self, path: Path, images: Sequence[dict[str, Any]], annotations: bytes, ledger: Ledger
+    ) -> None:
+        """Append images with their licences; see `coco.image_record`."""
+        document = self._document(path)
+        licences = document.licences = document.licences or Licences(ledger)
+        document.add(fast_json([licences.numbered(image) for image in images]), annotations)
+
+    def _document(self, path: Path) -> _Document:
         if path not in self._open:
             self._open[path] = _Document(path, self._stack)
-        self._open[path].add(images, annotations)
+        return self._open[path]
 
     def end(self, categories: bytes) -> None:
         """Write what comes last."""
@@ -51,6 +67,7 @@ class _Document:
         self._images = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         self._file.write(b'{"annotations":[')
         self._empty = {"annotations": True, "images": True}
+        self.licences: Licences | None = None
 
     def add(self, images: bytes, annotations: bytes) -> None:
         self._append("annotations", self._file, annotations)
@@ -60,7 +77,8 @@ class _Document:
         self._file.write(b'],"categories":' + categories + b',"images":[')
         self._images.seek(0)
         shutil.copyfileobj(self._images, self._file)
-        self._file.write(b"]}")
+        licences = self.licences.said if self.licences else []
+        self._file.write(b"]" + (b',"licenses":' + fast_json(licences) if licences else b"") + b"}")
 
     def _append(self, key: str, stream: Any, values: bytes) -> None:
         if values != b"[]":

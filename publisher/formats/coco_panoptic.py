@@ -4,21 +4,22 @@ COCO panoptic: https://cocodataset.org/#format-data, section 4.
 A JSON, and a PNG an image whose RGB values are the ids of its segments. Maps are read where
 COCO, panopticapi's tools and our own releases put them: in a folder named like the JSON, beside
 it or beside `annotations/`, in `panoptic/`, or in `<split>/panoptic/`. Areas and boxes are
-always those of the pixels.
+always those of the pixels. As in COCO instances, `attributes`, `z_order` and what else is said
+of a segment or an image is kept.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from ..conservation import Item, Ledger, Tally
 from ..dataset import Category, Dataset, Sample, Segment
@@ -29,10 +30,15 @@ from ..names import check_path, stem
 from ..panoptic import MAX_ID, VOID, Overlap, Painted, chunks, paint_all
 from ..png import writer as png
 from ..validate import Finding, finding_of
-from .coco_documents import documents, image_json
+from . import coco_records as records
+from .coco import image_record
+from .coco_documents import documents
+from .coco_licences import Listed, key_of, unlisted
+from .coco_records import Image, Mended, Row
 from .id_maps import IdMap, Patch, load, patches
+from .keeping import fields_beyond
 from .painting import book
-from .reading import Picture, Reading
+from .reading import Merged, Picture, Reading
 
 
 def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tuple[Item, ...]:
@@ -53,7 +59,7 @@ def write(dataset: Dataset, folder: Path, overlap: Overlap | None = None) -> tup
             found.add(_place(folder, None).with_suffix(".json"), b"[]", b"[]")
         for written in ordered(_Work(folder, dataset.category_of, overlap), chunks(dataset)):
             for place, images, annotations in written.parts:
-                found.add(place.with_suffix(".json"), images, annotations)
+                found.add_records(place.with_suffix(".json"), images, annotations, ledger)
             ledger.add(written.items)
     return ledger.items
 
@@ -67,7 +73,7 @@ def _place(folder: Path, split: str | None) -> Path:
 class _Written:
     """What a chunk adds to documents: their folder of maps, images, annotations; and its items."""
 
-    parts: list[tuple[Path, bytes, bytes]]
+    parts: list[tuple[Path, list[dict[str, Any]], bytes]]
     items: tuple[Item, ...]
 
 
@@ -90,9 +96,9 @@ class _Work:
         rows = zip(places, samples, painted, strict=True)
         for place, group in groupby(rows, key=lambda row: row[0]):
             same = list(group)
-            images = fast_json([image_json(s) for _, s, _ in same])
-            annotations = fast_json([annotation_json(s, p) for _, s, p in same])
-            parts.append((place, images, annotations))
+            images = [image_record(s, ledger) for _, s, _ in same]
+            annotations = [_annotation_record(s, p, ledger) for _, s, p in same]
+            parts.append((place, images, fast_json(annotations)))
         return _Written(parts, ledger.items)
 
 
@@ -125,6 +131,43 @@ def annotation_json(sample: Sample, painted: Painted) -> dict[str, Any]:
     }
 
 
+def _annotation_record(sample: Sample, painted: Painted, ledger: Ledger) -> dict[str, Any]:
+    """The same with what else is known of its segments."""
+    said = annotation_json(sample, painted)
+    if not any(map(_tells, sample.segments)):
+        return said
+    hidden = {loss.segment for loss in painted.losses if loss.hidden}
+    patches: dict[int, list[Segment]] = {}
+    for i, (number, s) in enumerate(zip(painted.region_of.tolist(), sample.segments, strict=True)):
+        if i not in hidden:
+            patches.setdefault(number, []).append(s)
+    infos = [
+        {**_more(patches[info["id"]], info.keys(), sample.file_name, ledger), **info}
+        for info in said["segments_info"]
+    ]
+    return {**said, "segments_info": infos}
+
+
+def _tells(s: Segment) -> bool:
+    return bool(s.attributes) or s.z_order is not None or "extra" in s.origin
+
+
+def _more(
+    patches: Sequence[Segment], own: Set[str], file_name: str, ledger: Ledger
+) -> dict[str, Any]:
+    """What is said of the patches of a region: all by the first, but for the highest z-order."""
+    first, *others = patches
+    known = (first.attributes, first.origin.get("extra"))
+    if any((s.attributes, s.origin.get("extra")) != known for s in others):
+        reason = "patches of one region differ in attributes or other fields; the first one's stay"
+        ledger.note(reason, file_name)
+    said = dict(fields_beyond(first.origin, own, ledger, file_name))
+    depths = [s.z_order for s in patches if s.z_order is not None]
+    if depths:
+        said["z_order"] = max(depths)
+    return {**said, "attributes": first.attributes} if first.attributes else said
+
+
 def png_name(sample: Sample) -> str:
     """`a/b.c.jpg` gives `a/b.c.png`: folders stay, only the last extension goes."""
     return f"{stem(sample.file_name)}.png"
@@ -137,20 +180,11 @@ _CHUNK = 64  # maps that are held together
 _NAMED = re.compile(r"panoptic[^/]*\.json$", re.IGNORECASE)
 
 
-class _Document(msgspec.Struct):
-    images: list[Raw]
-    annotations: list[Raw]
-    categories: list[Raw]
+_LISTS = ("images", "annotations", "categories")
+_KNOWN = {*_LISTS, "info", "licenses", "type"}
 
 
-class _Image(msgspec.Struct, gc=False):
-    id: int
-    file_name: str
-    width: int
-    height: int
-
-
-class _Category(msgspec.Struct):
+class _Category(msgspec.Struct, forbid_unknown_fields=True):
     id: int
     name: str
     supercategory: str | None = ""
@@ -158,18 +192,20 @@ class _Category(msgspec.Struct):
     color: tuple[int, int, int] | None = None
 
 
-class _Info(msgspec.Struct, gc=False):
+class _Info(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     id: int
     category_id: int
     area: float | None = None
     bbox: tuple[float, ...] | None = None
     iscrowd: int | None = None
+    z_order: int | None = None  # these two are not COCO's own
+    attributes: dict[str, Any] | None = None
 
 
 S = TypeVar("S", _Info, Raw)
 
 
-class _Entry(msgspec.Struct, Generic[S]):
+class _Entry(msgspec.Struct, Generic[S], forbid_unknown_fields=True):
     image_id: int
     segments_info: list[S]
     file_name: str | None = None
@@ -182,9 +218,10 @@ _sound = msgspec.json.Decoder(_Entry[_Info])
 class _Asked:
     """What the JSON says of one map: its image, its file, its sound segments by id."""
 
-    image: _Image
+    image: Image
     member: str
     infos: Mapping[int, _Info]
+    extras: Mapping[int, Mapping[str, Any]]  # by the same ids, what else is said of some
     listed: Collection[int]  # the ids of all segments, sound or not
 
 
@@ -211,7 +248,7 @@ def read(tree: Tree) -> Reading:
     for name in documents:
         try:
             with tree.open(name) as stream:
-                document = read_typed_json(stream, tree.size(name), _Document)
+                document = read_typed_json(stream, tree.size(name), dict[str, Raw])
             files.append(_File(tree, name, names).take(document))
         except FormatError as error:
             error.path = error.path or f"{tree.label}: {name}"
@@ -273,7 +310,8 @@ class _File:
         self.name = name
         self.subset = re.sub(r"^panoptic[_-]?", "", PurePosixPath(name).stem)
         self.categories: dict[int, Category] = {}
-        self.images: dict[int, _Image] = {}
+        self.images: dict[int, Image] = {}
+        self.extras: dict[int, Mapping[str, Any]] = {}  # what else is said of some images
         self.segments: dict[int, list[Segment]] = {}
         self.findings: list[Finding] = []
         self.mended: list[Finding] = []
@@ -283,20 +321,24 @@ class _File:
         self._tree = tree
         self._names = names
         self._pixels: Counter[str] = Counter()
+        self.licences = Listed(None)
+        self._heard = Merged()
         self._number = 0  # of segments
         self._places, self._pictures_at = _places(name, self.subset)
 
-    def take(self, document: _Document) -> _File:
-        for i, raw in enumerate(document.categories):
+    def take(self, document: Mapping[str, Raw]) -> _File:
+        images, annotations, categories = (_list(document, key) for key in _LISTS)
+        for i, raw in enumerate(categories):
             with at("categories", i):
-                self._category(_decoded(raw, _Category))
-        for i, raw in enumerate(document.images):
+                self._category(_row(raw, _Category, "not kept"))
+        for i, raw in enumerate(images):
             with self._noting(), at("images", i):
-                self._image(_decoded(raw, _Image))
+                self._image(_row(raw, Image, "kept aside"))
         asked, seen = [], Counter[int]()
-        for i, raw in enumerate(document.annotations):
+        for i, raw in enumerate(annotations):
             with self._noting(), at("annotations", i):
-                entry = _entry(raw)
+                entry, mended = _entry(raw)
+                self._hear(mended)
                 seen[entry.image_id] += 1
                 if (one := self._asked(entry, seen[entry.image_id])) is not None:
                     asked.append(one)
@@ -305,12 +347,49 @@ class _File:
         for image in self.images.values():
             if not seen[image.id]:
                 self._find("N712", "no entry says what is in this image", image)
+        self._take_others(document)
+        self.mended += self._heard
         self.counted = Tally(len(self.images), self._number, self._pixels)
         return self
 
+    def _take_others(self, document: Mapping[str, Raw]) -> None:
+        """What the file says of itself, and licences, which are told to each image."""
+        for key in sorted(document.keys() - _KNOWN):
+            self._hear([("J007", f"unknown key {key[:40]!r} at the top level; not kept")])
+        self._hear([*records.info_left(self._other(document, "info"))])
+        self.licences = Listed(self._other(document, "licenses"))
+        named = [x.license for x in self.images.values() if x.license is not UNSET]
+        self._hear([("J007", x) for x in self.licences.unused({*map(key_of, named)})])
+        for licence in named:
+            if licence is not None and licence not in self.licences:
+                self._hear([("I118", unlisted(licence))])
+
+    def _other(self, document: Mapping[str, Raw], key: str) -> Any:
+        try:
+            return _value(document.get(key))
+        except FormatError as error:  # no mask needs it
+            said = f"{key} cannot be read, and is not kept: {error.message}"
+            self._hear([(error.code or "J005", said)])
+            return None
+
+    def _hear(self, mended: Sequence[Mended]) -> None:
+        """Take what is said of records: once for all of the file that say the same."""
+        if not mended:
+            return
+        errors = (FormatError(said, code=code) for code, said in mended)
+        self._heard.add(finding_of(error, self.name) for error in errors)
+
     def pictures(self) -> Iterator[Picture]:
         for image in self.images.values():
-            source = {"subset": self.subset, "image_id": str(image.id), "name": image.file_name}
+            row = Row(image, self.extras.get(image.id, {}))
+            licence, extra = self.licences.told(records.extra_of(row))
+            source = {
+                "subset": self.subset,
+                "image_id": str(image.id),
+                "name": image.file_name,
+                "license": licence,
+                "extra": extra,
+            }
             sample = Sample(
                 id=image.id,
                 file_name=image.file_name,
@@ -321,7 +400,9 @@ class _File:
             )
             yield Picture(sample, self._picture(image.file_name))
 
-    def _category(self, c: _Category) -> None:
+    def _category(self, row: Row[_Category]) -> None:
+        c = row.said
+        self._hear(row.mended)
         if c.id in self.categories:
             raise FormatError(f"category id {c.id} is used twice", code="C201")
         if c.isthing not in (0, 1):
@@ -330,13 +411,17 @@ class _File:
         isthing = c.isthing != 0
         self.categories[c.id] = Category(c.id, c.name, c.supercategory or "", isthing, c.color)
 
-    def _image(self, image: _Image) -> None:
+    def _image(self, row: Row[Image]) -> None:
+        image = row.said
         check_path(image.file_name)
         if not (0 < image.width < 2**31 and 0 < image.height < 2**31):
             raise FormatError(f"image is {image.height}x{image.width}", code="I108")
         if image.id in self.images:
             raise FormatError(f"image id {image.id} is used twice", code="I101")
         self.images[image.id] = image
+        self._hear(row.mended)
+        if row.extra:
+            self.extras[image.id] = row.extra
 
     def _asked(self, entry: _Entry[_Info] | _Entry[Raw], times: int) -> _Asked | None:
         """What an entry asks for, with each of its segments checked on its own."""
@@ -348,6 +433,7 @@ class _File:
             self._find("N713", f"entry {times} for this image; the first one counts", image)
             return None
         infos: dict[int, _Info] = {}
+        extras: dict[int, Mapping[str, Any]] = {}
         listed: set[int] = set()
         segments: Sequence[_Info | Raw] = entry.segments_info
         for i, raw in enumerate(segments):
@@ -356,11 +442,14 @@ class _File:
                 listed.add(raw.id)
                 continue
             with self._noting(image), at("segments_info", i):
-                info = raw if isinstance(raw, _Info) else _decoded(raw, _Info)
-                listed.add(info.id)
-                self._info(info, infos, image)
+                row = Row(raw) if isinstance(raw, _Info) else _row(raw, _Info, "kept aside")
+                listed.add(row.said.id)
+                self._info(row.said, infos, image)
+                self._hear(row.mended)
+                if row.extra:
+                    extras.setdefault(row.said.id, row.extra)
         with self._noting(image):
-            return _Asked(image, self._map(entry, image), infos, listed)
+            return _Asked(image, self._map(entry, image), infos, extras, listed)
         return None
 
     def _is_sound(self, info: _Info) -> bool:
@@ -368,7 +457,7 @@ class _File:
         known = info.category_id in self.categories and info.iscrowd in (0, 1, None)
         return known and VOID < info.id <= MAX_ID
 
-    def _info(self, info: _Info, infos: dict[int, _Info], image: _Image) -> None:
+    def _info(self, info: _Info, infos: dict[int, _Info], image: Image) -> None:
         if not VOID < info.id <= MAX_ID:
             raise FormatError(f"segment id {info.id} is not in 1 .. {MAX_ID:,}", code="N709")
         if info.category_id not in self.categories:
@@ -384,7 +473,7 @@ class _File:
         self._mend("N708", f"segment id {info.id} is listed twice; it is one segment", image)
         self.ledger.note("a segment is listed twice under one id", image.file_name, segments=-1)
 
-    def _map(self, entry: _Entry[_Info] | _Entry[Raw], image: _Image) -> str:
+    def _map(self, entry: _Entry[_Info] | _Entry[Raw], image: Image) -> str:
         """The PNG of an entry."""
         said = entry.file_name or f"{stem(image.file_name)}.png"
         check_path(said)
@@ -432,7 +521,7 @@ class _File:
             if said := _claims(info, patch):
                 wrong.append(said)
             self._pixels[self.categories[info.category_id].name] += patch.area
-            segments.append(Segment(info.id, info.category_id, patch.rle, info.iscrowd == 1))
+            segments.append(_segment_of(info, patch, one.extras.get(info.id)))
         self.segments[one.image.id] = segments
         self._hold_against(one, there, wrong)
 
@@ -464,14 +553,14 @@ class _File:
         last = f"{SPARE}/{file_name.rpartition('/')[2]}"
         return next((n for n in (*found, last) if n in self._names and n not in self.maps), None)
 
-    def _noting(self, image: _Image | None = None) -> _Noting:
+    def _noting(self, image: Image | None = None) -> _Noting:
         """Turn what cannot be read into a finding."""
         return _Noting(self, image)
 
-    def _find(self, code: str, said: str, image: _Image) -> None:
+    def _find(self, code: str, said: str, image: Image) -> None:
         self.findings.append(finding_of(FormatError(said, code=code), image.file_name))
 
-    def _mend(self, code: str, said: str, image: _Image) -> None:
+    def _mend(self, code: str, said: str, image: Image) -> None:
         self.mended.append(finding_of(FormatError(said, code=code), image.file_name))
 
 
@@ -480,7 +569,7 @@ class _Noting:
 
     __slots__ = ("_file", "_image")
 
-    def __init__(self, file: _File, image: _Image | None) -> None:
+    def __init__(self, file: _File, image: Image | None) -> None:
         self._file, self._image = file, image
 
     def __enter__(self) -> None:
@@ -577,21 +666,66 @@ def _base(name: str) -> str:
     return stem(name).rpartition("/")[2]
 
 
-def _entry(raw: Raw) -> _Entry[_Info] | _Entry[Raw]:
-    """One entry; where types are wrong within, its segments are left for one at a time."""
-    try:
-        return _sound.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _decoded(raw, _Entry[Raw])
+def _segment_of(info: _Info, patch: Patch, extra: Mapping[str, Any] | None) -> Segment:
+    origin = {} if extra is None else {"extra": extra}
+    crowd, said = info.iscrowd == 1, info.attributes or {}
+    return Segment(info.id, info.category_id, patch.rle, crowd, info.z_order, said, origin)
 
+
+# ── records ──────────────────────────────────────────────────────────────────────────────────
 
 R = TypeVar("R")
+T = TypeVar("T", bound=msgspec.Struct)
+_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_OURS = ("z_order", "attributes")  # what is wrong there costs no segment
 
 
-def _decoded(raw: Raw, kind: type[R]) -> R:
+def _list(document: Mapping[str, Raw], key: str) -> list[Raw]:
+    if key not in document:
+        raise FormatError(f"no list {key!r} at the top level")
+    try:
+        return msgspec.json.decode(document[key], type=list[Raw])
+    except _ERRORS as error:
+        raise FormatError(f"{key}: {error}") from None
+
+
+def _entry(raw: Raw) -> tuple[_Entry[_Info] | _Entry[Raw], Sequence[Mended]]:
+    """One entry; where it says more or other than usual, its segments wait as they are."""
+    try:
+        return _sound.decode(raw), ()
+    except _ERRORS:
+        said = _decoded(raw, dict[str, Raw])
+    unknown = said.keys() - set(_Entry.__struct_fields__)
+    known = {k: v for k, v in said.items() if k not in unknown}
+    mended = [("J007", f"unknown field {k[:40]!r} of an entry; not kept") for k in sorted(unknown)]
+    return _decoded(msgspec.json.encode(known), _Entry[Raw]), mended
+
+
+def _row(raw: Raw, kind: type[T], fate: str) -> Row[T]:
+    """One record, its types checked; and what it says beyond its type, and what comes of that."""
+    try:
+        return Row(msgspec.json.decode(raw, type=kind))
+    except _ERRORS:
+        said = _decoded(raw, dict[str, Raw])
+    extra = {k: _value(said.pop(k)) for k in [*said] if k not in kind.__struct_fields__}
+    mended = [m for key in extra for m in records.about(key, extra, fate)]
+    for key, code, sound in records.USELESS:
+        if key in _OURS and key in said and not sound(value := _value(said[key])):
+            extra[key] = value
+            del said[key]
+            mended.append((code, f"{key} cannot be used; {fate}"))
+    return Row(_decoded(msgspec.json.encode(said), kind), extra, mended)
+
+
+def _value(raw: Raw | None) -> Any:
+    """What a part of a document says, where it can be read."""
+    return None if raw is None else _decoded(raw, Any)
+
+
+def _decoded(raw: Raw | bytes, kind: type[R]) -> R:
     """One record, its types checked."""
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _ERRORS as error:
         code = "A305" if "`$.iscrowd" in str(error) else "J005"
         raise FormatError(str(error).replace(" - at `$.", " at `"), code=code) from None

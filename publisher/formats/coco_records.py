@@ -94,8 +94,10 @@ class _RawGroup(msgspec.Struct):
     annotations: list[Raw]
 
 
+_MORE = ("license", "flickr_url", "coco_url", "date_captured")  # of an image
+
 S = TypeVar("S")
-T = TypeVar("T", Image, Annotation, Category)
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Row(NamedTuple, Generic[T]):
@@ -182,7 +184,7 @@ def record(raw: bytes, kind: type[T]) -> Row[T]:
             known[key] = value
         else:
             extra[key] = value
-            mended += _about(key, said, "not kept" if kind is Category else "kept aside")
+            mended += about(key, said, "not kept" if kind is Category else "kept aside")
     if kind is Annotation:
         mended += _mend_annotation(known, extra)
     for key in _WHOLE & known.keys():
@@ -208,6 +210,19 @@ def image_id_of(raw: bytes) -> Head:
     return _converted({"image_id": image_id, "id": number}, Head)
 
 
+def info_left(info: Any) -> Iterator[Mended]:
+    """What to say where a file tells of its dataset: that belongs into a card."""
+    told = sorted(k for k, v in info.items() if v) if isinstance(info, dict) else [str(info or "")]
+    if any(told):
+        yield "J007", f"info ({', '.join(told)[:80]}) is not kept; say it in the card"
+
+
+def extra_of(row: Row[Image]) -> dict[str, Any]:
+    """What an image says beyond what a sample has of its own."""
+    said = [(key, getattr(row.said, key)) for key in _MORE]
+    return {**{k: v for k, v in said if v is not UNSET}, **row.extra}
+
+
 # ── repairs ──────────────────────────────────────────────────────────────────────────────────
 
 _WHOLE = {"id", "image_id", "category_id", "iscrowd", "width", "height", "isthing"}
@@ -227,11 +242,11 @@ def _whole(key: str, value: Any) -> tuple[Any, list[Mended]]:
     return value, []
 
 
-def _about(key: str, said: Mapping[str, Any], fate: str) -> Iterator[Mended]:
+def about(key: str, said: Mapping[str, Any], fate: str) -> Iterator[Mended]:
     """What is said of a key that is not the format's."""
     if fate == "not kept":
         yield "J007", f"unknown field {key[:40]!r}; {fate}"
-    elif key == "score":
+    elif key == "score" and said[key] is not None:
         yield "A320", "a score is there, as if it were a prediction; kept aside"
     elif key not in _KEYPOINTS:
         yield "J007", f"unknown field {key!r}; {fate}"
@@ -254,7 +269,7 @@ def _mend_annotation(known: dict[str, Any], extra: dict[str, Any]) -> Iterator[M
         case {"counts": str(counts), **rest} if found := _BYTES.fullmatch(counts):
             known["segmentation"] = {**rest, "counts": found.group(1)}
             yield "R501", "the counts are Python's b'...'; read without it"
-    for key, code, sound in _USELESS:
+    for key, code, sound in USELESS:
         if key in known and not sound(known[key]):
             extra[key] = known.pop(key)
             yield code, f"{key} cannot be used; kept aside"
@@ -264,7 +279,7 @@ def _numbers(value: Any) -> bool:
     return isinstance(value, list) and all(type(v) in (int, float) for v in value)
 
 
-_USELESS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (  # what a mask does not need
+USELESS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (  # what a mask does not need
     ("bbox", "A309", lambda v: v is None or _numbers(v)),
     ("area", "J005", lambda v: v is None or type(v) in (int, float)),
     ("z_order", "J005", lambda v: v is None or type(v) is int),
@@ -346,8 +361,8 @@ def segment(row: Row[Annotation], *, by_cvat: bool, bent: Bent) -> Segment:
         origin["extra"] = row.extra
     if by_cvat:
         geometry, crowd = _unbent(a, geometry, crowd, origin, bent)
-    if said:
-        said = {k: v for k, v in said.items() if (k, v) != ("occluded", False)}
+        if said:  # CVAT says it of everything
+            said = {k: v for k, v in said.items() if (k, v) != ("occluded", False)}
     try:
         shape = _geometry(geometry)
     except FormatError as error:

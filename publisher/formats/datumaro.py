@@ -3,7 +3,9 @@ Datumaro 1.0: `annotations/<subset>.json` and `images/<subset>/<path>`.
 
 What Datumaro and CVAT ("Datumaro 1.0") write, in both their dialects: CVAT's files have
 `info` and no version, Datumaro's `infos`, `dm_format_version` and `media_type`. Shapes of
-one group and label are one instance, as everywhere in Datumaro.
+one group and label are one instance, as everywhere in Datumaro. What else is said of items and
+annotations is kept, an item's `attr` first of all; what is said of labels beyond name, parent and
+colour is not.
 
 Source: open-edge-platform/datumaro, src/datumaro/plugins/data_formats/datumaro.
 """
@@ -11,7 +13,7 @@ Source: open-edge-platform/datumaro, src/datumaro/plugins/data_formats/datumaro.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -23,15 +25,16 @@ from ..dataset import Category, Dataset, Sample, Segment, by_split
 from ..errors import FormatError, UsageError, at
 from ..files import Tree, canonical_json, own_names, read_json
 from ..images import size_of
-from ..masks import Rle, check_polygons, ellipse
+from ..masks import Rle, ellipse
 from ..names import safe_path
 from ..validate import Finding, finding_of
 from .coco import ImageFinder
+from .coco_records import Mended, about, info_left
 from .cvat import box_ring
 from .documents import converted, degrees, top_keys
-from .grouping import Shape, grouped
-from .keeping import CROWD, CROWD_TAKEN
-from .reading import Picture, Reading
+from .grouping import Shape, grouped, shapes_of
+from .keeping import CROWD, CROWD_TAKEN, fields_beyond
+from .reading import Merged, Picture, Reading, set_aside
 
 NO_SUBSET = "default"  # Datumaro's name for it
 _IMAGE = 2  # Datumaro's MediaType.IMAGE
@@ -147,7 +150,7 @@ class _Reader:
     pixels: Counter[str] = field(default_factory=Counter)
     items: list[Item] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    aside: Counter[str] = field(default_factory=Counter)
+    mended: list[Finding] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
     by_cvat: bool = False
 
@@ -156,21 +159,20 @@ class _Reader:
             raise FormatError("no list 'items' at the top level")
         with at("categories"):
             labels = self._labels(document.get("categories"))
-        self.by_cvat |= "info" in document and "dm_format_version" not in document
+        file = _File(name, labels, "info" in document and "dm_format_version" not in document)
+        self.by_cvat |= file.by_cvat
         self.documents.append(name)
-        subset = PurePosixPath(name).stem
+        file.hear(_left_of(document))
         for index, raw in enumerate(document["items"]):
             try:
                 with at("items", index):
-                    self._item(raw, name, subset, labels)
+                    self._item(raw, file)
             except FormatError as error:
                 self.findings.append(finding_of(error, name))
+        self.mended += (*file.heard, *set_aside(file.aside, name))
 
     def result(self) -> Reading:
-        notes = [
-            f"{n} {kind} annotation(s) have no pixels; kept with their sample's source"
-            for kind, n in sorted(self.aside.items())
-        ]
+        notes = []
         if self.by_cvat:
             notes.append(
                 "CVAT's Datumaro 1.0 keeps no colours, sources and tasks, and draws ellipses as "
@@ -185,6 +187,7 @@ class _Reader:
             items=tuple(self.items),
             notes=tuple(notes),
             findings=tuple(self.findings),
+            mended=tuple(self.mended),
             files=frozenset(self.documents),
         )
 
@@ -204,11 +207,11 @@ class _Reader:
             self.categories.setdefault(x.name, new)
         return [self.categories[x.name] for x in labels]
 
-    def _item(self, raw: Any, document: str, subset: str, labels: Sequence[Category]) -> None:
+    def _item(self, raw: Any, file: _File) -> None:
         item = converted(raw, _Item)
         image = item.image or _Image()
         name = _file_name(str(item.id), image.path)
-        member = self._member(name, image.path, document, subset)
+        member = self._member(name, image.path, file)
         height, width = image.size or self._size(member)
         if not (0 < height < 2**31 and 0 < width < 2**31):
             raise FormatError(f"image is {height}x{width}", code="I108")
@@ -216,7 +219,7 @@ class _Reader:
         for index, one in enumerate(item.annotations):
             try:
                 with at("annotations", index):
-                    found = self._annotation(one, labels, height, width)
+                    found = self._annotation(one, file, height, width)
             except FormatError as error:
                 self.findings.append(finding_of(error, name))
                 continue
@@ -226,30 +229,34 @@ class _Reader:
                 aside.append(found)
         segments, items = grouped(drawn, name)
         self.items.extend(items)
-        self.aside.update(a["kind"] for a in aside)
-        attr = item.attr or {}
+        file.aside.update(a["kind"] for a in aside)
+        number = (item.attr or {}).get("id")
+        mine = ("id", "frame") if type(number) is int else ("frame",)
+        attr = {k: v for k, v in (item.attr or {}).items() if k not in mine}
+        file.hear(_unknown(raw.get("image"), _Image, "of an item's image; not kept"))
+        extra = {**file.extra_of(raw, _Item), **({"attr": attr} if attr else {})}
         source = {
-            "subset": "" if subset == NO_SUBSET else subset,
+            "subset": "" if file.subset == NO_SUBSET else file.subset,
             "name": name,
-            "frame": attr.get("frame", ""),
+            "frame": (item.attr or {}).get("frame", ""),
             "not_segments": aside,
+            "extra": extra,
         }
-        number = attr.get("id")
         sample = Sample(
             id=number if type(number) is int else 0,
             file_name=name,
             height=height,
             width=width,
             segments=tuple(segments),
-            source={k: v for k, v in source.items() if v not in ("", [])},
+            source={k: v for k, v in source.items() if v not in ("", [], {})},
         )
         self.pictures.append(Picture(sample, member))
 
-    def _member(self, name: str, path: str | None, document: str, subset: str) -> str | None:
+    def _member(self, name: str, path: str | None, file: _File) -> str | None:
         """The picture: by the path that is said, else by the name that the item has."""
         for candidate in (path, name):
             if candidate and _is_safe(candidate):
-                found = self.finder.find(candidate, document, subset)
+                found = self.finder.find(candidate, file.name, file.subset)
                 if found is not None:
                     return found
         return None
@@ -260,12 +267,10 @@ class _Reader:
         with self.tree.open(member) as stream:
             return size_of(stream)
 
-    def _annotation(
-        self, raw: Any, labels: Sequence[Category], height: int, width: int
-    ) -> Shape | dict[str, Any]:
+    def _annotation(self, raw: Any, file: _File, height: int, width: int) -> Shape | dict[str, Any]:
         head = converted(raw, _Head)
         index = -1 if head.label_id is None else head.label_id
-        label = labels[index] if 0 <= index < len(labels) else None
+        label = file.labels[index] if 0 <= index < len(file.labels) else None
         if head.type in _NOT_SEGMENTS:
             said = {"kind": head.type, "label": label.name if label else "", **raw}
             return {k: v for k, v in said.items() if k not in ("type", "label_id")}
@@ -273,19 +278,85 @@ class _Reader:
         if label is None:
             raise FormatError(f"no label has index {head.label_id}", code="A304")
         a = converted(raw, _Annotation, _CODES)
-        segment = _segment(a, label)
+        segment = _segment(a, label, file.extra_of(raw, _Annotation), by_cvat=file.by_cvat)
         mask = segment.mask(height, width)
         self.pixels[label.name] += mask.area
         return Shape(label.name, str(a.group) if a.group else "", segment, mask)
 
 
-def _segment(a: _Annotation, label: Category) -> Segment:
-    attributes = {k: v for k, v in (a.attributes or {}).items() if (k, v) != ("occluded", False)}
+@dataclass(slots=True)
+class _File:
+    """A subset, and what there is to say of it: once for all records that say the same."""
+
+    name: str
+    labels: Sequence[Category]
+    by_cvat: bool
+    heard: Merged = field(default_factory=Merged)
+    aside: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def subset(self) -> str:
+        return PurePosixPath(self.name).stem
+
+    def hear(self, mended: Iterable[Mended]) -> None:
+        """Take what is said of a record."""
+        errors = (FormatError(said, code=code) for code, said in mended)
+        self.heard.add(finding_of(error, self.name) for error in errors)
+
+    def extra_of(self, raw: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+        """What a record says beyond its kind."""
+        extra = {k: v for k, v in raw.items() if k not in kind.__struct_fields__}
+        self.hear(m for key in extra for m in about(key, extra, "kept aside"))
+        return extra
+
+
+_HEAD = {"categories", "items", "dm_format_version", "media_type", "info", "infos"}
+
+
+def _left_of(document: Mapping[str, Any]) -> Iterator[Mended]:
+    """What a document says of itself and of its labels that a dataset has no place for."""
+    for key in sorted(document.keys() - _HEAD):
+        yield "J007", f"unknown key {key[:40]!r} at the top level; not kept"
+    for key in ("info", "infos"):
+        yield from info_left(document.get(key))
+    sections = document["categories"]
+    for key in sorted(sections.keys() - {"label", "mask"}):
+        if _says(sections[key]):
+            yield "J007", f"categories of kind {key[:40]!r}; not kept"
+    told = sections.get("label") or {}
+    for key in sorted(told.keys() - {"labels"}):
+        if _says(told[key]):
+            yield "J007", f"{key[:40]} of the labels; not kept"
+    for label in told.get("labels") or ():
+        yield from _unknown(label, _Label, "of a label; not kept")
+
+
+def _unknown(raw: Any, kind: type[msgspec.Struct], fate: str) -> Iterator[Mended]:
+    """Fields of a record that its kind has not, as far as they say something."""
+    for key, value in (raw or {}).items():
+        if key not in kind.__struct_fields__ and _says(value):
+            yield "J007", f"field {key[:40]!r} {fate}"
+
+
+def _says(value: Any) -> bool:
+    """Is it more than empty lists and texts?"""
+    if isinstance(value, dict):
+        return any(map(_says, value.values()))
+    return value not in (None, "", [])
+
+
+def _segment(
+    a: _Annotation, label: Category, extra: Mapping[str, Any], *, by_cvat: bool
+) -> Segment:
+    attributes = dict(a.attributes or {})
+    if by_cvat and attributes.get("occluded") is False:  # CVAT says it of everything
+        del attributes["occluded"]
     crowd = attributes.pop(CROWD, False)
     if not isinstance(crowd, bool):
         raise FormatError(f"{CROWD} is {crowd!r}", where=("attributes", CROWD), code="A305")
     origin: dict[str, Any] = {"shape": a.type, "group": a.group, "object_id": a.object_id}
     segmentation = _geometry(a, attributes, origin)
+    origin |= {"extra": extra} if extra else {}
     return Segment(
         id=a.id or 0,
         category_id=label.id,
@@ -406,28 +477,42 @@ def _item_json(
     for segment in sample.segments:
         if CROWD in segment.attributes:
             ledger.note(CROWD_TAKEN, sample.file_name)
-        several = isinstance(segment.segmentation, tuple) and len(segment.segmentation) > 1
-        said: dict[str, Any] = {
-            "id": segment.id,
-            "group": next(groups) if several else 0,
-            "label_id": index[segment.category_id],
-            "attributes": {**segment.attributes, CROWD: segment.iscrowd},
-        }
-        if segment.z_order is not None:
-            said["z_order"] = segment.z_order
-        annotations += [{**said, **g} for g in _geometries(segment, sample.height, sample.width)]
+        shapes = shapes_of(segment, sample.height, sample.width)
+        group = next(groups) if len(shapes) > 1 else 0
+        for shape in shapes:
+            own: dict[str, Any] = {
+                "id": segment.id,
+                "group": group,
+                "label_id": index[segment.category_id],
+                "attributes": {**shape.attributes, CROWD: segment.iscrowd},
+                **_geometry_json(shape, sample.height, sample.width),
+            }
+            if shape.z_order is not None:
+                own["z_order"] = shape.z_order
+            if "object_id" in shape.origin:
+                own["object_id"] = shape.origin["object_id"]
+            more = fields_beyond(shape.origin, own.keys(), ledger, sample.file_name)
+            annotations.append({**more, **own})
     return {
+        **_said_beside(sample, ledger),
         "id": _key(sample.file_name) if alone else sample.file_name,
-        "attr": {"id": sample.id},
         "image": {"path": sample.file_name, "size": [sample.height, sample.width]},
         "annotations": annotations,
     }
 
 
-def _geometries(segment: Segment, height: int, width: int) -> Iterator[dict[str, Any]]:
-    if isinstance(segment.segmentation, Rle):
-        yield {"type": "mask", "rle": segment.mask(height, width).to_rle()}
-        return
-    check_polygons(segment.segmentation)
-    for ring in segment.segmentation:
-        yield {"type": "polygon", "points": ring}
+def _said_beside(sample: Sample, ledger: Ledger) -> dict[str, Any]:
+    """What else a source said of an image, and the item's `attr`."""
+    own = {"id", "image", "annotations"}
+    said = dict(fields_beyond(sample.source, own, ledger, sample.file_name))
+    attr = {k: sample.source[k] for k in ("frame",) if k in sample.source} | {"id": sample.id}
+    if isinstance(said.get("attr"), Mapping):
+        more = fields_beyond({"extra": said["attr"]}, attr.keys(), ledger, sample.file_name)
+        return {**said, "attr": {**more, **attr}}
+    return {**said, "attr": attr}
+
+
+def _geometry_json(shape: Segment, height: int, width: int) -> dict[str, Any]:
+    if isinstance(shape.segmentation, Rle):
+        return {"type": "mask", "rle": shape.mask(height, width).to_rle()}
+    return {"type": "polygon", "points": shape.segmentation[0]}

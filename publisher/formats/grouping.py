@@ -1,4 +1,4 @@
-"""Objects drawn as several shapes: one segment for all shapes of one label and group id."""
+"""Objects drawn as several shapes: one segment for those of one label and group id, and back."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from ..conservation import Item, Tally
 from ..dataset import Segment
-from ..masks import Mask, Rle
+from ..errors import FormatError
+from ..masks import Mask, Polygons, Rle, check_polygons
 from ..names import listing
 
 
@@ -83,11 +86,99 @@ def _joined(parts: Sequence[Shape], file_name: str) -> tuple[Segment, Item]:
         attributes=merged([s.attributes for s in segments]),
         origin={
             **first.segment.origin,
+            **_extra_of_all(segments),
             "shape": "group",
             "parts": [_part(s, as_polygons) for s in segments],
         },
     )
     return joined, Item(reason, change, file_name)
+
+
+def _extra_of_all(segments: Sequence[Segment]) -> dict[str, Any]:
+    """What is said beyond the format of any part; where several say it, what the first says."""
+    extra: dict[str, Any] = {}
+    for s in reversed(segments):
+        extra |= s.origin.get("extra") or {}
+    return {"extra": extra} if extra else {}
+
+
+class _Counts(msgspec.Struct):
+    size: tuple[int, int]
+    counts: str | tuple[int, ...]
+
+
+class _Part(msgspec.Struct):
+    """What the origin of a segment says of a shape that it was joined from; see `_part`."""
+
+    attributes: dict[str, Any] = {}
+    z_order: int | None = None
+    rings: int = 1
+    segmentation: tuple[tuple[float, ...], ...] | _Counts | None = None
+
+
+def shapes_of(segment: Segment, height: int, width: int) -> list[Segment]:
+    """
+    A segment as the shapes that it was joined from, where these still are what it covers; else
+    as a polygon for each of its rings, or as its mask.
+
+    Raises:
+        FormatError: the segment has no valid mask.
+    """
+    if (parts := _parts_of(segment, height, width)) is not None:
+        return parts
+    if isinstance(segment.segmentation, Rle):
+        return [segment]
+    check_polygons(segment.segmentation)
+    return [replace(segment, segmentation=(ring,)) for ring in segment.segmentation]
+
+
+def _parts_of(segment: Segment, height: int, width: int) -> list[Segment] | None:
+    origins = segment.origin.get("parts")
+    if not isinstance(origins, list | tuple) or len(origins) < 2:
+        return None
+    try:
+        parts = msgspec.convert(origins, list[_Part])
+        outlines = _outlines_of(segment, parts, height, width)
+    except (msgspec.ValidationError, FormatError, RecursionError):
+        return None  # other tools may say other things there
+    if outlines is None:
+        return None
+    depths = [p.z_order for p in parts if p.z_order is not None]
+    same_z = max(depths, default=None) == segment.z_order
+    same_said = merged([p.attributes for p in parts]) == dict(segment.attributes)
+    return [
+        replace(
+            segment,
+            segmentation=outline,
+            z_order=part.z_order if same_z else segment.z_order,
+            attributes=part.attributes if same_said else segment.attributes,
+            origin=origin,
+        )
+        for outline, part, origin in zip(outlines, parts, origins, strict=True)
+    ]
+
+
+def _outlines_of(
+    segment: Segment, parts: Sequence[_Part], height: int, width: int
+) -> list[Polygons | Rle] | None:
+    """The segmentation of each part; None where they are not this segment's."""
+    if not isinstance(segment.segmentation, Rle):
+        rings = segment.segmentation
+        check_polygons(rings)
+        whole = len(rings) == len(parts) and all(p.rings == 1 for p in parts)
+        return [(ring,) for ring in rings] if whole else None
+    outlines: list[Polygons | Rle] = []
+    for part in parts:
+        match part.segmentation:
+            case _Counts(size=size, counts=counts):
+                outlines.append(Rle(*size, counts))
+            case (ring,):
+                outlines.append((ring,))
+            case _:
+                return None
+    masks = [replace(segment, segmentation=o).mask(height, width) for o in outlines]
+    whole = all(m.area for m in masks) and Mask.union(masks) == segment.mask(height, width)
+    return outlines if whole else None
 
 
 def _part(s: Segment, as_polygons: bool) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ..dataset import Category, Dataset, Sample
+from ..conservation import Ledger
+from ..dataset import Category, Dataset, Json, Sample
 from ..masks import Mask
+from ..names import listing
 from ..shapes.outlines import has_holes, parts
 from ..shapes.runs import runs_of
 
@@ -25,7 +27,7 @@ Trait = Literal[
     "z-order",  # which segment is nearer
     "attributes",  # what else was said of a segment
     "marks",  # tags, points, lines: what was annotated and has no pixels
-    "extras",  # keypoints and other fields that a source has beyond its format
+    "extras",  # licences, keypoints and other fields that a source has beyond its format
     "flags",  # what Labelme's check boxes say of an image
     "isthing",  # which classes are things, which stuff
     "colors",  # the colours of classes
@@ -61,9 +63,10 @@ class Shortfall:
     trait: Trait
     count: int
     file_name: str | None = None  # the first image that has it
+    fields: tuple[str, ...] = ()  # of extras, what they are called
 
     def __str__(self) -> str:
-        said = _SAID[self.trait].format(n=self.count)
+        said = _SAID[self.trait].format(n=self.count, fields=listing(self.fields))
         return f"{said} (first: {self.file_name})" if self.file_name else said
 
 
@@ -81,8 +84,10 @@ def forecast(dataset: Dataset, kept: frozenset[Trait]) -> tuple[Shortfall, ...]:
     counts = {t: count(dataset.categories) for t, count in _OF_CLASSES.items() if t in missing}
     first: dict[Trait, str] = {}
     used: set[int] = set()
+    fields: set[str] = set()
     for sample in dataset:
         view = _View(sample, dataset.category_of)
+        fields.update(view.fields() if "extras" in missing else ())
         used.update(s.category_id for s in sample.segments)
         for trait in missing:
             n = _OF_SAMPLE[trait](view) if trait in _OF_SAMPLE else 0
@@ -91,7 +96,27 @@ def forecast(dataset: Dataset, kept: frozenset[Trait]) -> tuple[Shortfall, ...]:
                 first.setdefault(trait, sample.file_name)
     if "unused categories" in missing:
         counts["unused categories"] = len({c.id for c in dataset.categories} - used)
-    return tuple(Shortfall(t, counts[t], first.get(t)) for t in missing if counts.get(t))
+    names = {"extras": tuple(sorted(fields))}
+    return tuple(
+        Shortfall(t, counts[t], first.get(t), names.get(t, ())) for t in missing if counts.get(t)
+    )
+
+
+def fields_beyond(said: Json, own: Set[str], ledger: Ledger, file_name: str) -> Mapping[str, Any]:
+    """
+    What a source said beyond its format, but for fields of the target's own names.
+
+    An image's licence is all that is known of it: its id means something within COCO only.
+    """
+    extra, licence = said.get("extra"), said.get("license")
+    if not isinstance(extra, Mapping):
+        return {}
+    if isinstance(licence, Mapping):
+        extra = {**extra, "license": licence}
+    for key in sorted(own & extra.keys()):
+        reason = f"a field {key!r} of the source is left out: it means something else here"
+        ledger.note(reason, file_name)
+    return {k: v for k, v in extra.items() if k not in own}
 
 
 _SAID: Mapping[Trait, str] = {  # after "voc cannot hold "
@@ -104,7 +129,7 @@ _SAID: Mapping[Trait, str] = {  # after "voc cannot hold "
     "z-order": "z-order ({n} images with several levels)",
     "attributes": "attributes ({n} segments)",
     "marks": "tags, points, lines and what else has no pixels ({n})",
-    "extras": "keypoints and other fields beyond the format ({n})",
+    "extras": "other fields of its source: {fields} ({n} images and segments)",
     "flags": "flags of images ({n})",
     "isthing": "which classes are stuff ({n})",
     "colors": "colours of classes ({n})",
@@ -142,10 +167,14 @@ class _View:
         told = PurePosixPath(self.sample.file_name).parts[:-1]
         return self.sample.split is None and bool(subset) and subset not in told
 
-    def extras(self) -> int:
-        """Its segments, and itself, with fields beyond the format."""
+    def extras(self) -> list[Json]:
+        """What its source said beyond the format, of itself and of its segments."""
         said = (self.sample.source, *(s.origin for s in self.segments))
-        return sum("extra" in one for one in said)
+        return [one["extra"] for one in said if isinstance(one.get("extra"), Mapping)]
+
+    def fields(self) -> set[str]:
+        """What these are called."""
+        return {key for extra in self.extras() for key in extra}
 
     def overlap(self) -> bool:
         """Does any pixel belong to two segments?"""
@@ -165,7 +194,7 @@ _OF_SAMPLE: Mapping[Trait, Callable[[_View], int]] = {
     "z-order": lambda v: len({s.z_order for s in v.segments}) > 1,
     "attributes": lambda v: sum(bool(s.attributes) for s in v.segments),
     "marks": lambda v: len(v.sample.source.get("not_segments") or ()),
-    "extras": lambda v: v.extras(),
+    "extras": lambda v: len(v.extras()),
     "flags": lambda v: bool(v.sample.source.get("flags")),
     "ids": lambda _: 1,
     "splits": lambda v: v.sample.split is not None,

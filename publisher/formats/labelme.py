@@ -4,7 +4,9 @@ Labelme (wkentaro's): one JSON a picture, beside it. Not the XML of MIT's LabelM
 Reads what versions 3 to 7 write, all shapes; what Labelme itself is lenient with, this is,
 too. Shapes of one `group_id` and label are one instance, later shapes lie on top, and the
 labels `__ignore__` and `_background_` mean "no class". Polygons are rasterised by COCO's
-rule; Labelme draws their outline as well, which makes masks some 3 % larger.
+rule; Labelme draws their outline as well, which makes masks some 3 % larger. Other fields of a
+file or a shape are kept, as Labelme keeps them. Circles and rectangles are written as such where
+their pixels are still those.
 
 Source: wkentaro/labelme, labelme/_label_file.py and labelme/_utils/shape.py.
 """
@@ -17,7 +19,7 @@ import io
 import math
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -27,21 +29,24 @@ import msgspec
 import numpy as np
 
 from ..conservation import Item, Ledger, Tally
-from ..dataset import Category, Dataset, Sample, Segment
+from ..dataset import Category, Dataset, Json, Sample, Segment
 from ..errors import FormatError, at
 from ..files import SPARE, Tree, canonical_json, own_names, read_json
 from ..images import SUFFIXES, header_of, png_of_mask, read_mask
-from ..masks import MAX_COORDINATE, Rle, check_polygons, ellipse, placed
+from ..masks import MAX_COORDINATE, Rle, ellipse, placed
 from ..names import collision_key, listing, safe_path
 from ..validate import Finding, finding_of
+from .coco_records import about
 from .documents import begins, converted, top_keys
-from .grouping import Shape, grouped
-from .reading import Picture, Reading
+from .grouping import Shape, grouped, shapes_of
+from .keeping import fields_beyond
+from .reading import Merged, Picture, Reading
 
 LABELS = "labels.txt"
 VOID = ("__ignore__", "_background_")  # labels of no class; labels.txt starts with them
 _VERSION = "7.1.0"  # whose loader reads what is written here
 _NOT_SEGMENTS = ("point", "line", "linestrip", "points")
+_DRAWN = ("circle", "rectangle", "oriented_rectangle", "rotation")  # beside polygons and masks
 _NOT_LABELME = {"images", "annotations", "categories", "items"}
 _MAX_LABELS = 2**20  # bytes of labels.txt
 
@@ -147,6 +152,7 @@ class _Reader:
     mended: list[Finding] = field(default_factory=list)
     aside: Counter[str] = field(default_factory=Counter)
     embedded: int = 0
+    heard: Merged = field(default_factory=Merged)
 
     def take(self, name: str, raw: Any) -> None:
         """Read one file; what has no shapes is something else and is left out."""
@@ -179,6 +185,7 @@ class _Reader:
             "document": name,
             "flags": document.flags or {},
             "not_segments": aside,
+            "extra": self._extra_of(raw, {*_Document.__struct_encode_fields__, "version"}),
         }
         sample = Sample(
             id=0,
@@ -208,9 +215,20 @@ class _Reader:
             items=(*self.items, *self.ledger.items),
             notes=tuple(self._notes(extra if listed is not None else [])),
             findings=tuple(self.findings),
-            mended=tuple(self.mended),
+            mended=(*self.mended, *self.heard),
             files=frozenset(self.taken),
         )
+
+    def _extra_of(self, raw: Mapping[str, Any], known: Set[str]) -> dict[str, Any]:
+        """What a file or a shape says beyond what is known; it is said once of all files."""
+        extra = {k: v for k, v in raw.items() if k not in known}
+        errors = (
+            FormatError(said, code=code)
+            for key in extra
+            for code, said in about(key, extra, "kept aside")
+        )
+        self.heard.add(finding_of(error, self.tree.label) for error in errors)
+        return extra
 
     def _notes(self, unlisted: Sequence[str]) -> Iterator[str]:
         for kind, n in sorted(self.aside.items()):
@@ -270,10 +288,12 @@ class _Reader:
             try:
                 with at("shapes", index):
                     said = converted(one, _Shape)
+                    extra = self._extra_of(one, {*_Shape.__struct_fields__})
+                    extra |= _covered(said)
                     if said.shape_type in _NOT_SEGMENTS:
-                        aside.append(_described(said))
+                        aside.append(_described(said, extra))
                         continue
-                    shape = self._shape(said, file_name, height, width)
+                    shape = self._shape(said, extra, file_name, height, width)
             except FormatError as error:
                 self.findings.append(finding_of(error, file_name))
                 continue
@@ -282,10 +302,14 @@ class _Reader:
                 unordered.append(said.z_order is msgspec.UNSET)
         return _stacked(drawn, unordered), aside
 
-    def _shape(self, said: _Shape, file_name: str, height: int, width: int) -> Shape | None:
+    def _shape(
+        self, said: _Shape, extra: Mapping[str, Any], file_name: str, height: int, width: int
+    ) -> Shape | None:
         self.shapes += 1
         number = self.numbers.get(said.label, len(self.numbers) + 1)
         segment = self._segment(said, number, file_name, height, width)
+        if extra:
+            segment = replace(segment, origin={**segment.origin, "extra": extra})
         mask = segment.mask(height, width)
         self.pixels[said.label] += mask.area
         if said.label in VOID:
@@ -302,10 +326,15 @@ class _Reader:
         origin: dict[str, Any] = {"shape": said.shape_type or "polygon"}
         if said.group_id is not None:
             origin["group"] = str(said.group_id)
+        if said.shape_type in _DRAWN:
+            origin["points"] = [list(point) for point in said.points]
         if said.shape_type == "mask":
             segmentation: Any = self._brush(said, file_name, height, width)
         else:
-            segmentation = (_ring(said, origin),)
+            segmentation = (_ring(said.shape_type or "polygon", said.points),)
+            if said.shape_type == "circle":
+                (cx, cy), edge = said.points
+                origin["circle"] = {"centre": [cx, cy], "radius": math.dist((cx, cy), edge)}
         return Segment(
             id=0,
             category_id=number,
@@ -321,7 +350,7 @@ class _Reader:
 
         Whole-numbered points include the last row and column and cut the PNG; others do not.
         """
-        _need(said, 2)
+        _need(said.shape_type, said.points, 2)
         if said.mask is None:
             raise FormatError("mask shape without a mask", where=("mask",), code="P401")
         (x0, y0), (x1, y1) = said.points
@@ -447,35 +476,36 @@ class _Pictures:
 # ── shapes ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _ring(said: _Shape, origin: dict[str, Any]) -> tuple[float, ...]:
-    kind, points = said.shape_type or "polygon", said.points
+_Points = Sequence[tuple[float, float]]
+
+
+def _ring(kind: str, points: _Points) -> tuple[float, ...]:
     if kind == "polygon":
         if len(points) < 3:
             raise FormatError(f"polygon has {len(points)} points, needs 3", code="L813")
         return _flat(points)
     if kind == "circle":
-        _need(said, 2)
+        _need(kind, points, 2)
         (cx, cy), edge = points
         radius = math.dist((cx, cy), edge)
         if not radius:
             raise FormatError("circle has radius 0", code="L816")
-        origin["circle"] = {"centre": [cx, cy], "radius": radius}
         return ellipse(cx, cy, radius, radius)
     if kind == "rectangle" and len(points) == 2:
         (x0, y0), (x1, y1) = points
         (x0, x1), (y0, y1) = sorted((x0, x1)), sorted((y0, y1))
         return (x0, y0, x1, y0, x1, y1, x0, y1)
-    if kind in ("rectangle", "oriented_rectangle", "rotation"):  # the last is X-AnyLabeling's
-        _need(said, 4)
+    if kind in _DRAWN:  # rotation is X-AnyLabeling's
+        _need(kind, points, 4)
         return _flat(points)
     raise FormatError(f"unknown shape_type {kind!r}", code="L817")
 
 
-def _need(said: _Shape, n: int) -> None:
+def _need(kind: str | None, points: _Points, n: int) -> None:
     """Refuse a wrong number of points, or some that no image can hold."""
-    if len(said.points) != n:
-        raise FormatError(f"{said.shape_type} has {len(said.points)} points, not {n}", code="L813")
-    if not all(abs(v) <= MAX_COORDINATE for point in said.points for v in point):
+    if len(points) != n:
+        raise FormatError(f"{kind} has {len(points)} points, not {n}", code="L813")
+    if not all(abs(v) <= MAX_COORDINATE for point in points for v in point):
         raise FormatError("a point is beyond 100,000 px", where=("points",), code="P406")
 
 
@@ -489,10 +519,21 @@ def _attributes(said: _Shape) -> dict[str, Any]:
     return {**attributes, "description": said.description} if said.description else attributes
 
 
-def _described(said: _Shape) -> dict[str, Any]:
+def _covered(said: _Shape) -> dict[str, dict[str, Any]]:
+    """Flags and attributes whose names are those of others in `_attributes`."""
+    flags, attributes = said.flags or {}, said.attributes or {}
+    text = {"description"} if said.description else set[str]()
+    hidden = {
+        "flags": {k: v for k, v in flags.items() if k in text},
+        "attributes": {k: v for k, v in attributes.items() if k in text | flags.keys()},
+    }
+    return {key: covered for key, covered in hidden.items() if covered}
+
+
+def _described(said: _Shape, extra: Mapping[str, Any]) -> dict[str, Any]:
     """A point or line, kept as it is: it has no pixels and so is no segment."""
     kept = {"kind": said.shape_type, "label": said.label, "points": [list(p) for p in said.points]}
-    more = {"group": said.group_id, "attributes": _attributes(said)}
+    more = {"group": said.group_id, "attributes": _attributes(said), "extra": extra}
     return {**kept, **{k: v for k, v in more.items() if v not in (None, {})}}
 
 
@@ -560,17 +601,19 @@ def _to_json(sample: Sample, names: Mapping[int, str], ledger: Ledger) -> dict[s
             reason = f"Labelme takes {label} for no class: its segments are void"
             area = segment.mask(sample.height, sample.width).area
             ledger.note(reason, sample.file_name, segments=-1, pixels={label: -area})
-        several = isinstance(segment.segmentation, tuple) and len(segment.segmentation) > 1
-        said = {
-            "label": label,
-            "group_id": next(groups) if several else None,
-            "z_order": segment.z_order,
-            **_attributes_json(segment.attributes),
-        }
-        geometries = _geometries(segment, sample.height, sample.width)
-        shapes += [{**said, **geometry} for geometry in geometries]
+        parts = shapes_of(segment, sample.height, sample.width)
+        group = next(groups) if len(parts) > 1 else None
+        for part in parts:
+            own = {
+                "label": label,
+                "group_id": group,
+                "z_order": part.z_order,
+                **_attributes_json(part.attributes),
+                **_geometry_json(part, sample.height, sample.width),
+            }
+            shapes.append(_with_fields_beyond(own, part.origin, ledger, sample.file_name))
     flags = sample.source.get("flags")
-    return {
+    own = {
         "version": _VERSION,
         "flags": dict(flags) if isinstance(flags, Mapping) else {},
         "shapes": shapes,
@@ -579,9 +622,21 @@ def _to_json(sample: Sample, names: Mapping[int, str], ledger: Ledger) -> dict[s
         "imageHeight": sample.height,
         "imageWidth": sample.width,
     }
+    return {**fields_beyond(sample.source, own.keys(), ledger, sample.file_name), **own}
 
 
-def _attributes_json(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def _with_fields_beyond(
+    own: dict[str, Any], origin: Json, ledger: Ledger, file_name: str
+) -> dict[str, Any]:
+    """A shape with what else its source said; flags and attributes that others cover go to them."""
+    extra = origin.get("extra") or {}
+    covered = {k for k in ("flags", "attributes") if isinstance(extra.get(k), Mapping)}
+    taken = (own.keys() | {"attributes"}) - covered
+    more = fields_beyond(origin, taken, ledger, file_name)
+    return {**more, **own, **{k: {**more[k], **own.get(k, {})} for k in covered}}
+
+
+def _attributes_json(attributes: Json) -> dict[str, Any]:
     """Attributes as Labelme's flags and description, the rest under a key of its own."""
     flags = {k: v for k, v in attributes.items() if isinstance(v, bool)}
     said_text = attributes.get("description")
@@ -592,20 +647,38 @@ def _attributes_json(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {**said, "attributes": rest} if rest else said
 
 
-def _geometries(segment: Segment, height: int, width: int) -> Iterator[dict[str, Any]]:
-    """A polygon for each ring, or one mask: the PNG of its box."""
-    if isinstance(segment.segmentation, Rle):
-        mask = segment.mask(height, width)
+def _geometry_json(shape: Segment, height: int, width: int) -> dict[str, Any]:
+    """A polygon, or what of Labelme's it was drawn as; or a mask: the PNG of its box."""
+    if isinstance(shape.segmentation, Rle):
+        mask = shape.mask(height, width)
         x, y, w, h = mask.bbox
         w, h = max(w, 1), max(h, 1)  # a mask without pixels is one pixel that is not set
         png = png_of_mask(np.ascontiguousarray(mask.to_array()[y : y + h, x : x + w]))
-        yield {
+        return {
             "shape_type": "mask",
             "points": [[x, y], [x + w - 1, y + h - 1]],
             "mask": base64.b64encode(png).decode(),
         }
-        return
-    check_polygons(segment.segmentation)
-    for ring in segment.segmentation:
-        points = [list(point) for point in zip(ring[::2], ring[1::2], strict=True)]
-        yield {"shape_type": "polygon", "points": points, "mask": None}
+    (ring,) = shape.segmentation
+    if (was := _was(shape.origin)) is not None and _ring(was.shape, was.points) == ring:
+        points = [list(point) for point in was.points]
+        return {"shape_type": was.shape, "points": points, "mask": None}
+    points = [list(point) for point in zip(ring[::2], ring[1::2], strict=True)]
+    return {"shape_type": "polygon", "points": points, "mask": None}
+
+
+class _Was(msgspec.Struct):
+    """What the origin of a shape says of how it was drawn."""
+
+    shape: str
+    points: list[tuple[float, float]]
+
+
+def _was(origin: Json) -> _Was | None:
+    """The origin, where it is that of a shape of Labelme's which is no polygon."""
+    try:
+        was = msgspec.convert(origin, _Was)
+        _ring(was.shape, was.points)
+    except (msgspec.ValidationError, FormatError):
+        return None  # other tools may say other things there
+    return was if was.shape in _DRAWN else None

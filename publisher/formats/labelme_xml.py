@@ -7,7 +7,8 @@ Not Labelme's JSON, which another program of nearly the same name writes.
 
 Objects that name each other as parts are one instance where their names are the same. Boxes
 are turned by their attribute `rotation`. Attributes are one line of text, `k=v, k=v`, so a
-value that holds a comma followed by a word and `=` cannot be told from two.
+value that holds a comma followed by a word and `=` cannot be told from two. Who drew an object and
+when, whether it is verified and what else a file says is kept with its origin.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from ..images import read_mask, size_of
 from ..masks import Mask, Rle, rotate
 from ..names import safe_path
 from ..validate import Finding, finding_of
+from .coco_records import about
 from .grouping import Shape, grouped
-from .reading import Picture, Reading
+from .reading import Merged, Picture, Reading
 from .xml import elements
 
 _MAX_PNG = 2**26  # bytes of one mask
@@ -99,6 +101,7 @@ class _Reader:
     items: list[Item] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
+    heard: Merged = field(default_factory=Merged)
     deleted: int = 0
 
     def take(self, name: str) -> None:
@@ -126,7 +129,8 @@ class _Reader:
                 self.findings.append(finding_of(error, file_name))
         segments, items = grouped(drawn, file_name)
         self.items += items
-        source = {"subset": place.subset, "name": file_name, "document": name}
+        extra = self._extra_of([e for e in parts[1:] if e.tag not in _OF_IMAGES])
+        source = {"subset": place.subset, "name": file_name, "document": name, "extra": extra}
         sample = Sample(
             id=0,
             file_name=file_name,
@@ -148,8 +152,23 @@ class _Reader:
             items=tuple(self.items),
             notes=tuple(self._notes()),
             findings=tuple(self.findings),
+            mended=tuple(self.heard),
             files=frozenset(self.files),
         )
+
+    def _extra_of(self, nodes: Sequence[Element]) -> dict[str, Any]:
+        """What elements say that nothing here is made of; unusual ones are said, once of all."""
+        extra = {str(e.tag): said for e in nodes if (said := _said(e))}
+        if extra.get("verified") == "0":
+            del extra["verified"]
+        unusual = [key for key in extra if key not in _USUAL]
+        errors = [
+            FormatError(said, code=code)
+            for key in unusual
+            for code, said in about(key, extra, "kept aside")
+        ]
+        self.heard.add(finding_of(error, self.tree.label) for error in errors)
+        return extra
 
     def _notes(self) -> Iterator[str]:
         yield "LabelMe keeps no z-order, colours, tags, points and lines"
@@ -176,6 +195,9 @@ class _Reader:
         if _text(node.find("occluded")) == "yes":
             attributes["occluded"] = True
         origin: dict[str, Any] = {"group": _group(node)}
+        outlines = [e for tag in ("polygon", "segm") for e in node.iterfind(tag)]
+        more = [*(e for o in outlines for e in o if e.tag not in ("pt", "mask")), *node]
+        origin["extra"] = self._extra_of([e for e in more if e.tag not in _OF_OBJECTS])
         geometry = self._geometry(node, place, attributes, origin)
         segment = Segment(
             id=0,
@@ -216,6 +238,17 @@ class _Reader:
 
 
 _SIZE = ("nrows", "ncols")
+_OF_IMAGES = {"filename", "folder", "imagesize", "object"}
+_OF_OBJECTS = {"name", "deleted", "occluded", "id", "parts", "attributes", "type"}
+_OF_OBJECTS |= {"polygon", "segm"}
+_USUAL = {"source", "verified", "date", "username"}  # what LabelMe says besides
+
+
+def _said(node: Element) -> Any:
+    """What an element says: its text, or what its children say, by their tags."""
+    if not len(node):
+        return _text(node)
+    return {str(e.tag): said for e in node if (said := _said(e))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -121,6 +121,13 @@ def segment_ids(pictures: Pictures) -> Iterator[NDArray[np.int64]]:
     for p in pictures:
         ids = [g.id if abs(g.id) < 2**63 else 0 for g in p.sample.segments]
         yield np.array(ids, dtype=np.int64)
+
+
+def set_aside(kinds: Mapping[str, int], file_name: str) -> Iterator[Finding]:
+    """What is said of tags, points, lines and what else of a file is no segment, by its kind."""
+    for kind, n in sorted((k, n) for k, n in kinds.items() if n):
+        said = f"{n} {kind} annotation(s) have no pixels; kept with their sample's source"
+        yield Finding("J007", "info", said, file_name)
 
 
 class Merged:

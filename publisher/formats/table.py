@@ -72,7 +72,7 @@ FORMATS = {
         Format(
             "datumaro",
             "Datumaro 1.0",
-            everything_but("isthing", "category ids", "marks", "subsets", "extras", "flags"),
+            everything_but("isthing", "category ids", "marks", "subsets", "flags"),
             datumaro.detect,
             datumaro.read,
             datumaro.write,
@@ -81,7 +81,8 @@ FORMATS = {
             "labelme",
             "Labelme",
             keeps("instances", "overlaps", "holes", "parts", "outlines", "z-order", "attributes")
-            | keeps("unused categories", "extensions", "empty images", "flags"),
+            | keeps("unused categories", "extensions", "empty images", "flags")
+            | keeps("extras"),
             labelme.detect,
             labelme.read,
             labelme.write,
@@ -98,7 +99,8 @@ FORMATS = {
             "coco-panoptic",
             "COCO panoptic",
             keeps("instances", "holes", "parts", "crowds", "isthing", "colors", "supercategories")
-            | keeps("category ids", "unused categories", "splits", "extensions", "empty images"),
+            | keeps("category ids", "unused categories", "splits", "extensions", "empty images")
+            | keeps("attributes", "z-order", "extras"),
             coco_panoptic.detect,
             coco_panoptic.read,
             coco_panoptic.write,

@@ -36,7 +36,7 @@ from ..files import Tree, own_names
 from ..images import Labels, write_indexed
 from ..names import by_stem, listing, safe_path
 from ..panoptic import Overlap, Painted, paint
-from ..validate import finding_of
+from ..validate import Finding, finding_of
 from .labelmaps import (
     NO_SUBSET,
     NOBODY,
@@ -58,7 +58,7 @@ from .labelmaps import (
     value_map,
 )
 from .painting import book, book_crowds, painted_samples
-from .reading import Reading
+from .reading import Reading, set_aside
 from .texts import read_classes, read_lines
 
 CLASSES, OBJECTS, LISTS = "SegmentationClass/", "SegmentationObject/", "ImageSets/Segmentation/"
@@ -149,6 +149,7 @@ class _Reader:
         self.object_maps = self._by_stem(OBJECTS)
         self.annotations = self._by_stem("Annotations/", ".xml")
         self.notes: list[str] = []
+        self.columns: dict[str, list[str]] = {"parts": [], "actions": []}  # who has some
         self.labels = self._labels()
         self.maps = Collector({c.id: c for c in self.labels})
         self.strange: list[str] = []  # maps with another palette
@@ -195,6 +196,8 @@ class _Reader:
             if color is None and line.startswith("#"):
                 continue
             labels.append((parts[0], color))
+            for column, text in zip(self.columns, parts[2:], strict=False):
+                self.columns[column] += [parts[0]] * bool(text.strip())
         none = next((x for x in labels if x[1] == (0, 0, 0)), None)
         none = none or next((x for x in labels if is_background(x[0])), None)
         if none is not None:
@@ -245,6 +248,7 @@ class _Reader:
         if len(subsets) == 1:
             return found(Entry(stem, subsets[0]), picture)
         reason = f"{listing(subsets)} list one image, {stem}: the export has one file for all"
+        reason += ", which is in none of them here"
         self.maps.ledger.note(reason, stem, images=1 - len(subsets))
         self.maps.counted += Tally(images=len(subsets) - 1)
         source = {"image_shared_with": picture or stem}
@@ -307,10 +311,11 @@ class _Reader:
         return (int(size[0] or 0), int(size[1] or 0)) if ok else None, boxes
 
     def _note_the_lost(self, entries: Sequence[Entry]) -> None:
-        if self.boxes:
-            self.notes.append(
-                f"{self.boxes} box(es) have no pixels; kept with their sample's source"
-            )
+        self.maps.mended += set_aside({"box": self.boxes}, self.tree.label)
+        for column, names in self.columns.items():
+            if names:
+                said = f"{column} of {listing(names)} in labelmap.txt; not kept"
+                self.maps.mended.append(Finding("J007", "info", said, self.tree.label))
         if self.colored:
             self.notes.append(
                 "colours are painted by z-order: what others hide, tags, points and attributes "

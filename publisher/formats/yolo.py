@@ -33,7 +33,7 @@ from ..masks import Mask, check_polygons
 from ..names import collision_key, listing, safe_path
 from ..shapes.outlines import joined, trace
 from ..validate import Finding, finding_of
-from .reading import Picture, Reading
+from .reading import Picture, Reading, set_aside
 from .yolo_layout import NO_SPLIT, NOT_SPLITS, SIZES, Config, Entry, config, entries
 
 _MAX_LABELS = 2**27  # bytes of one label file
@@ -80,6 +80,7 @@ def read(tree: Tree) -> Reading:
         counted=Tally(len(pictures), reader.rows, dict(reader.pixels)),
         notes=(*notes, *reader.notes(found)),
         findings=tuple(reader.findings),
+        mended=tuple(reader.set_aside()),
         files=frozenset(e.label for e in found if e.label is not None),
     )
 
@@ -94,7 +95,7 @@ class _Reader:
         self.pixels: Counter[str] = Counter()
         self.rows = 0
         self._keypoints = said.keypoints
-        self._boxes = 0
+        self._marks = 0  # boxes, or poses
 
     def size(self, entry: Entry) -> tuple[int, int] | None:
         """(height, width) by the picture, else by images.csv."""
@@ -107,7 +108,7 @@ class _Reader:
         if not (0 < height < 2**31 and 0 < width < 2**31):
             raise FormatError(f"image is {height}x{width}", where=(entry.name,), code="I108")
         segments: list[Segment] = []
-        boxes: list[dict[str, Any]] = []
+        marks: list[dict[str, Any]] = []
         for number, words in self._lines(entry):
             spot = f"{entry.label} line {number}"
             marked = self._keypoints is not None or len(words) == 5
@@ -117,7 +118,7 @@ class _Reader:
                     category = self._category(words[0])
                     values = _numbers(words[1:])
                     if marked:
-                        boxes.append(self._mark(category.name, values, height, width))
+                        marks.append(self._mark(category.name, values, height, width))
                         continue
                     segment = Segment(0, category.id, (_ring(values, height, width),))
                     mask = segment.mask(height, width)
@@ -126,8 +127,8 @@ class _Reader:
                 continue
             self.pixels[category.name] += mask.area
             segments.append(segment)
-        self._boxes += len(boxes)
-        source = {"subset": entry.split, "name": entry.name, "not_segments": boxes}
+        self._marks += len(marks)
+        source = {"subset": entry.split, "name": entry.name, "not_segments": marks}
         sample = Sample(
             id=0,
             file_name=entry.name,
@@ -152,13 +153,15 @@ class _Reader:
         scale = (width, height, 1)[:numbers]
         return {**box, "keypoints": (values[4:].reshape(points, numbers) * scale).tolist()}
 
+    def set_aside(self) -> Iterator[Finding]:
+        """What is said of boxes, or of poses."""
+        kind = "box" if self._keypoints is None else "pose"
+        return set_aside({kind: self._marks}, self._tree.label)
+
     def notes(self, entries: Sequence[Entry]) -> Iterator[str]:
         labels = Counter(label for label, _ in {(e.label, e.picture) for e in entries} if label)
         if shared := sorted(label for label, n in labels.items() if n > 1):
             yield f"{len(shared)} label file(s) are of several pictures: {listing(shared)}"
-        if self._boxes:
-            what = "pose(s)" if self._keypoints else "box(es)"
-            yield f"{self._boxes} {what} have no outline; kept with their sample's source"
 
     def _lines(self, entry: Entry) -> Iterator[tuple[int, list[str]]]:
         """The lines of a label file that say something, by number from 1, as words."""

@@ -93,10 +93,10 @@ def too_large(scene: Scene) -> Iterator[Finding]:
 @reading_rule("J007", "info")
 def unknown_field(scene: Scene) -> Iterator[Finding]:
     """
-    A record has a field that its format does not know.
+    A file says something that its format does not know, or that has no place in a dataset.
 
-    Why it matters: no tool but the one that wrote it looks at it. It is kept as it is, under
-    `extra`, and written back to COCO.
+    Why it matters: no tool but the one that wrote it looks at it. What is kept is written back
+    in the same format; the message says where it is not.
     Fix: nothing, unless it is a known field misspelt.
     Example: `"iscrowded": 0`.
     """

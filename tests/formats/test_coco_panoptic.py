@@ -22,7 +22,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from publisher import formats
-from publisher.dataset import Category, Dataset
+from publisher.dataset import Category, Dataset, Sample, Segment
 from publisher.errors import FormatError
 from publisher.files import open_tree
 from publisher.formats import coco_panoptic
@@ -148,6 +148,88 @@ def test_things_colours_crowds_and_supercategories_stay(tmp_path):
     (picture,) = reading.pictures
     assert [s.iscrowd for s in picture.sample.segments] == [True, False]
     assert picture.sample.source["subset"] == "val"
+
+
+def told_more() -> dict[str, Any]:
+    """A document that says more of everything than it must."""
+    said = document()
+    said["annotations"][0]["segments_info"] = [
+        {**info, "z_order": i, "attributes": {"side": "left"}, "score": 0.5, "foo": [1]}
+        for i, info in enumerate(INFOS)
+    ]
+    said["images"][0] |= {"license": 3, "coco_url": "https://a.example/a.jpg", "weather": "dry"}
+    return said | {"licenses": [{"id": 3, "name": "CC0", "url": ""}]}
+
+
+def test_what_else_is_said_of_segments_and_images_comes_back(tmp_path):
+    said = told_more()
+    folder(tmp_path / "in", said)
+    plan = conversion.plan(tmp_path / "in", "coco-panoptic")
+    assert not {"extras", "attributes", "z-order"} & {s.trait for s in plan.shortfalls}
+    assert not conversion.run(plan, tmp_path / "out").items
+    written = json.loads((tmp_path / "out/panoptic_val.json").read_bytes())
+    assert written["images"] == said["images"]
+    assert written["licenses"] == said["licenses"]
+    (entry,) = written["annotations"]
+    infos = [{**i, "id": n} for n, i in enumerate(said["annotations"][0]["segments_info"], 1)]
+    assert entry["segments_info"] == infos
+
+
+def test_what_else_is_said_is_announced_where_a_target_has_no_place(tmp_path):
+    plan = conversion.plan(folder(tmp_path, told_more()), "voc")
+    told = {s.trait: str(s) for s in plan.shortfalls}
+    assert told.keys() >= {"attributes", "z-order", "extras"}
+    fields = "other fields of its source: coco_url, foo, license, score, weather"
+    assert told["extras"] == f"{fields} (3 images and segments) (first: a.jpg)"
+
+
+def test_a_field_that_nobody_knows_is_told_once_for_all_of_a_file(tmp_path):
+    said = told_more() | {"info": {"year": 2017}, "answer": 42}
+    said["categories"][0]["skeleton"] = []
+    said["annotations"][0]["foo"] = 1
+    reading = read(folder(tmp_path, said))
+    assert not reading.findings
+    assert sorted(str(f).removeprefix("panoptic_val.json: info ") for f in reading.mended) == [
+        "A320: a score is there, as if it were a prediction; kept aside (2 times)",
+        "J007: info (year) is not kept; say it in the card",
+        "J007: unknown field 'foo' of an entry; not kept",
+        "J007: unknown field 'foo'; kept aside (2 times)",
+        "J007: unknown field 'skeleton'; not kept",
+        "J007: unknown field 'weather'; kept aside",
+        "J007: unknown key 'answer' at the top level; not kept",
+    ]
+
+
+def test_a_licence_that_no_image_has_or_that_is_not_listed_is_told(tmp_path):
+    said = document() | {"licenses": [{"id": 1, "name": "CC0"}]}
+    said["images"][0]["license"] = 2
+    assert [str(f) for f in read(folder(tmp_path, said)).mended] == [
+        "panoptic_val.json: info J007: 1 licence(s) that no image has are not kept: CC0",
+        "panoptic_val.json: warning I118: licence 2 is not among the licences of the file",
+    ]
+
+
+@pytest.mark.parametrize("more", [{"z_order": "top"}, {"attributes": [1]}])
+def test_attributes_that_are_none_cost_no_segment_and_come_back(tmp_path, more):
+    path = folder(tmp_path, with_info(**more))
+    (picture,) = read(path).pictures
+    assert picture.sample.segments[0].origin == {"extra": more}
+    assert [f.code for f in read(path).mended] == ["J005"]
+
+
+def test_patches_that_become_one_region_say_so_where_they_differ(tmp_path):
+    segments = [
+        Segment(i, 3, (square,), attributes={"wet": i == 1}, z_order=i)
+        for i, square in enumerate([(0, 0, 2, 0, 2, 2, 0, 2), (4, 0, 6, 0, 6, 2, 4, 2)], 1)
+    ]
+    sample = Sample(1, "a.jpg", 6, 8, tuple(segments))
+    items = coco_panoptic.write(
+        Dataset("x", (Category(3, "table", "", False),), (sample,)), tmp_path
+    )
+    assert any("patches of one region differ in attributes" in i.reason for i in items)
+    (entry,) = json.loads((tmp_path / "panoptic.json").read_bytes())["annotations"]
+    (info,) = entry["segments_info"]
+    assert (info["attributes"], info["z_order"]) == ({"wet": True}, 2)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from publisher.errors import FormatError, UsageError
 from publisher.files import open_tree
 from publisher.formats import datumaro
 from publisher.masks import Mask, Rle
-from publisher.stages import intake
+from publisher.stages import conversion, intake
 from publisher.validate import RULES
 from tests import strategies
 from tests.formats.contract import FormatContract
@@ -67,8 +67,9 @@ def test_what_an_export_by_cvat_has_lost_is_said(cvat):
     with open_tree(CVAT_EXPORT) as tree:
         reading = formats.detect(tree).read(tree)
     assert reading.format == "datumaro"
+    told = [*reading.notes, *map(str, reading.mended)]
     for said in ("keeps no colours", "1 label annot", "1 points annot", "1 polyline annot"):
-        assert len([n for n in reading.notes if said in n]) == 1
+        assert len([n for n in told if said in n]) == 1
     reasons = [i.reason for i in reading.items]
     assert "group 3 mixes food, フライパン; kept apart" in reasons
     assert (
@@ -176,6 +177,62 @@ def test_what_has_no_pixels_is_kept_aside_whatever_its_points(tmp_path):
         ("cuboid_2d", ""),
         ("caption", ""),
     ]
+
+
+def test_validate_names_what_has_no_pixels_as_import_does(cli, tmp_path):
+    marks = [annotation("label"), annotation("points", points=[1, 2]), annotation("caption")]
+    path = folder(tmp_path / "in", document(marks), images=["a.jpg"])
+    told = cli("validate", path).stdout
+    for kind in ("label", "points", "caption"):
+        said = f"info J007: 1 {kind} annotation(s) have no pixels; kept with their sample's source"
+        assert f"annotations/train.json: {said}" in told
+        assert said in cli("import", path, "-o", tmp_path / kind).stderr
+
+
+def test_what_else_is_said_of_items_and_annotations_comes_back(tmp_path):
+    first = annotation("polygon", points=SQUARE, score=0.5, object_id=4, group=1)
+    parts = [first, annotation("polygon", points=[*SQUARE[:6]], foo=[1], group=1)]
+    said = document(parts, attr={"frame": 3, "weather": "dry", "id": 5}, licence="CC0")
+    plan = conversion.plan(folder(tmp_path / "in", said), "datumaro")
+    assert "extras" not in {s.trait for s in plan.shortfalls}
+    conversion.run(plan, tmp_path / "out")
+    (item,) = json.loads((tmp_path / "out/annotations/train.json").read_text())["items"]
+    assert (item["attr"], item["licence"]) == ({"frame": 3, "weather": "dry", "id": 5}, "CC0")
+    one, other = item["annotations"]
+    assert (one["score"], one["object_id"], one.get("foo")) == (0.5, 4, None)
+    assert (other["foo"], other.get("score")) == ([1], None)
+    told = {str(s) for s in conversion.plan(tmp_path / "in", "voc").shortfalls}
+    fields = "other fields of its source: attr, foo, licence, score"
+    assert f"{fields} (2 images and segments) (first: a.jpg)" in told
+
+
+def test_what_has_no_place_is_named_once_for_each_file(tmp_path):
+    said = document([annotation("polygon", points=SQUARE, foo=n) for n in (1, 2)], bar=1)
+    said |= {"infos": {"author": "me"}, "answer": 42}
+    labels = said["categories"]["label"]
+    labels["label_groups"] = [{"name": "sides", "labels": ["hand"]}]
+    labels["labels"][0]["attributes"] = ["side"]
+    said["categories"]["points"] = {"items": [{"label_id": 0}]}
+    said["items"][0]["image"]["depth"] = 16
+    told = [
+        str(f).removeprefix("annotations/train.json: info ")
+        for f in read(folder(tmp_path, said)).mended
+    ]
+    assert sorted(told) == [
+        "J007: categories of kind 'points'; not kept",
+        "J007: field 'attributes' of a label; not kept",
+        "J007: field 'depth' of an item's image; not kept",
+        "J007: info (author) is not kept; say it in the card",
+        "J007: label_groups of the labels; not kept",
+        "J007: unknown field 'bar'; kept aside",
+        "J007: unknown field 'foo'; kept aside (2 times)",
+        "J007: unknown key 'answer' at the top level; not kept",
+    ]
+
+
+def test_an_attribute_that_is_called_occluded_stays_but_for_cvats(tmp_path):
+    square = annotation("polygon", points=SQUARE, attributes={"occluded": False})
+    assert only(tmp_path / "a", [square]).segments[0].attributes == {"occluded": False}
 
 
 def test_runs_are_read_compressed_and_not(tmp_path):

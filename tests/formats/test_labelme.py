@@ -7,6 +7,7 @@ import io
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -610,6 +611,9 @@ def test_nonsense_gives_findings_only(tmp_path_factory, data):
 RING = np.pad(np.pad(np.zeros((2, 2), bool), 3, constant_values=True), ((5, 7), (9, 13)))
 
 
+SQUARE_SEGMENT = Segment(1, 1, ((1.0, 1.0, 9.0, 1.0, 9.0, 9.0),))
+
+
 def dataset(*segments, name="x/a.png", categories=("hand", "cup")):
     known = tuple(Category(i, n) for i, n in enumerate(categories, 1))
     sample = Sample(1, name, RING.shape[0], RING.shape[1], segments)
@@ -737,3 +741,101 @@ def test_flags_of_an_image_come_back_and_are_announced_elsewhere(tmp_path):
     written = json.loads((tmp_path / "out/a.json").read_text())
     assert written["flags"] == {"blurred": True}
     assert "flags" in {s.trait for s in conversion.plan(path, "coco").shortfalls}
+
+
+def written_again(tmp_path, *shapes, **more):
+    """What comes of a file that is read and written in its own format."""
+    path = folder(tmp_path / "in", {"a.json": document(*shapes, **more)})
+    plan = conversion.plan(path, "labelme")
+    assert {s.trait for s in plan.shortfalls} <= {"ids"}  # it has none
+    conversion.run(plan, tmp_path / "out")
+    return json.loads((tmp_path / "out/a.json").read_text())
+
+
+def test_fields_that_labelme_does_not_know_come_back_and_are_said_once(tmp_path):
+    odd = {"score": 0.5, "difficult": True, "kie_linking": []}
+    document_ = {"text": "two hands", "annotator": {"id": 7}}
+    written = written_again(tmp_path, shape(**odd), shape(**odd), shape(), **document_)
+    assert document_.items() <= written.items()
+    assert [odd.items() <= s.items() for s in written["shapes"]] == [True, True, False]
+    reading = read(tmp_path / "in")
+    assert sorted(str(f).partition(": ")[2] for f in reading.mended) == [
+        "info A320: a score is there, as if it were a prediction; kept aside (2 times)",
+        "info J007: unknown field 'annotator'; kept aside",
+        "info J007: unknown field 'difficult'; kept aside (2 times)",
+        "info J007: unknown field 'kie_linking'; kept aside (2 times)",
+        "info J007: unknown field 'text'; kept aside",
+    ]
+    told = {str(s) for s in conversion.plan(tmp_path / "in", "voc").shortfalls}
+    fields = "other fields of its source: annotator, difficult, kie_linking, score, text"
+    assert f"{fields} (3 images and segments) (first: a.jpg)" in told
+
+
+def test_a_score_that_is_none_is_no_prediction(tmp_path):
+    assert {f.code for f in reading_of(tmp_path, shape(score=None)).mended} == {"J007"}
+
+
+def test_fields_of_a_point_are_kept_with_it(tmp_path):
+    (picture_,) = reading_of(tmp_path, shape("point", [(1, 1)], score=0.5)).pictures
+    assert picture_.sample.source["not_segments"][0]["extra"] == {"score": 0.5}
+
+
+def test_a_flag_that_is_called_description_stays_beside_the_description(tmp_path):
+    said = {"flags": {"description": True, "wet": True}, "description": "left one"}
+    more = {"attributes": {"wet": "very", "n": 3}}
+    (shape_,) = written_again(tmp_path, shape(**said, **more))["shapes"]
+    assert {k: shape_[k] for k in ("flags", "description", "attributes")} == {**said, **more}
+
+
+DRAWN = [
+    ("circle", [(10.0, 10.0), (13.0, 14.0)]),
+    ("rectangle", [(9.5, 9.0), (1.0, 1.5)]),
+    ("rectangle", [(1.0, 1.0), (9.0, 1.0), (9.0, 9.0), (1.0, 9.0)]),
+    ("oriented_rectangle", [(5.0, 1.0), (9.0, 5.0), (5.0, 9.0), (1.0, 5.0)]),
+]
+
+
+@pytest.mark.parametrize(("kind", "points"), DRAWN)
+def test_circles_and_rectangles_come_back_as_such(tmp_path, kind, points):
+    (shape_,) = written_again(tmp_path, shape(kind, points))["shapes"]
+    assert (shape_["shape_type"], shape_["points"]) == (kind, [list(p) for p in points])
+
+
+def test_shapes_of_a_group_come_back_as_what_they_were(tmp_path):
+    corners = {"points": [(20, 2), (22, 4)], "mask": png(np.ones((3, 3)))}
+    shapes = [shape(k, p, group_id=1, foo=k) for k, p in DRAWN]
+    shapes.append(shape("mask", **corners, group_id=1, flags={"wet": True}))
+    written = written_again(tmp_path, *shapes)["shapes"]
+    assert [(s["shape_type"], s["points"]) for s in written] == [
+        (s["shape_type"], s["points"]) for s in shapes
+    ]
+    assert [s.get("foo") for s in written] == [s.get("foo") for s in shapes]
+    assert [s["flags"] for s in written] == [s["flags"] for s in shapes]
+    assert len({s["group_id"] for s in written}) == 1
+
+
+def test_a_circle_that_was_drawn_anew_is_the_polygon_that_it_is(tmp_path):
+    (segment,) = segments_of(tmp_path / "in", shape(*DRAWN[0]))
+    moved = replace(segment, segmentation=((1.0, 1.0, 9.0, 1.0, 9.0, 9.0),), category_id=1)
+    labelme.write(dataset(moved, name="a.png"), tmp_path)
+    (shape_,) = json.loads((tmp_path / "a.json").read_text())["shapes"]
+    assert shape_["shape_type"] == "polygon"
+
+
+def test_a_licence_goes_to_labelme_and_back_by_its_name(tmp_path):
+    image = {"id": 1, "file_name": "a.jpg", "height": 20, "width": 30, "license": 3}
+    lists = {"licenses": [{"id": 3, "name": "CC0"}], "annotations": [], "categories": []}
+    coco = folder(tmp_path / "in", {"a.json": {"images": [image], **lists}}, ())
+    conversion.run(conversion.plan(coco, "labelme"), tmp_path / "there")
+    conversion.run(conversion.plan(tmp_path / "there", "coco"), tmp_path / "back")
+    written = json.loads((tmp_path / "back/instances.json").read_text())
+    assert (written["images"], written["licenses"]) == ([image], [{"id": 3, "name": "CC0"}])
+
+
+def test_a_field_of_another_source_that_means_something_here_is_left_out_and_said(tmp_path):
+    odd = replace(SQUARE_SEGMENT, origin={"extra": {"points": 4, "flags": 1, "foo": 2}})
+    reasons = {i.reason for i in labelme.write(dataset(odd, name="a.png"), tmp_path)}
+    said = "of the source is left out: it means something else here"
+    assert reasons == {f"a field 'flags' {said}", f"a field 'points' {said}"}
+    (shape_,) = json.loads((tmp_path / "a.json").read_text())["shapes"]
+    assert (shape_["foo"], shape_["flags"]) == (2, {})

@@ -77,6 +77,21 @@ def test_attributes_are_typed_and_a_comma_in_a_value_stays(tmp_path):
     assert segment.attributes == {"note": 'red, round "q"', "count": 3, "wet": True}
 
 
+def test_who_drew_an_object_and_when_is_kept(tmp_path):
+    more = "<verified>1</verified><date>1-May-2009</date><mood>good</mood>"
+    drawn = outline(more=more).replace("</polygon>", "<username>ann</username></polygon>")
+    usual = outline(more="<verified>0</verified><date></date>")
+    said = annotation(drawn + usual).replace(
+        "<imagesize>", "<source><sourceImage>A camera</sourceImage></source><imagesize>"
+    )
+    source = zipped(tmp_path / "in.zip", {"Annotations/street/a.xml": said})
+    (sample,) = intake.read(source)
+    assert sample.source["extra"] == {"source": {"sourceImage": "A camera"}}
+    extra = {"username": "ann", "verified": "1", "date": "1-May-2009", "mood": "good"}
+    assert [s.origin.get("extra") for s in sample.segments] == [extra, None]
+    assert any("J007: unknown field 'mood'; kept aside" in n for n in intake.source(source).notes)
+
+
 def test_deleted_objects_are_left_out_and_said(tmp_path):
     gone = outline(more="<deleted>1</deleted>")
     source = intake.source(mits(tmp_path / "in.zip", outline() + gone))

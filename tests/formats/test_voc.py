@@ -106,13 +106,23 @@ def test_segmentation_masks_hold_what_the_server_says_lies_on_top():
     [
         (MASKS, "painted by z-order"),
         (MASKS, "maybe renamed: sheep_1, sheep_2"),
-        (BOXES, "3 box(es) have no pixels"),
+        (BOXES, "3 box annotation(s) have no pixels"),
         (BOXES, "polygons are dropped"),
         (BOXES, "16 image(s) are only in ImageSets/Main"),
     ],
 )
 def test_what_cvat_lost_is_said(path, said):
-    assert len([n for n in reading(path).notes if said in n]) == 1
+    found = reading(path)
+    assert len([n for n in (*found.notes, *map(str, found.mended)) if said in n]) == 1
+
+
+def test_parts_and_actions_of_classes_are_named_where_they_are_left(tmp_path):
+    lines = "bg:0,0,0::\nhand:128,0,0:thumb,palm:wave\ntable:0,128,0::\n"
+    found = one(tmp_path, np.zeros((3, 3), np.uint8), **{"labelmap.txt": lines})
+    assert [f.message for f in found.mended] == [
+        "parts of hand in labelmap.txt; not kept",
+        "actions of hand in labelmap.txt; not kept",
+    ]
 
 
 @pytest.mark.parametrize("path", [MASKS, BOXES])
@@ -120,6 +130,7 @@ def test_one_file_for_two_images_is_one_image_and_said(path, tmp_path):
     taken = intake.take_in([path], tmp_path / "out")
     (item,) = taken.items
     assert item.reason.startswith("Train, Validation list one image, sheep")
+    assert item.reason.endswith("one file for all, which is in none of them here")
     assert item.change.images == -1
     sheep = next(s for s in taken.dataset if s.file_name == "sheep.jpg")
     assert sheep.split is None

@@ -180,7 +180,7 @@ def test_poses_are_no_outlines_and_are_kept_aside(tmp_path):
         {**box, "label": "hand", "keypoints": [[15, 5], [30, 20]]},
         {**box, "label": "food"},
     ]
-    assert any("2 pose(s) have no outline" in n for n in source.notes)
+    assert any("2 pose annotation(s) have no pixels" in n for n in source.notes)
 
 
 def test_a_pose_of_another_number_of_points_is_a_finding(tmp_path):
@@ -238,7 +238,7 @@ def test_boxes_are_kept_aside_for_they_are_no_masks(tmp_path):
     assert len(sample.segments) == found.counted.segments == 1
     box = {"kind": "box", "label": "food", "bbox": pytest.approx([12, 6, 6, 8])}
     assert sample.source["not_segments"] == [box]
-    assert "1 box(es) have no outline" in found.notes[0]
+    assert "J007: 1 box annotation(s) have no pixels" in str(found.mended[0])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ points and lines of an export as what they were. A crowd has the attribute `is_c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -26,7 +26,7 @@ from ...names import listing, safe_path
 from ...validate import Finding, finding_of
 from ..grouping import Shape, grouped
 from ..keeping import CROWD, CROWD_TAKEN
-from ..reading import Picture, Reading
+from ..reading import Picture, Reading, set_aside
 from ..xml import Xml, clean, elements
 from .members import Files, Members
 from .meta import Job, Meta, Plan, aside_of, subset_of
@@ -249,10 +249,8 @@ class _Reader:
 
 def _joined(readers: Sequence[_Reader], names: Sequence[str]) -> Reading:
     """All exports as one."""
-    notes = []
-    if len(names) > 1:
-        notes.append(f"{len(names)} exports are read as one: {listing(names)}")
-    notes += aside_notes(sum((r.aside for r in readers), start=Counter[str]()))
+    many = [f"{len(names)} exports are read as one: {listing(names)}"] * (len(names) > 1)
+    aside = [f for r, n in zip(readers, names, strict=True) for f in set_aside(r.aside, n)]
     return Reading(
         name=next((r.meta.name for r in readers if r.meta.name), ""),
         format="cvat",
@@ -260,19 +258,11 @@ def _joined(readers: Sequence[_Reader], names: Sequence[str]) -> Reading:
         pictures=tuple(p for r in readers for p in r.pictures),
         counted=sum((r.counted for r in readers), start=Tally()),
         items=tuple(i for r in readers for i in r.items),
-        notes=(*notes, *dict.fromkeys(n for r in readers for n in r.notes())),
+        notes=(*many, *dict.fromkeys(n for r in readers for n in r.notes())),
         findings=tuple(f for r in readers for f in r.findings),
-        mended=tuple(f for r in readers for f in r.mended),
+        mended=(*(f for r in readers for f in r.mended), *aside),
         files=frozenset(names),
     )
-
-
-def aside_notes(aside: Mapping[str, int]) -> list[str]:
-    """What is said of tags, points and lines, by their kind."""
-    return [
-        f"{n} {kind} shape(s) or tag(s) have no pixels; kept with their sample's source"
-        for kind, n in sorted(aside.items())
-    ]
 
 
 def _size(node: Element, key: str) -> int:

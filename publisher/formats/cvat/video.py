@@ -25,10 +25,10 @@ from ...errors import FormatError, at
 from ...files import Tree
 from ...validate import Finding, finding_of
 from ..grouping import grouped
-from ..reading import Picture, Reading
+from ..reading import Picture, Reading, set_aside
 from ..xml import elements
 from .frames import MAX_FRAMES, Frame, frames_of
-from .images import aside_notes, content_of, first_content, xml_names
+from .images import content_of, first_content, xml_names
 from .interpolation import Gap, Shown, fill, gaps
 from .members import Files, Members
 from .meta import Meta, Task
@@ -56,7 +56,7 @@ def read(tree: Tree) -> Reading:
     names = [n for n in xml_names(tree) if content_of(tree, n) == "track"]
     for name in names:
         members = shared.members(str(PurePosixPath(name).parent))
-        file = _File(shared, members, Meta(categories=shared.categories))
+        file = _File(name, shared, members, Meta(categories=shared.categories))
         try:
             with tree.open(name) as stream:
                 for element in elements(stream):
@@ -146,6 +146,7 @@ class _Track:
 class _File:
     """One XML; `take` each element, then `finish`."""
 
+    name: str
     shared: _Shared
     members: Members
     meta: Meta
@@ -193,7 +194,7 @@ class _File:
         for frames in self.tasks.values():
             aside.update(a["kind"] for f in frames.by_number.values() for a in f.aside)
             self._images(frames.task, frames.by_number)
-        self.notes += aside_notes(aside)
+        self.mended += set_aside(aside, self.name)
 
     def _frames(self, task: Task) -> _Frames:
         if task.id not in self.tasks:

@@ -97,7 +97,7 @@ class InvalidDataset(PublisherError, ValueError):
 
 
 class OverlapError(PublisherError, ValueError):
-    """Two segments claim one pixel, and the dataset has no order that says who wins."""
+    """Two segments claim one pixel, and nothing says who wins."""
 
     exit_code = 3
 

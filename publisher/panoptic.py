@@ -434,9 +434,18 @@ def _refuse(chunk: _Chunk, pieces: _Pieces, images: Sequence[int]) -> None:
     masks = [sample.segments[i - first].mask(sample.height, sample.width) for i in (a, b)]
     raise OverlapError(
         f"{sample.file_name}: segments {a - first} and {b - first} both claim "
-        f"{masks[0].intersection(masks[1])} pixels, and the dataset has no z-order",
-        hint="choose who wins: --overlap z-order (later in the file) or smaller-on-top",
+        f"{masks[0].intersection(masks[1])} pixels, and {_undecided(sample)}",
+        hint="choose who wins, by --overlap or in Python by overlap=: z-order (the higher, then "
+        "the later in the file) or smaller-on-top",
     )
+
+
+def _undecided(sample: Sample) -> str:
+    """Why nobody wins where segments overlap and the policy is "fail"."""
+    if default_policy(sample) == "z-order":
+        return "by overlap=fail their z-order does not decide"
+    some = any(s.z_order is not None for s in sample.segments)
+    return f"{'not all' if some else 'no'} segments of the image have a z-order"
 
 
 def _tied(chunk: _Chunk, pieces: _Pieces, images: Sequence[int]) -> Ints:

@@ -96,7 +96,22 @@ def test_without_an_order_an_overlap_is_an_error_that_names_both():
     one, two = segment(block(0, 2, 0, 2)), segment(block(1, 4, 1, 4), 2, number=2)
     with pytest.raises(OverlapError, match=r"a.jpg: segments 0 and 1 both claim 1 pixels") as e:
         paint(sample(one, two), CATEGORIES)
-    assert "--overlap" in (e.value.hint or "")
+    assert "by --overlap or in Python by overlap=" in (e.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("depths", "why"),
+    [
+        ((None, None), "no segments of the image have a z-order"),
+        ((1, None), "not all segments of the image have a z-order"),
+        ((1, 2), "by overlap=fail their z-order does not decide"),
+    ],
+)
+def test_a_refused_overlap_says_of_the_z_order_what_is_so(depths, why):
+    one = segment(block(0, 2, 0, 2), z=depths[0])
+    two = segment(block(1, 4, 1, 4), 2, z=depths[1], number=2)
+    with pytest.raises(OverlapError, match=f"both claim 1 pixels, and {why}"):
+        paint(sample(one, two), CATEGORIES, "fail")
 
 
 def test_patches_of_one_stuff_class_become_one_region():

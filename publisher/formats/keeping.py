@@ -129,7 +129,7 @@ _SAID: Mapping[Trait, str] = {  # after "voc cannot hold "
     "z-order": "z-order ({n} images with several levels)",
     "attributes": "attributes ({n} segments)",
     "marks": "tags, points, lines and what else has no pixels ({n})",
-    "extras": "other fields of its source: {fields} ({n} images and segments)",
+    "extras": "other fields of the source: {fields} ({n} images and segments)",
     "flags": "flags of images ({n})",
     "isthing": "which classes are stuff ({n})",
     "colors": "colours of classes ({n})",

@@ -179,7 +179,7 @@ def test_what_else_is_said_is_announced_where_a_target_has_no_place(tmp_path):
     plan = conversion.plan(folder(tmp_path, told_more()), "voc")
     told = {s.trait: str(s) for s in plan.shortfalls}
     assert told.keys() >= {"attributes", "z-order", "extras"}
-    fields = "other fields of its source: coco_url, foo, license, score, weather"
+    fields = "other fields of the source: coco_url, foo, license, score, weather"
     assert told["extras"] == f"{fields} (3 images and segments) (first: a.jpg)"
 
 

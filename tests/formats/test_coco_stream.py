@@ -416,14 +416,14 @@ def test_keypoints_are_announced_where_they_go(tmp_path):
     path = put(tmp_path / "instances.json", body)
     for target, announced in (("coco", False), ("cvat", True), ("voc", True)):
         told = [str(s) for s in conversion.plan(path, target).shortfalls if s.trait == "extras"]
-        said = "other fields of its source: keypoints, num_keypoints (1 images and segments)"
+        said = "other fields of the source: keypoints, num_keypoints (1 images and segments)"
         assert told == [f"{said} (first: a.jpg)"] * announced
 
 
 def test_a_licence_that_a_format_cannot_hold_is_called_so(tmp_path):
     path = put(tmp_path / "instances.json", licensed("a", [{"id": 1, "name": "CC0"}], 1))
     told = [str(s) for s in conversion.plan(path, "voc").shortfalls if s.trait == "extras"]
-    assert told == ["other fields of its source: license (1 images and segments) (first: a1.jpg)"]
+    assert told == ["other fields of the source: license (1 images and segments) (first: a1.jpg)"]
 
 
 @pytest.mark.parametrize("command", [["convert", "--to", "coco"], ["import"]])

@@ -181,6 +181,14 @@ def test_polygons_of_unequal_points_hold_still_and_it_is_said(tmp_path):
     assert not reading.findings
 
 
+def test_points_and_lines_are_named_by_validate_too(cli, tmp_path):
+    points = track(*(f'<points frame="{n}" outside="0" points="1,1"/>' for n in range(3)))
+    path = tmp_path / "annotations.xml"
+    path.write_text(video_xml(points, meta=SIZE), "utf-8")
+    said = "annotations.xml: info J007: 4 points annotation(s) have no pixels"
+    assert said in cli("validate", path).stdout
+
+
 @pytest.mark.parametrize(
     ("elements", "said"),
     [

@@ -202,7 +202,7 @@ def test_what_else_is_said_of_items_and_annotations_comes_back(tmp_path):
     assert (one["score"], one["object_id"], one.get("foo")) == (0.5, 4, None)
     assert (other["foo"], other.get("score")) == ([1], None)
     told = {str(s) for s in conversion.plan(tmp_path / "in", "voc").shortfalls}
-    fields = "other fields of its source: attr, foo, licence, score"
+    fields = "other fields of the source: attr, foo, licence, score"
     assert f"{fields} (2 images and segments) (first: a.jpg)" in told
 
 

@@ -113,3 +113,10 @@ def test_other_trees_get_a_clear_no_with_the_list_of_what_is_read(name, said, tm
         formats.detect(tree)
     assert said in str(e.value)
     assert "CVAT for images 1.1" in (e.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["cvat-for-images-1.1", "datumaro-1.0"])
+def test_validate_names_tags_points_and_lines_of_every_export_that_has_them(cli, name):
+    told = cli("validate", DATA / f"project__{name}.zip", "--select", "J007").stdout
+    kinds = {line.split()[4] for line in told.splitlines() if "have no pixels; kept" in line}
+    assert kinds >= {"points", "polyline"}

@@ -767,7 +767,7 @@ def test_fields_that_labelme_does_not_know_come_back_and_are_said_once(tmp_path)
         "info J007: unknown field 'text'; kept aside",
     ]
     told = {str(s) for s in conversion.plan(tmp_path / "in", "voc").shortfalls}
-    fields = "other fields of its source: annotator, difficult, kie_linking, score, text"
+    fields = "other fields of the source: annotator, difficult, kie_linking, score, text"
     assert f"{fields} (3 images and segments) (first: a.jpg)" in told
 
 

@@ -697,8 +697,9 @@ def _entry(raw: Raw) -> tuple[_Entry[_Info] | _Entry[Raw], Sequence[Mended]]:
         said = _decoded(raw, dict[str, Raw])
     unknown = said.keys() - set(_Entry.__struct_fields__)
     known = {k: v for k, v in said.items() if k not in unknown}
+    casts = _cast(known)
     mended = [("J007", f"unknown field {k[:40]!r} of an entry; not kept") for k in sorted(unknown)]
-    return _decoded(msgspec.json.encode(known), _Entry[Raw]), mended
+    return _decoded(msgspec.json.encode(known), _Entry[Raw]), [*mended, *casts]
 
 
 def _row(raw: Raw, kind: type[T], fate: str) -> Row[T]:
@@ -714,7 +715,19 @@ def _row(raw: Raw, kind: type[T], fate: str) -> Row[T]:
             extra[key] = value
             del said[key]
             mended.append((code, f"{key} cannot be used; {fate}"))
+    mended += _cast(said)
     return Row(_decoded(msgspec.json.encode(said), kind), extra, mended)
+
+
+def _cast(said: dict[str, Raw]) -> list[Mended]:
+    """Set right, in place, whole numbers that are text or decimals."""
+    mended: list[Mended] = []
+    for key in sorted(records.WHOLE & said.keys()):
+        number, casts = records.whole(key, _value(said[key]))
+        if casts:
+            said[key] = Raw(msgspec.json.encode(number))
+            mended += casts
+    return mended
 
 
 def _value(raw: Raw | None) -> Any:

@@ -187,8 +187,8 @@ def record(raw: bytes, kind: type[T]) -> Row[T]:
             mended += about(key, said, "not kept" if kind is Category else "kept aside")
     if kind is Annotation:
         mended += _mend_annotation(known, extra)
-    for key in _WHOLE & known.keys():
-        known[key], casts = _whole(key, known[key])
+    for key in WHOLE & known.keys():
+        known[key], casts = whole(key, known[key])
         mended += casts
     return Row(_converted(known, kind), extra, mended)
 
@@ -201,8 +201,8 @@ def image_id_of(raw: bytes) -> Head:
         raise json_error(error, raw) from None
     if not isinstance(said, dict):
         raise FormatError(f"is no object, but {raw[:20]!r}", code="J005")
-    image_id, _ = _whole("image_id", said.get("image_id"))
-    number, _ = _whole("id", said.get("id", 0))
+    image_id, _ = whole("image_id", said.get("image_id"))
+    number, _ = whole("id", said.get("id", 0))
     if isinstance(number, bool) or not isinstance(number, int) or abs(number) >= 2**63:
         number = 0  # reading the annotation says what is wrong
     if "image_id" not in said:
@@ -225,13 +225,13 @@ def extra_of(row: Row[Image]) -> dict[str, Any]:
 
 # ── repairs ──────────────────────────────────────────────────────────────────────────────────
 
-_WHOLE = {"id", "image_id", "category_id", "iscrowd", "width", "height", "isthing"}
+WHOLE = {"id", "image_id", "category_id", "iscrowd", "width", "height", "isthing"}
 _KEYPOINTS = frozenset({"keypoints", "num_keypoints"})
 _PRINTED = b"\"b'"  # bytes, as Python prints them, perhaps
 _BYTES = re.compile(r"b'(.*)'", re.DOTALL)
 
 
-def _whole(key: str, value: Any) -> tuple[Any, list[Mended]]:
+def whole(key: str, value: Any) -> tuple[Any, list[Mended]]:
     """A whole number from text or a float that says exactly that."""
     if isinstance(value, bool) and key in ("iscrowd", "isthing"):
         return int(value), [("J005", f"{key} is true or false; read as 1 or 0")]

@@ -72,6 +72,14 @@ class _Shape(msgspec.Struct):
     z_order: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
+def _whole(raw: Any, *keys: str) -> Any:
+    """A record whose numbers 10.0 are 10, as some tools write sizes and groups."""
+    if not isinstance(raw, dict):
+        return raw
+    decimals = {k: v for k in keys if isinstance(v := raw.get(k), float) and v.is_integer()}
+    return {**raw, **{k: int(v) for k, v in decimals.items()}} if decimals else raw
+
+
 def detect(tree: Tree) -> bool:
     """Does a JSON of the tree have shapes, and a picture's path or data?"""
     found = [n for n in own_names(tree) if n.lower().endswith(".json")]
@@ -159,7 +167,7 @@ class _Reader:
         if not isinstance(raw, dict) or "shapes" not in raw:
             return
         self.taken.append(name)
-        document = converted(raw, _Document)
+        document = converted(_whole(raw, "imageHeight", "imageWidth"), _Document)
         file_name, member, why = self.finder.find(name, document.image_path)
         if why:
             self.mended.append(Finding("L815", "error", why, name))
@@ -287,7 +295,7 @@ class _Reader:
         for index, one in enumerate(raw):
             try:
                 with at("shapes", index):
-                    said = converted(one, _Shape)
+                    said = converted(_whole(one, "group_id"), _Shape)
                     extra = self._extra_of(one, {*_Shape.__struct_fields__})
                     extra |= _covered(said)
                     if said.shape_type in _NOT_SEGMENTS:

@@ -127,6 +127,22 @@ def test_our_own_writer_is_read_back(tmp_path):
     assert areas == [9, 16]
 
 
+def test_whole_numbers_as_text_or_decimals_are_read_and_said(tmp_path):
+    said = document()
+    said["images"][0]["width"] = "8"
+    said["annotations"][0]["image_id"] = "7"
+    said["annotations"][0]["segments_info"][0] |= {"id": "5", "category_id": 1.0}
+    reading = read(folder(tmp_path / "in", said))
+    assert reading.findings == ()
+    assert [s.id for s in reading.pictures[0].sample.segments] == [5, 70_000]
+    assert {f.message.partition(" is ")[0] for f in reading.mended if f.code == "J005"} == {
+        "width",
+        "image_id",
+        "id",
+        "category_id",
+    }
+
+
 def test_images_that_the_extension_alone_tells_apart_cannot_have_one_map(tmp_path):
     (picture,) = read(folder(tmp_path / "in")).pictures
     a = replace(picture.sample, split="val")
@@ -535,10 +551,10 @@ def test_a_poisoned_map_costs_a_finding_and_the_rest_is_read(tmp_path, body, cod
         {"id": -1},
         {"id": 0},
         {"id": 2**70},
-        {"id": "5"},
+        {"id": "five"},
         {"id": None},
         {"category_id": 77},
-        {"category_id": "1"},
+        {"category_id": "one"},
         {"area": "9"},
         {"bbox": "1,1,3,3"},
         {"iscrowd": 2},

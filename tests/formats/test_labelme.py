@@ -205,6 +205,12 @@ def test_points_and_lines_are_kept_with_their_picture_and_said(tmp_path):
 # ── groups, classes, attributes, order ───────────────────────────────────────────────────────
 
 
+def test_sizes_and_groups_may_be_whole_decimals(tmp_path):
+    said = document(shape(group_id=1.0), shape(group_id=1), imageHeight=20.0, imageWidth=30.0)
+    (found,) = read(folder(tmp_path, {"a.json": said})).pictures
+    assert (found.sample.height, found.sample.width, len(found.sample.segments)) == (20, 30, 1)
+
+
 def test_shapes_of_one_group_and_label_are_one_instance(tmp_path):
     far = [(12, 12), (15, 12), (15, 15)]
     a, b, alone = segments_of(

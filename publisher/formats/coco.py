@@ -31,7 +31,7 @@ from ..columns import Column, Ids, Rows, Texts
 from ..conservation import Item, Ledger, Tally
 from ..dataset import Category, Dataset, Sample, Segment
 from ..errors import FormatError, at
-from ..files import SPARE, Tree, fast_json, json_error, own_names
+from ..files import Tree, fast_json, json_error, own_names
 from ..json_stream import Document, Window, places
 from ..masks import Mask, Rle
 from ..names import safe_path
@@ -40,6 +40,7 @@ from ..spill import Spill
 from ..validate import Finding, finding_of
 from . import coco_records as records
 from .coco_licences import Licences, Listed, key_of, unlisted
+from .coco_places import ImageFinder
 from .coco_records import Annotation, Bent, Head, Image, Row
 from .keeping import fields_beyond
 from .reading import Header, Merged, Picture, Reading
@@ -297,37 +298,6 @@ def _subset(name: str) -> str:
         return PurePosixPath(name).parent.name
     subset = stem[len("instances_") :] if stem.lower().startswith("instances_") else ""
     return "" if subset == "default" else subset  # CVAT's name for no subset
-
-
-class ImageFinder:
-    """Finds image files in the layouts that people use."""
-
-    def __init__(self, tree: Tree, documents: Sequence[str] = ()) -> None:
-        self._names = set(tree.names()) - set(documents)
-        self._places: dict[tuple[str, str], list[str]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._names)
-
-    def find(self, file_name: str, document: str, subset: str) -> str | None:
-        """The file for `file_name`, a safe path, of this annotation document."""
-        if not self._names:
-            return None
-        key = document, subset
-        if key not in self._places:
-            self._places[key] = [f"{place}/".removeprefix("./") for place in _places(*key)]
-        found = (place + file_name for place in self._places[key])
-        base = f"{SPARE}/{file_name.rpartition('/')[2]}"
-        return next((name for name in (*found, base) if name in self._names), None)
-
-
-def _places(document: str, subset: str) -> Iterator[str]:
-    """The folders where the images of a document may be."""
-    folder = PurePosixPath(document).parent
-    root = folder.parent if folder.name == "annotations" else folder
-    for place in (f"images/{subset}", "images", subset, f"{subset}2017", ".", f"{subset}/images"):
-        yield (root / place).as_posix()
-    yield from ((PurePosixPath(SPARE) / subset).as_posix(), SPARE)
 
 
 # ── one file ─────────────────────────────────────────────────────────────────────────────────

@@ -25,7 +25,7 @@ from ..conservation import Item, Ledger, Tally
 from ..dataset import Category, Dataset, Sample, Segment
 from ..engine import ordered
 from ..errors import FormatError, at
-from ..files import SPARE, Tree, fast_json, own_names, put, read_json, read_typed_json
+from ..files import Tree, fast_json, own_names, put, read_json, read_typed_json
 from ..names import check_path, stem
 from ..panoptic import MAX_ID, VOID, Overlap, Painted, chunks, paint_all
 from ..png import writer as png
@@ -34,6 +34,7 @@ from . import coco_records as records
 from .coco import image_record
 from .coco_documents import documents
 from .coco_licences import Listed, key_of, unlisted
+from .coco_places import ImageFinder, root_of, with_slash
 from .coco_records import Image, Mended, Row
 from .id_maps import IdMap, Patch, load, patches
 from .keeping import fields_beyond
@@ -243,13 +244,13 @@ def read(tree: Tree) -> Reading:
     documents = _documents(tree)
     if not documents:
         raise FormatError("no COCO panoptic file", path=tree.label)
-    names = set(tree.names())
+    names, finder = set(tree.names()), ImageFinder(tree)
     files = []
     for name in documents:
         try:
             with tree.open(name) as stream:
                 document = read_typed_json(stream, tree.size(name), dict[str, Raw])
-            files.append(_File(tree, name, names).take(document))
+            files.append(_File(tree, name, names, finder).take(document))
         except FormatError as error:
             error.path = error.path or f"{tree.label}: {name}"
             raise
@@ -306,7 +307,7 @@ def _is_panoptic(tree: Tree, name: str, named: bool) -> bool:
 class _File:
     """One panoptic JSON with its maps, read."""
 
-    def __init__(self, tree: Tree, name: str, names: set[str]) -> None:
+    def __init__(self, tree: Tree, name: str, names: set[str], finder: ImageFinder) -> None:
         self.name = name
         self.subset = re.sub(r"^panoptic[_-]?", "", PurePosixPath(name).stem)
         self.categories: dict[int, Category] = {}
@@ -320,11 +321,12 @@ class _File:
         self.ledger = Ledger()
         self._tree = tree
         self._names = names
+        self._finder = finder
         self._pixels: Counter[str] = Counter()
         self.licences = Listed(None)
         self._heard = Merged()
         self._number = 0  # of segments
-        self._places, self._pictures_at = _places(name, self.subset)
+        self._places = _map_places(name, self.subset)
 
     def take(self, document: Mapping[str, Raw]) -> _File:
         images, annotations, categories = (_list(document, key) for key in _LISTS)
@@ -549,9 +551,7 @@ class _File:
 
     def _picture(self, file_name: str) -> str | None:
         """The image file, in the layouts that people use."""
-        found = (place + file_name for place in self._pictures_at)
-        last = f"{SPARE}/{file_name.rpartition('/')[2]}"
-        return next((n for n in (*found, last) if n in self._names and n not in self.maps), None)
+        return self._finder.find(file_name, self.name, self.subset, but=self.maps)
 
     def _noting(self, image: Image | None = None) -> _Noting:
         """Turn what cannot be read into a finding."""
@@ -622,20 +622,12 @@ def _extra_maps(files: Sequence[_File], pictures: Sequence[Picture]) -> Iterator
             yield finding_of(FormatError("no entry asks for this map", code="N702"), name)
 
 
-def _places(document: str, subset: str) -> tuple[list[str], list[str]]:
-    """Folders, each with its "/", where the maps and the pictures of a JSON may be."""
-    path = PurePosixPath(document)
+def _map_places(document: str, subset: str) -> list[str]:
+    """Folders, each with its "/", where the maps of a JSON may be."""
+    path, root = PurePosixPath(document), root_of(document)
     folder, base = path.parent, path.stem
-    root = folder.parent if folder.name == "annotations" else folder
     maps = [folder / base, root / base, root / subset / "panoptic", folder / "panoptic", folder]
-    usual = (f"{subset}/images", f"images/{subset}", "images", subset, f"{subset}2017", ".")
-    spare = PurePosixPath(SPARE)
-    pictures = [*(root / place for place in usual), spare / subset, spare]
-    return _with_slash(maps), _with_slash(pictures)
-
-
-def _with_slash(folders: Iterable[PurePosixPath]) -> list[str]:
-    return [f"{f.as_posix()}/".removeprefix("./") for f in dict.fromkeys(folders)]
+    return [with_slash(place) for place in dict.fromkeys(maps)]
 
 
 def _claims(info: _Info, patch: Patch) -> str | None:

@@ -28,7 +28,7 @@ from ..images import size_of
 from ..masks import Rle, ellipse
 from ..names import safe_path
 from ..validate import Finding, finding_of
-from .coco import ImageFinder
+from .coco_places import ImageFinder
 from .coco_records import Mended, about, info_left
 from .cvat import box_ring
 from .documents import converted, degrees, top_keys

@@ -7,7 +7,8 @@ a set by scene, so that no burst of one scene is on two sides.
 
     python training/sets.py FOLDER PART OUT [SET]...
 
-PART is train, tune, blind, fresh, unseen, hidden, sealed, photos, photos-2, photos-3 or photos-4;
+PART is train, tune, blind, fresh, unseen, hidden, sealed, photos, photos-2, photos-3, photos-4 or
+atwork;
 OUT becomes a working dataset, of all sets or of those named.
 """
 

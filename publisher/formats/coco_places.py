@@ -43,7 +43,7 @@ def _places(document: str, subset: str) -> Iterator[PurePosixPath]:
     if subset:
         own = (f"{subset}/images", f"images/{subset}", subset, f"{subset}2017")
         yield from (root / place for place in own)
-    yield from (root / "images", root)
+    yield from (root / "images", root / "data", root)  # data: FiftyOne's
     yield from (spare / subset, spare)
 
 

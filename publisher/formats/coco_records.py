@@ -187,10 +187,22 @@ def record(raw: bytes, kind: type[T]) -> Row[T]:
             mended += about(key, said, "not kept" if kind is Category else "kept aside")
     if kind is Annotation:
         mended += _mend_annotation(known, extra)
+    if kind is Image:
+        mended += _named_by_url(known)
     for key in WHOLE & known.keys():
         known[key], casts = whole(key, known[key])
         mended += casts
     return Row(_converted(known, kind), extra, mended)
+
+
+def _named_by_url(known: dict[str, Any]) -> Iterator[Mended]:
+    """Give an image of LVIS its name: the folder and file of its URL, as detectron2 does."""
+    url = known.get("coco_url")
+    if "file_name" in known or not isinstance(url, str):
+        return
+    if path := url.partition("?")[0].split("/")[3:][-2:]:
+        known["file_name"] = "/".join(path)
+        yield "J005", "file_name is missing; read from coco_url, as of LVIS"
 
 
 def image_id_of(raw: bytes) -> Head:

@@ -18,7 +18,7 @@ from publisher.files import open_tree
 from publisher.formats import coco
 from publisher.rules.rule import RULES
 from publisher.stages import conversion, intake
-from tests.makers import SQUARE, coco_document, coco_folder
+from tests.makers import SQUARE, coco_document, coco_folder, picture
 
 
 def document(images: int = 12, annotations: int = 40, seed: int = 0) -> dict:
@@ -446,3 +446,28 @@ def test_a_line_an_image_is_cut_short_on_a_terminal(cli, tmp_path):
     assert "and 30 more" in told.stderr + told.stdout
     told = cli("convert", source, "--to", "coco", "-o", tmp_path / "b", "--json")
     assert len(json.loads(told.stdout)["notes"]) == 50
+
+
+# ── as other tools write it ──────────────────────────────────────────────────────────────────
+
+
+def test_images_of_lvis_are_named_after_their_urls(tmp_path):
+    url = "http://images.cocodataset.org/val2017/000000000007.jpg"
+    image = {"id": 1, "coco_url": url, "height": 20, "width": 30}
+    document = coco_document([{"segmentation": SQUARE}], images=[image])
+    source = coco_folder(tmp_path / "in", document)
+    (source / "val2017").mkdir()
+    (source / "val2017" / "000000000007.jpg").write_bytes(picture())
+    taken = intake.take_in([source], tmp_path / "out")
+    assert [s.file_name for s in taken.dataset] == ["val2017/000000000007.jpg"]
+    assert any("read from coco_url" in note for note in taken.notes)
+
+
+def test_pictures_of_fiftyone_are_found(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jpg").write_bytes(picture())
+    (tmp_path / "labels.json").write_text(json.dumps(coco_document([{"segmentation": SQUARE}])))
+    assert intake.read(tmp_path)[0].file_name == "a.jpg"
+    with intake.opened(tmp_path) as found:
+        assert found.picture is not None
+        assert found.picture(found.dataset[0]) == picture()

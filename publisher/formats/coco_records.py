@@ -134,7 +134,7 @@ def group(text: bytes) -> Group:
     Raises:
         FormatError: it is no longer what it was.
     """
-    if _PRINTED in text:
+    if _PRINTED in text or _BACKSLASH in text:
         return _bent_group(text)
     try:
         found = _groups.decode(text)
@@ -167,7 +167,7 @@ def record(raw: bytes, kind: type[T]) -> Row[T]:
     """
     try:
         found = msgspec.json.decode(raw, type=kind)
-        if _PRINTED not in raw:
+        if _PRINTED not in raw and _BACKSLASH not in raw:
             return Row(found)
     except _ERRORS:
         pass
@@ -188,16 +188,22 @@ def record(raw: bytes, kind: type[T]) -> Row[T]:
     if kind is Annotation:
         mended += _mend_annotation(known, extra)
     if kind is Image:
-        mended += _named_by_url(known)
+        mended += _mend_name(known)
     for key in WHOLE & known.keys():
         known[key], casts = whole(key, known[key])
         mended += casts
     return Row(_converted(known, kind), extra, mended)
 
 
-def _named_by_url(known: dict[str, Any]) -> Iterator[Mended]:
-    """Give an image of LVIS its name: the folder and file of its URL, as detectron2 does."""
-    url = known.get("coco_url")
+def _mend_name(known: dict[str, Any]) -> Iterator[Mended]:
+    """
+    Name an image of LVIS by the folder and file of its URL, as detectron2 does; part folders
+    by "/", which Label Studio does not where it runs on Windows.
+    """
+    name, url = known.get("file_name"), known.get("coco_url")
+    if isinstance(name, str) and "\\" in name:
+        known["file_name"] = name.replace("\\", "/")
+        yield "I109", f"file name {name[:80]!r} parts folders by backslashes; read as slashes"
     if "file_name" in known or not isinstance(url, str):
         return
     if path := url.partition("?")[0].split("/")[3:][-2:]:
@@ -239,6 +245,7 @@ def extra_of(row: Row[Image]) -> dict[str, Any]:
 
 WHOLE = {"id", "image_id", "category_id", "iscrowd", "width", "height", "isthing"}
 _KEYPOINTS = frozenset({"keypoints", "num_keypoints"})
+_BACKSLASH = b"\\\\"  # one, as JSON has it
 _PRINTED = b"\"b'"  # bytes, as Python prints them, perhaps
 _BYTES = re.compile(r"b'(.*)'", re.DOTALL)
 

@@ -471,3 +471,19 @@ def test_pictures_of_fiftyone_are_found(tmp_path):
     with intake.opened(tmp_path) as found:
         assert found.picture is not None
         assert found.picture(found.dataset[0]) == picture()
+
+
+def test_backslashes_part_folders_as_label_studio_writes_them_on_windows(tmp_path):
+    image = {"id": 1, "file_name": "images\\a.jpg", "height": 20, "width": 30}
+    document = coco_document([{"segmentation": SQUARE}], images=[image])
+    taken = intake.take_in([coco_folder(tmp_path / "in", document)], tmp_path / "out")
+    assert [s.file_name for s in taken.dataset] == ["images/a.jpg"]
+    assert any("I109" in note and "read as slashes" in note for note in taken.notes)
+
+
+@pytest.mark.parametrize("name", ["..\\a.jpg", "C:\\a.jpg", "\\a.jpg", "a\\..\\..\\b.jpg"])
+def test_backslashes_lead_nowhere_else(tmp_path, name):
+    image = {"id": 1, "file_name": name, "height": 20, "width": 30}
+    document = coco_document([{"segmentation": SQUARE}], images=[image])
+    with pytest.raises(InvalidDataset, match="I109"):
+        intake.source(coco_folder(tmp_path / "in", document))

@@ -93,7 +93,7 @@ class Rules:
     When to ask, how boldly, and when to believe. Sizes are s = sqrt(area) of the annotation.
 
     The values are those that docs/refinement.md reports on; they were fixed before the pictures
-    of its last part, photos-3, were looked at.
+    of photos-4 and atwork were looked at.
     """
 
     least_size: float = 36.0  # pixels; smaller objects stay as they are

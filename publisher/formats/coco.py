@@ -42,8 +42,9 @@ from . import coco_records as records
 from .coco_licences import Licences, Listed, key_of, unlisted
 from .coco_places import ImageFinder
 from .coco_records import Annotation, Bent, Head, Image, Row
+from .documents import Mended, info_left
 from .keeping import fields_beyond
-from .reading import Header, Merged, Picture, Reading
+from .reading import Header, Merged, Picture, Reading, remark
 
 _LICENCES_OF_CVAT = [{"name": "", "id": 0, "url": ""}]
 _BATCH = 512  # segments that are drawn together
@@ -170,7 +171,7 @@ def to_json(categories: Sequence[Category], samples: Sequence[Sample]) -> dict[s
     `iscrowd` is 0 for every instance but true crowds: an RLE is not a crowd.
     """
     return {
-        "images": [_image_json(s) for s in samples],
+        "images": [image_json(s) for s in samples],
         "annotations": [a for s in samples for a in _annotations(s, _figures(s))],
         "categories": [category_json(c) for c in categories],
     }
@@ -182,7 +183,8 @@ def category_json(c: Category) -> dict[str, Any]:
     return {**said, "color": list(c.color)} if c.color is not None else said
 
 
-def _image_json(s: Sample) -> dict[str, Any]:
+def image_json(s: Sample) -> dict[str, Any]:
+    """An element of `images`."""
     return {"id": s.id, "file_name": s.file_name, "height": s.height, "width": s.width}
 
 
@@ -248,7 +250,7 @@ def _annotations(
 
 def image_record(sample: Sample, ledger: Ledger) -> dict[str, Any]:
     """An element of `images`, with what its source said; see `Licences.numbered`."""
-    own = _image_json(sample)
+    own = image_json(sample)
     return {**fields_beyond(sample.source, own.keys(), ledger, sample.file_name), **own}
 
 
@@ -346,8 +348,8 @@ class _File:
         self._licences = Listed(self._others.get("licenses"))
         left = [("J007", said) for said in self._licences.unused(self._named)]
         if not self.by_cvat:
-            left += records.info_left(self._others.get("info"))
-        self.mended += [_found(m, self.name) for m in left]
+            left += info_left(self._others.get("info"))
+        self.mended += [remark(m, self.name) for m in left]
         for image_id, n in self.image_ids.repeated().items():
             said = f"image id {image_id} is used {n} times: whose are its annotations?"
             self.findings.append(Finding("I101", "error", said, self.name))
@@ -409,7 +411,7 @@ class _File:
         member = self.finder.find(name, self.name, self.subset)
         if member in self.shared:
             sample = replace(sample, source={**sample.source, "image_shared_with": member})
-        said = tuple(_found(m, name) for m in mended)
+        said = tuple(remark(m, name) for m in mended)
         return Picture(sample, member, tuple(findings), said), numbers
 
     def _text(self, rows: NDArray[np.void]) -> bytes:
@@ -451,7 +453,7 @@ class _File:
             raise FormatError(f"no category has id {row.said.category_id}", code="A304")
         return records.segment(row, by_cvat=self.by_cvat, bent=bent)
 
-    def _licence(self, image: Image) -> Iterator[records.Mended]:
+    def _licence(self, image: Image) -> Iterator[Mended]:
         if image.license not in (UNSET, None) and image.license not in self._licences:
             yield "I118", unlisted(image.license)
 
@@ -516,7 +518,7 @@ class _File:
                 if fault := window.faults.get(i):
                     raise fault
                 row = records.record(bytes(memoryview(raw)), records.Category)
-                self.mended += [_found(m, self.name) for m in row.mended]
+                self.mended += [remark(m, self.name) for m in row.mended]
                 c = row.said
                 if c.id in self.categories:
                     raise FormatError(f"category id {c.id} is used twice", code="C201")
@@ -648,11 +650,6 @@ def _id_of(raw: Raw) -> int:
     said = _decoded(raw)
     found = said.get("id") if isinstance(said, dict) else None
     return found if isinstance(found, int) else 0
-
-
-def _found(mended: records.Mended, file_name: str) -> Finding:
-    code, message = mended
-    return finding_of(FormatError(message, code=code), file_name)
 
 
 # ── all files of an export ───────────────────────────────────────────────────────────────────

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..conservation import Ledger
-from ..dataset import Category, Sample
+from ..dataset import Category
 from ..files import fast_json
 from .coco import category_json
 from .coco_licences import Licences
@@ -85,13 +85,3 @@ class _Document:
             stream.write(b"" if self._empty[key] else b",")
             stream.write(values[1:-1])
             self._empty[key] = False
-
-
-def image_json(sample: Sample) -> dict[str, Any]:
-    """An element of `images`."""
-    return {
-        "file_name": sample.file_name,
-        "height": sample.height,
-        "id": sample.id,
-        "width": sample.width,
-    }

@@ -35,7 +35,8 @@ from .coco import image_record
 from .coco_documents import documents
 from .coco_licences import Listed, key_of, unlisted
 from .coco_places import ImageFinder, root_of, with_slash
-from .coco_records import Image, Mended, Row
+from .coco_records import Image, Row
+from .documents import Mended, about, info_left
 from .id_maps import IdMap, Patch, load, patches
 from .keeping import fields_beyond
 from .painting import book
@@ -358,7 +359,7 @@ class _File:
         """What the file says of itself, and licences, which are told to each image."""
         for key in sorted(document.keys() - _KNOWN):
             self._hear([("J007", f"unknown key {key[:40]!r} at the top level; not kept")])
-        self._hear([*records.info_left(self._other(document, "info"))])
+        self._hear([*info_left(self._other(document, "info"))])
         self.licences = Listed(self._other(document, "licenses"))
         named = [x.license for x in self.images.values() if x.license is not UNSET]
         self._hear([("J007", x) for x in self.licences.unused({*map(key_of, named)})])
@@ -376,10 +377,8 @@ class _File:
 
     def _hear(self, mended: Sequence[Mended]) -> None:
         """Take what is said of records: once for all of the file that say the same."""
-        if not mended:
-            return
-        errors = (FormatError(said, code=code) for code, said in mended)
-        self._heard.add(finding_of(error, self.name) for error in errors)
+        if mended:
+            self._heard.hear(mended, self.name)
 
     def pictures(self) -> Iterator[Picture]:
         for image in self.images.values():
@@ -701,7 +700,7 @@ def _row(raw: Raw, kind: type[T], fate: str) -> Row[T]:
     except _ERRORS:
         said = _decoded(raw, dict[str, Raw])
     extra = {k: _value(said.pop(k)) for k in [*said] if k not in kind.__struct_fields__}
-    mended = [m for key in extra for m in records.about(key, extra, fate)]
+    mended = [m for key in extra for m in about(key, extra, fate)]
     for key, code, sound in records.USELESS:
         if key in _OURS and key in said and not sound(value := _value(said[key])):
             extra[key] = value

@@ -24,11 +24,10 @@ from ..errors import FormatError
 from ..files import json_error
 from ..masks import Rle
 from .cvat import box_ring
-from .documents import converted, degrees
+from .documents import Mended, about, converted, degrees
 
 Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Rings = tuple[tuple[float, ...], ...]
-Mended = tuple[str, str]  # the code of a rule, and what was set right
 
 
 class Image(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -228,13 +227,6 @@ def image_id_of(raw: bytes) -> Head:
     return _converted({"image_id": image_id, "id": number}, Head)
 
 
-def info_left(info: Any) -> Iterator[Mended]:
-    """What to say where a file tells of its dataset: that belongs into a card."""
-    told = sorted(k for k, v in info.items() if v) if isinstance(info, dict) else [str(info or "")]
-    if any(told):
-        yield "J007", f"info ({', '.join(told)[:80]}) is not kept; say it in the card"
-
-
 def extra_of(row: Row[Image]) -> dict[str, Any]:
     """What an image says beyond what a sample has of its own."""
     said = [(key, getattr(row.said, key)) for key in _MORE]
@@ -244,7 +236,6 @@ def extra_of(row: Row[Image]) -> dict[str, Any]:
 # ── repairs ──────────────────────────────────────────────────────────────────────────────────
 
 WHOLE = {"id", "image_id", "category_id", "iscrowd", "width", "height", "isthing"}
-_KEYPOINTS = frozenset({"keypoints", "num_keypoints"})
 _BACKSLASH = b"\\\\"  # one, as JSON has it
 _PRINTED = b"\"b'"  # bytes, as Python prints them, perhaps
 _BYTES = re.compile(r"b'(.*)'", re.DOTALL)
@@ -259,25 +250,6 @@ def whole(key: str, value: Any) -> tuple[Any, list[Mended]]:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value), [("J005", f"{key} is a decimal number; read as a whole one")]
     return value, []
-
-
-def about(key: str, said: Mapping[str, Any], fate: str) -> Iterator[Mended]:
-    """What is said of a key that is not the format's."""
-    if fate == "not kept":
-        yield "J007", f"unknown field {key[:40]!r}; {fate}"
-    elif key == "score" and said[key] is not None:
-        yield "A320", "a score is there, as if it were a prediction; kept aside"
-    elif key not in _KEYPOINTS:
-        yield "J007", f"unknown field {key!r}; {fate}"
-    elif key == "keypoints" and not _consistent(said):
-        yield "A321", "keypoints are not x, y, v each, or num_keypoints is not their number"
-
-
-def _consistent(said: Mapping[str, Any]) -> bool:
-    points, n = said.get("keypoints"), said.get("num_keypoints")
-    if not isinstance(points, list) or len(points) % 3:
-        return False
-    return n is None or n == sum(bool(v) for v in points[2::3])
 
 
 def _mend_annotation(known: dict[str, Any], extra: dict[str, Any]) -> Iterator[Mended]:

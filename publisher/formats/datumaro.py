@@ -29,9 +29,8 @@ from ..masks import Rle, ellipse
 from ..names import safe_path
 from ..validate import Finding, finding_of
 from .coco_places import ImageFinder
-from .coco_records import Mended, about, info_left
 from .cvat import box_ring
-from .documents import converted, degrees, top_keys
+from .documents import Mended, about, converted, degrees, info_left, top_keys
 from .grouping import Shape, grouped, shapes_of
 from .keeping import CROWD, CROWD_TAKEN, fields_beyond
 from .reading import Merged, Picture, Reading, set_aside
@@ -300,8 +299,7 @@ class _File:
 
     def hear(self, mended: Iterable[Mended]) -> None:
         """Take what is said of a record."""
-        errors = (FormatError(said, code=code) for code, said in mended)
-        self.heard.add(finding_of(error, self.name) for error in errors)
+        self.heard.hear(mended, self.name)
 
     def extra_of(self, raw: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
         """What a record says beyond its kind."""

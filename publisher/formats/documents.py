@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,7 +14,9 @@ from ..json_stream import Document, levels
 from ..names import stem
 
 T = TypeVar("T")
+Mended = tuple[str, str]  # the code of a rule, and what was set right
 _HEAD = 2**18  # bytes
+_KEYPOINTS = frozenset({"keypoints", "num_keypoints"})
 _KEY = re.compile(rb'[{,]\s*"((?:[^"\\]|\\.)*+)"\s*:', re.S)
 
 
@@ -34,6 +36,32 @@ def converted(raw: Any, kind: type[T], codes: Sequence[tuple[str, str]] = ()) ->
         text = str(error)
         code = next((c for spot, c in codes if f"$.{spot}" in text), "J005")
         raise FormatError(text.replace(" - at `$.", " at `"), code=code) from None
+
+
+def about(key: str, said: Mapping[str, Any], fate: str) -> Iterator[Mended]:
+    """What is said of a key that is not the format's."""
+    if fate == "not kept":
+        yield "J007", f"unknown field {key[:40]!r}; {fate}"
+    elif key == "score" and said[key] is not None:
+        yield "A320", "a score is there, as if it were a prediction; kept aside"
+    elif key not in _KEYPOINTS:
+        yield "J007", f"unknown field {key!r}; {fate}"
+    elif key == "keypoints" and not _consistent(said):
+        yield "A321", "keypoints are not x, y, v each, or num_keypoints is not their number"
+
+
+def _consistent(said: Mapping[str, Any]) -> bool:
+    points, n = said.get("keypoints"), said.get("num_keypoints")
+    if not isinstance(points, list) or len(points) % 3:
+        return False
+    return n is None or n == sum(bool(v) for v in points[2::3])
+
+
+def info_left(info: Any) -> Iterator[Mended]:
+    """What to say where a file tells of its dataset: that belongs into a card."""
+    told = sorted(k for k, v in info.items() if v) if isinstance(info, dict) else [str(info or "")]
+    if any(told):
+        yield "J007", f"info ({', '.join(told)[:80]}) is not kept; say it in the card"
 
 
 def degrees(said: Any) -> float:

@@ -36,8 +36,7 @@ from ..images import SUFFIXES, header_of, png_of_mask, read_mask
 from ..masks import MAX_COORDINATE, Rle, ellipse, placed
 from ..names import collision_key, listing, safe_path
 from ..validate import Finding, finding_of
-from .coco_records import about
-from .documents import begins, converted, top_keys
+from .documents import about, begins, converted, top_keys
 from .grouping import Shape, grouped, shapes_of
 from .keeping import fields_beyond
 from .reading import Merged, Picture, Reading
@@ -230,12 +229,8 @@ class _Reader:
     def _extra_of(self, raw: Mapping[str, Any], known: Set[str]) -> dict[str, Any]:
         """What a file or a shape says beyond what is known; it is said once of all files."""
         extra = {k: v for k, v in raw.items() if k not in known}
-        errors = (
-            FormatError(said, code=code)
-            for key in extra
-            for code, said in about(key, extra, "kept aside")
-        )
-        self.heard.add(finding_of(error, self.tree.label) for error in errors)
+        said = (m for key in extra for m in about(key, extra, "kept aside"))
+        self.heard.hear(said, self.tree.label)
         return extra
 
     def _notes(self, unlisted: Sequence[str]) -> Iterator[str]:

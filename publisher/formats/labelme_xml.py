@@ -31,7 +31,7 @@ from ..images import read_mask, size_of
 from ..masks import Mask, Rle, rotate
 from ..names import safe_path
 from ..validate import Finding, finding_of
-from .coco_records import about
+from .documents import about
 from .grouping import Shape, grouped
 from .reading import Merged, Picture, Reading
 from .xml import elements
@@ -161,13 +161,8 @@ class _Reader:
         extra = {str(e.tag): said for e in nodes if (said := _said(e))}
         if extra.get("verified") == "0":
             del extra["verified"]
-        unusual = [key for key in extra if key not in _USUAL]
-        errors = [
-            FormatError(said, code=code)
-            for key in unusual
-            for code, said in about(key, extra, "kept aside")
-        ]
-        self.heard.add(finding_of(error, self.tree.label) for error in errors)
+        said = (m for k in extra if k not in _USUAL for m in about(k, extra, "kept aside"))
+        self.heard.hear(said, self.tree.label)
         return extra
 
     def _notes(self) -> Iterator[str]:

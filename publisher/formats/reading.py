@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from ..conservation import Item, Tally
 from ..dataset import Category, Sample
-from ..validate import Finding
+from ..errors import FormatError
+from ..validate import Finding, finding_of
+from .documents import Mended
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,12 @@ def set_aside(kinds: Mapping[str, int], file_name: str) -> Iterator[Finding]:
         yield Finding("J007", "info", said, file_name)
 
 
+def remark(mended: Mended, file_name: str) -> Finding:
+    """What was set right in a record, as a finding about its image or file."""
+    code, message = mended
+    return finding_of(FormatError(message, code=code), file_name)
+
+
 class Merged:
     """One finding for all of a file that say the same: the first, with how many there are."""
 
@@ -143,6 +151,10 @@ class Merged:
             key = (f.code, f.message, f.file_name)
             self._first.setdefault(key, f)
             self._times[key] += 1
+
+    def hear(self, mended: Iterable[Mended], file_name: str) -> None:
+        """Take what was set right in records of a file."""
+        self.add(remark(m, file_name) for m in mended)
 
     def __iter__(self) -> Iterator[Finding]:
         for key, f in self._first.items():

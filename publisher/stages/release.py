@@ -23,7 +23,8 @@ from ..engine import ordered
 from ..errors import InvalidDataset, UsageError
 from ..files import canonical_json, holding, new_folder, sha256_of, write_atomic
 from ..formats import coco, coco_panoptic
-from ..formats.coco_documents import Documents, documents, image_json
+from ..formats.coco import image_json
+from ..formats.coco_documents import Documents, documents
 from ..images import strip_metadata
 from ..names import safe_path
 from ..panoptic import Loss, Overlap, Painted, chunks, paint_all

@@ -199,9 +199,7 @@ def _tracks(writer: Writer, placed: Sequence[_Placed]) -> Iterator[_Track]:
                 *kind,
                 times[kind],
             )
-            again[key, p.frame] += (
-                1  # several objects of one track_id in a frame are as many tracks
-            )
+            again[key, p.frame] += 1  # two objects of one track_id in a frame are two tracks
             key = (*key, again[key, p.frame])
             if key not in tracks:
                 tracks[key] = _Track(p.label, shape.source, group, identity)
